@@ -1,0 +1,51 @@
+"""Pretrained audio encoders (AxLSTM, SSAM, SSAST) behind the HEAR API. This package is itself a HEAR module.
+
+Shapes use one alphabet: B clips or chunks, T samples, N frames or timestamps, F mel bands, L tokens, D channels,
+H heads, K channels of a head, n inner channels.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from hear_axlstm.config import VARIANTS
+from hear_axlstm.embedder import Embedder
+from hear_axlstm.encoder import Encoder, build_encoder
+from hear_axlstm.errors import AudioError, ConfigError, HearAxlstmError, OutputError, WeightsError
+from hear_axlstm.hear import get_scene_embeddings, get_timestamp_embeddings, list_models, load_model
+from hear_axlstm.version import __version__
+from hear_axlstm.weights.convert import convert_checkpoint
+from hear_axlstm.weights.format import save_weights
+from hear_axlstm.weights.resolve import download
+
+if TYPE_CHECKING:
+    from hear_axlstm.files import Embedded, embed
+
+__all__ = [
+    "VARIANTS",
+    "AudioError",
+    "ConfigError",
+    "Embedded",
+    "Embedder",
+    "Encoder",
+    "HearAxlstmError",
+    "OutputError",
+    "WeightsError",
+    "__version__",
+    "build_encoder",
+    "convert_checkpoint",
+    "download",
+    "embed",
+    "get_scene_embeddings",
+    "get_timestamp_embeddings",
+    "list_models",
+    "load_model",
+    "save_weights",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """``embed`` brings audio decoders; the HEAR API, which takes tensors, does without them until it is asked for."""
+    if name in {"embed", "Embedded"}:
+        from hear_axlstm import files
+
+        return getattr(files, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,73 @@
+"""Small parts that the families share. Linear maps run in their weights' dtype, norms in float32 or better."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hear_axlstm.kernels import wide
+
+
+class Linear(nn.Linear):
+    """nn.Linear that takes input of any floating dtype, so that a half-precision model keeps its float32 residual."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.to(self.weight.dtype))
+
+
+class LayerNorm(nn.LayerNorm):
+    """nn.LayerNorm in float32 or better, whatever the dtype of its weights."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.layer_norm(wide(input), self.normalized_shape, wide(self.weight), wide(self.bias), self.eps)
+
+
+class OffsetNorm(nn.Module):
+    """Layer norm without bias, whose weight is stored as an offset from one; over each of ``heads`` groups by itself.
+
+    Shape: (..., D) -> (..., D).
+    """
+
+    def __init__(self, width: int, heads: int = 1, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.heads = heads
+        self.eps = eps
+        self.weight = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        grouped = wide(x).unflatten(-1, (self.heads, -1))
+        normed = F.layer_norm(grouped, grouped.shape[-1:], eps=self.eps)
+        return normed.flatten(-2) * (1 + wide(self.weight))
+
+
+class BlockDiagonalLinear(nn.Module):
+    """A linear map in blocks of four channels: weight (D / 4, 4 out, 4 in), no bias. Shape: (B, L, D) -> (B, L, D)."""
+
+    def __init__(self, width: int, std: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width // 4, 4, 4))
+        nn.init.normal_(self.weight, std=std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        blocks = x.to(self.weight.dtype).unflatten(-1, (-1, 4))
+        return torch.einsum("blni,noi->blno", blocks, self.weight).flatten(-2)
+
+
+class Mlp(nn.Module):
+    """Linear, exact GELU, linear. Shape: (B, L, D) -> (B, L, D)."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.layer1 = Linear(width, hidden)
+        self.layer2 = Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer2(F.gelu(self.layer1(x)))
+
+
+def xavier_linear_(layer: nn.Linear) -> None:
+    """Xavier-uniform weight and zero bias, in place."""
+    nn.init.xavier_uniform_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

@@ -1,0 +1,160 @@
+"""The fixed front end, the options of the three families, and the one table of variants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Literal, get_args
+
+from hear_axlstm.errors import ConfigError
+
+Layout = Literal["released", "time"]
+Precision = Literal["auto", "float32", "float16", "bfloat16"]
+InputGate = Literal["exp", "sigmoid"]
+
+SAMPLE_RATE = 16_000  # Hz
+N_FFT = 400  # samples: a 25 ms window
+HOP = 160  # samples
+N_MELS = 80
+F_MIN, F_MAX = 50.0, 8_000.0  # Hz
+CHUNK_FRAMES = 200  # a chunk of 2 seconds
+HOP_MS = 1_000 * HOP // SAMPLE_RATE
+MIN_SAMPLES = N_FFT // 2 + 1  # the shortest clip that reflect padding can centre a window on
+
+
+def check_choice(name: str, value: object, choices: Any) -> None:
+    """Raise ConfigError unless ``value`` is one of the strings of the Literal type ``choices``."""
+    if value not in get_args(choices):
+        raise ConfigError(f"{name} is {value!r}; expected one of {', '.join(map(repr, get_args(choices)))}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """What all families share. Use one of the subclasses.
+
+    width: channels d of a token. depth: number of blocks. patch: (frames, mel bands) that make one token.
+    """
+
+    family: ClassVar[str]
+    width: int
+    depth: int = 12
+    patch: tuple[int, int] = (4, 16)
+
+    def __post_init__(self) -> None:
+        if self.width < 4 or self.width % 4:
+            raise ConfigError(f"width is {self.width}; the sine-cosine positions need a positive multiple of 4")
+        if self.depth < 1:
+            raise ConfigError(f"depth is {self.depth}; expected at least 1 block")
+        if len(self.patch) != 2 or min(self.patch) < 1 or CHUNK_FRAMES % self.patch[0] or N_MELS % self.patch[1]:
+            raise ConfigError(f"patch is {self.patch}; expected (frames, bands) that divide ({CHUNK_FRAMES}, {N_MELS})")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patch columns (time) and rows (frequency) of one chunk."""
+        return CHUNK_FRAMES // self.patch[0], N_MELS // self.patch[1]
+
+    @property
+    def embedding_size(self) -> int:
+        """Floats in a scene or timestamp embedding: the tokens of one step, side by side."""
+        return self.grid[1] * self.width
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-able values, the family included; ``config_from_dict`` is the way back."""
+        return {"family": self.family, **asdict(self), "patch": list(self.patch)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AxLSTMConfig(EncoderConfig):
+    """AxLSTM (Yadav et al., Interspeech 2025): mLSTM blocks.
+
+    expansion: inner width over width (2, 3 or 4 in the paper). flip: odd blocks read the tokens backwards.
+    input_gate: "exp", or "sigmoid" for the paper's Table 5.
+    """
+
+    family: ClassVar[str] = "axlstm"
+    heads: ClassVar[int] = 4
+    expansion: int = 3
+    flip: bool = False
+    input_gate: InputGate = "exp"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("input_gate", self.input_gate, InputGate)
+        if self.expansion < 1:
+            raise ConfigError(f"expansion is {self.expansion}; expected 1 or more (the paper uses 2, 3 and 4)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SSAMConfig(EncoderConfig):
+    """SSAM (Yadav and Tan, Interspeech 2024): Mamba blocks.
+
+    bidirectional: the "Vim" ablation, a second scan over the reversed tokens.
+    """
+
+    family: ClassVar[str] = "ssam"
+    expansion: ClassVar[int] = 3
+    state: ClassVar[int] = 24
+    bidirectional: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SSASTConfig(EncoderConfig):
+    """The papers' SSAST baseline: pre-norm transformer blocks. heads: attention heads."""
+
+    family: ClassVar[str] = "ssast"
+    heads: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.heads < 1 or self.width % self.heads:
+            raise ConfigError(f"heads is {self.heads}; expected a divisor of the width {self.width}")
+
+
+FAMILIES: dict[str, type[EncoderConfig]] = {c.family: c for c in (AxLSTMConfig, SSAMConfig, SSASTConfig)}
+
+
+def config_from_dict(values: Mapping[str, Any]) -> EncoderConfig:
+    """The configuration that ``to_dict`` wrote.
+
+    Raises ConfigError on an unknown family, and on an option that is unknown or missing.
+
+    >>> config_from_dict({"family": "ssam", "width": 192}).embedding_size
+    960
+    """
+    options = dict(values)
+    family = options.pop("family", None)
+    if family not in FAMILIES:
+        raise ConfigError(f"family is {family!r}; expected one of {', '.join(FAMILIES)}")
+    known = {f.name for f in fields(FAMILIES[family])}
+    if unknown := options.keys() - known:
+        raise ConfigError(f"{family} has no option {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}")
+    if "patch" in options:
+        options["patch"] = tuple(options["patch"])
+    try:
+        return FAMILIES[family](**options)
+    except TypeError as error:
+        raise ConfigError(f"{family}: {error}") from error
+
+
+# The paper's AxLSTM is E=3 without flip; E=2 with flip is what its authors first released.
+VARIANTS: dict[str, EncoderConfig] = {
+    "axlstm-tiny": AxLSTMConfig(width=192),
+    "axlstm-small": AxLSTMConfig(width=384),
+    "axlstm-base": AxLSTMConfig(width=768),
+    "axlstm-tiny-e2": AxLSTMConfig(width=192, expansion=2, flip=True),
+    "axlstm-small-e2": AxLSTMConfig(width=384, expansion=2, flip=True),
+    "axlstm-base-e2": AxLSTMConfig(width=768, expansion=2, flip=True),
+    "ssam-tiny": SSAMConfig(width=192),
+    "ssam-small": SSAMConfig(width=384),
+    "ssam-base": SSAMConfig(width=768),
+    "ssast-tiny": SSASTConfig(width=192, heads=3),
+    "ssast-small": SSASTConfig(width=384, heads=6),
+    "ssast-base": SSASTConfig(width=768, heads=12),
+}
+
+
+def variant_config(variant: str) -> EncoderConfig:
+    """The row of VARIANTS, or a ConfigError that lists the names."""
+    if variant not in VARIANTS:
+        raise ConfigError(f"no variant is called {variant!r}; there are {', '.join(VARIANTS)}")
+    return VARIANTS[variant]

@@ -1,0 +1,21 @@
+"""The errors a caller may want to tell apart. Each message says what was got, what was expected and the next step."""
+
+
+class HearAxlstmError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class AudioError(HearAxlstmError, ValueError):
+    """Audio that cannot be embedded: wrong rank or dtype, too short, not finite, or a file that cannot be decoded."""
+
+
+class ConfigError(HearAxlstmError, ValueError):
+    """An unknown variant or option, or options that do not fit together."""
+
+
+class WeightsError(HearAxlstmError, RuntimeError):
+    """Weights that are missing, damaged, refused, or of another architecture."""
+
+
+class OutputError(HearAxlstmError, RuntimeError):
+    """An output folder that must not be continued, or that cannot be written."""

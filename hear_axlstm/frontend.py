@@ -1,0 +1,111 @@
+"""Waveform (B, T) -> standardised log-mel (B, N, F). Stage 1 of 5."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from hear_axlstm.config import F_MAX, F_MIN, HOP, N_FFT, N_MELS, SAMPLE_RATE
+from hear_axlstm.errors import AudioError
+
+LOG_OFFSET = 1.1920929e-07  # the float32 epsilon, in every precision
+STD_OFFSET = 1e-8
+BLOCK_FRAMES = 65_536  # frames analysed at once, over all clips: bounds memory for any clip length
+
+
+def hertz_to_mel(hertz: Tensor) -> Tensor:
+    """The HTK mel scale."""
+    return 2595.0 * torch.log10(1.0 + hertz / 700.0)
+
+
+def mel_to_hertz(mel: Tensor) -> Tensor:
+    return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+
+
+def mel_filters() -> Tensor:
+    """Triangles (201 bins, 80 bands) between equally spaced mel points of 50-8000 Hz, peak 1, computed in float32."""
+    bins = torch.linspace(0, SAMPLE_RATE // 2, N_FFT // 2 + 1, device="cpu", dtype=torch.float32)
+    low, high = hertz_to_mel(torch.tensor([F_MIN, F_MAX], device="cpu", dtype=torch.float64)).tolist()
+    corners = mel_to_hertz(torch.linspace(low, high, N_MELS + 2, device="cpu", dtype=torch.float32))
+    widths = corners.diff()
+    distance = corners[None, :] - bins[:, None]  # (bins, bands + 2), Hz from each bin up to each corner
+    rising = -distance[:, :-2] / widths[:-1]
+    falling = distance[:, 2:] / widths[1:]
+    return rising.minimum(falling).clamp(min=0.0)
+
+
+@lru_cache(maxsize=16)
+def _analysis(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Hann window and mel filters: float32 values, whatever ``dtype`` holds them."""
+    with torch.inference_mode(False), torch.no_grad():  # cached tensors must serve callers that differentiate, too
+        window = torch.hann_window(N_FFT, periodic=True, device="cpu", dtype=torch.float32)
+        return window.to(device, dtype), mel_filters().to(device, dtype)
+
+
+def _reflected(audio: Tensor, lengths: Tensor, first: int, last: int) -> Tensor:
+    """Samples first .. last - 1 of every clip, mirrored about the clip's own ends.
+
+        index  -3 -2 -1 |0  1  2  3| 4  5         a clip of 4 samples
+        reads   3  2  1 |0  1  2  3| 2  1
+
+    Samples that only the frames beyond a shorter clip would read repeat its first one; those frames are not used.
+    """
+    end = lengths[:, None] - 1
+    index = torch.arange(first, last, device=audio.device).abs()
+    index = (end - (end - index).abs()).clamp(min=0)
+    return audio.gather(1, index.expand(audio.shape[0], -1))
+
+
+def log_mel_frames(audio: Tensor, lengths: Tensor) -> Tensor:
+    """ln(mel power + 1.19e-7), not standardised; frames beyond a clip's own are arbitrary but finite.
+
+    Shape: audio (B, T), lengths (B,) -> (B, N, F), N = 1 + max(lengths) // 160.
+    """
+    window, filters = _analysis(audio.dtype, audio.device)
+    total = 1 + int(lengths.max()) // HOP
+    step = max(1, BLOCK_FRAMES // audio.shape[0])
+    lengths = lengths.to(audio.device)
+    blocks = []
+    for start in range(0, total, step):
+        stop = min(start + step, total)
+        wave = _reflected(audio, lengths, start * HOP - N_FFT // 2, (stop - 1) * HOP + N_FFT // 2)
+        spectrum = torch.stft(wave, N_FFT, HOP, window=window, center=False, return_complex=True)
+        power = torch.view_as_real(spectrum).square().sum(-1)
+        blocks.append((power.transpose(1, 2) @ filters + LOG_OFFSET).log())
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
+
+
+def log_mel(audio: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Standardised log-mel of each clip: (x - mean) / (std + 1e-8) over the clip's own frames and bands.
+
+    Equals ``torchaudio.transforms.MelSpectrogram(16000, n_fft=400, win_length=400, hop_length=160, f_min=50, f_max=8000,
+    n_mels=80, power=2.0)`` before the logarithm. Runs on the audio's device, in its dtype (float32 or float64).
+
+    Shape: audio (B, T), mono at 16 kHz in [-1, 1]; lengths (B,), samples of each clip, T when left out
+    -> (B, N, F), N = 1 + max(lengths) // 160; zero in the frames beyond a shorter clip.
+
+    Raises AudioError when a clip holds NaN, an infinity, or samples so large that their power overflows.
+
+    >>> log_mel(torch.rand(2, 16_000)).shape
+    torch.Size([2, 101, 80])
+    """
+    if lengths is None:
+        lengths = torch.full((audio.shape[0],), audio.shape[1], device="cpu")
+    with torch.autocast(audio.device.type, enabled=False):
+        mel = log_mel_frames(audio, lengths)
+        frames = (1 + lengths // HOP).to(mel.device)[:, None, None]
+        count = frames * N_MELS
+        inside = torch.arange(mel.shape[1], device=mel.device)[:, None] < frames
+        # Sums are taken about the first value, so that a constant spectrogram (silence) has exactly no deviation.
+        deviation = (mel - mel[:, :1, :1]).masked_fill(~inside, 0.0)
+        deviation = (deviation - deviation.sum((1, 2), keepdim=True) / count).masked_fill(~inside, 0.0)
+        std = (deviation.square().sum((1, 2), keepdim=True) / (count - 1)).sqrt()
+        bad = (~torch.isfinite(std.flatten())).nonzero().flatten().tolist()
+        if bad:
+            raise AudioError(
+                f"clip {bad[0]} of the batch ({len(bad)} in all) holds NaN, infinity or samples too large to analyse; "
+                "expected finite samples in [-1, 1]: look at the file it was read from"
+            )
+        return deviation / (std + STD_OFFSET)

@@ -1,0 +1,1 @@
+"""Log-mel -> masked patches -> loss."""

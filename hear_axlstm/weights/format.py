@@ -1,0 +1,114 @@
+"""Encoders on disk: safetensors whose metadata rebuilds the encoder alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hear_axlstm.config import EncoderConfig, config_from_dict
+from hear_axlstm.encoder import Encoder
+from hear_axlstm.errors import ConfigError, WeightsError
+from hear_axlstm.storage import replacing
+
+METADATA_KEY = "hear_axlstm"
+FORMAT = 1
+
+
+def fingerprint(encoder: Encoder) -> str:
+    """Hex sha256 of an encoder's configuration and tensors as they are now, wherever they came from."""
+    digest = hashlib.sha256(json.dumps(encoder.config.to_dict(), sort_keys=True).encode())
+    for name, tensor in sorted(encoder.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def save_weights(encoder: Encoder, path: str | os.PathLike[str], provenance: Mapping[str, Any] | None = None) -> None:
+    """Write an encoder's tensors and configuration; ``provenance`` is any JSON-able record of where they come from.
+
+    The file appears under its name only when it is whole. Raises OSError when it cannot be written.
+    """
+    header = {"format": FORMAT, "config": encoder.config.to_dict(), "provenance": dict(provenance or {})}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    with replacing(Path(path)) as temporary:
+        save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(header, sort_keys=True)})
+
+
+def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Format number, "config" and "provenance" of a file that ``save_weights`` wrote. Raises WeightsError."""
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file; expected weights that `hear-axlstm convert` or `download` wrote")
+    if path.suffix in {".pth", ".pt", ".ckpt"}:
+        raise WeightsError(
+            f"{path} looks like a released checkpoint; expected safetensors: convert it once with "
+            f"`hear-axlstm convert {path} {path.with_suffix('.safetensors').name}`"
+        )
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: not a whole safetensors file ({error}); delete it and get it again") from error
+    try:
+        header: dict[str, Any] = json.loads(metadata[METADATA_KEY])
+        if header["format"] != FORMAT:
+            raise WeightsError(f"{path}: format {header['format']}; this version reads {FORMAT}: update hear-axlstm")
+        header["config"], header["provenance"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{path}: the header does not say which encoder this is ({error!r}); expected a file that "
+            "`hear-axlstm convert` or hear_axlstm.save_weights wrote"
+        ) from error
+    return header
+
+
+def read_config(path: str | os.PathLike[str]) -> EncoderConfig:
+    """The configuration of the encoder in a weights file. Raises WeightsError."""
+    try:
+        return config_from_dict(read_header(path)["config"])
+    except ConfigError as error:
+        raise WeightsError(f"{path}: {error}") from error
+
+
+def fill(config: EncoderConfig, tensors: Mapping[str, Tensor], origin: str) -> Encoder:
+    """The encoder of ``config`` with exactly these tensors, in float32. ``origin`` names them in errors.
+
+    Raises WeightsError when a tensor is missing, unknown, of another shape, not floating point, or not finite.
+    """
+    with torch.device("meta"):
+        encoder = Encoder(config)
+    expected = {name: tensor.shape for name, tensor in encoder.state_dict().items()}
+    complaints = [f"{name} is missing" for name in sorted(expected.keys() - tensors.keys())]
+    complaints += [f"{name} is unknown" for name in sorted(tensors.keys() - expected.keys())]
+    for name in sorted(expected.keys() & tensors.keys()):
+        if tensors[name].shape != expected[name]:
+            complaints.append(f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(expected[name])}")
+        elif not tensors[name].is_floating_point():
+            complaints.append(f"{name} is {tensors[name].dtype}, expected floating point")
+        elif not torch.isfinite(tensors[name]).all():
+            complaints.append(f"{name} holds NaN or infinity")
+    if complaints:
+        rest = f" and {len(complaints) - 5} more" if len(complaints) > 5 else ""
+        raise WeightsError(
+            f"{origin} does not fit {config}: {'; '.join(complaints[:5])}{rest}. Check that it is whole and that the "
+            "architecture options are its own"
+        )
+    encoder.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
+    return encoder.eval()
+
+
+def load_weights(path: str | os.PathLike[str]) -> Encoder:
+    """The encoder in a weights file, in float32 on the CPU. Raises WeightsError unless every tensor is there and fits."""
+    config = read_config(path)
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+    return fill(config, tensors, str(path))
