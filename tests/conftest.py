@@ -1,0 +1,142 @@
+"""Shared material: golden cases, small models, test sounds, weight files."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from hear_axlstm.config import SAMPLE_RATE, EncoderConfig
+from hear_axlstm.embedder import Embedder
+from hear_axlstm.encoder import Encoder, build_encoder
+from hear_axlstm.weights.convert import convert_checkpoint
+from hear_axlstm.weights.format import load_weights, save_weights
+
+GOLDEN = Path(__file__).parent / "parity" / "golden"
+CASES = sorted(path.stem for path in GOLDEN.glob("*.pth"))
+FAMILY_CASES = ["axlstm_e2_flip", "axlstm_e3_noflip", "ssam", "ssam_bidirectional", "ssast"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A golden case: its truths, its released checkpoint, and the encoder that the conversion makes of that."""
+
+    name: str
+    facts: dict[str, Any]
+    truth: dict[str, Tensor]
+    encoder: Encoder
+
+    @property
+    def config(self) -> EncoderConfig:
+        return self.encoder.config
+
+    @property
+    def released_error(self) -> dict[str, float]:
+        """The released code's own float32 deviation from the truth."""
+        return self.facts["official_float32_max_abs_error"]
+
+    def model(self, **options: Any) -> Embedder:
+        """A fresh copy, so that a test may change it."""
+        return Embedder(copy.deepcopy(self.encoder), **options)
+
+
+def convert_options(facts: dict[str, Any]) -> dict[str, Any]:
+    """What a user must tell the conversion about a golden checkpoint."""
+    return {"flip": facts["flip"], "input_gate": facts["input_gate"]} if facts["family"] == "axlstm" else {}
+
+
+@pytest.fixture(scope="session")
+def golden(tmp_path_factory: pytest.TempPathFactory):
+    """Case by name; each is converted once."""
+    cases: dict[str, Case] = {}
+    folder = tmp_path_factory.mktemp("golden")
+
+    def get(name: str) -> Case:
+        if name not in cases:
+            with safe_open(GOLDEN / f"{name}.safetensors", "pt") as file:
+                facts = json.loads(file.metadata()["case"])
+                truth = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            target = folder / f"{name}.safetensors"
+            convert_checkpoint(GOLDEN / f"{name}.pth", target, **convert_options(facts))
+            cases[name] = Case(name, facts, truth, load_weights(target))
+        return cases[name]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def golden_inputs() -> dict[str, Tensor]:
+    inputs = load_file(GOLDEN / "inputs.safetensors")
+    return {key: value.double() / 32768 if key.startswith("audio") else value for key, value in inputs.items()}
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def poisoned_memory():
+    """torch.empty is full of NaN, so that a value nobody wrote shows."""
+    fill = torch.utils.deterministic.fill_uninitialized_memory
+    enabled = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    yield
+    torch.use_deterministic_algorithms(enabled)
+    torch.utils.deterministic.fill_uninitialized_memory = fill
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    """Uniform noise in [-0.5, 0.5], float32."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) - 0.5
+
+
+def tone(hertz: float, seconds: float, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * sample_rate)) / sample_rate)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory):
+    """Weights file of a variant, randomly initialised, by name; each is made once."""
+    folder = tmp_path_factory.mktemp("weights")
+
+    def get(variant: str) -> Path:
+        path = folder / f"{variant}.safetensors"
+        if not path.exists():
+            torch.manual_seed(1)
+            save_weights(build_encoder(variant), path, {"source": "random initial values"})
+        return path
+
+    return get
+
+
+@pytest.fixture
+def sound_folder(tmp_path: Path) -> Path:
+    """Sounds of several lengths, rates, channel counts and formats, one of them in a folder below."""
+    folder = tmp_path / "sounds"
+    (folder / "below").mkdir(parents=True)
+    soundfile.write(folder / "a.wav", tone(440, 1.3), SAMPLE_RATE)
+    soundfile.write(folder / "b.flac", np.stack([tone(330, 2.1, 44_100), tone(550, 2.1, 44_100)], axis=1), 44_100)
+    soundfile.write(folder / "below" / "c.ogg", tone(220, 0.6, 8_000), 8_000, format="OGG", subtype="VORBIS")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test reads or writes the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("HEAR_AXLSTM_CACHE", str(folder))
+    monkeypatch.setenv("HF_HOME", str(folder / "huggingface"))
+    monkeypatch.delenv("HEAR_AXLSTM_SOURCE", raising=False)
+    return folder

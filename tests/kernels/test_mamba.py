@@ -1,0 +1,32 @@
+"""The blocked selective scan against the two equations."""
+
+import pytest
+import torch
+
+from hear_axlstm.kernels.mamba import BLOCK, reference_scan, selective_scan
+from tests.tolerances import KERNEL_FLOAT32, KERNEL_FLOAT64
+
+
+def inputs(length, inner=6, state=24, batch=2, dtype=torch.float64):
+    x, b, c = (torch.randn(batch, length, n, dtype=dtype) for n in (inner, state, state))
+    delta = torch.rand(batch, length, inner, dtype=dtype)
+    a = -torch.arange(1.0, state + 1, dtype=dtype).repeat(inner, 1)
+    return x, delta, a, b, c, torch.randn(inner, dtype=dtype)
+
+
+@pytest.mark.parametrize("length", [1, BLOCK - 1, BLOCK, BLOCK + 1, 126, 251])
+def test_equals_the_equations(length):
+    arguments = inputs(length)
+    torch.testing.assert_close(selective_scan(*arguments), reference_scan(*arguments), rtol=0, atol=KERNEL_FLOAT64 * 100)
+
+
+def test_float32_is_close_to_float64():
+    arguments = inputs(251)
+    expected = reference_scan(*arguments)
+    error = (selective_scan(*(x.float() for x in arguments)) - expected).abs().max() / expected.abs().max()
+    assert error < KERNEL_FLOAT32
+
+
+def test_gradients_of_every_input():
+    arguments = [x.requires_grad_() for x in inputs(BLOCK + 3, inner=2, state=3, batch=1)]
+    assert torch.autograd.gradcheck(selective_scan, arguments)

@@ -1,0 +1,22 @@
+"""The one table of tolerances, each with its reason."""
+
+# Values of float64 runs against truths that were rounded to float32.
+FLOAT64 = 5e-7
+
+# A float32 run may deviate from the truth by so many times the released code's own float32 deviation: the order of sums
+# differs between machines and batch shapes.
+FLOAT32_VS_RELEASED = 3.0
+
+# The same clip in another batch: other shapes, other order of sums, features of magnitude about 1.
+BATCH_MATES = 1e-5
+
+# Kernels against float64 loops, relative to the largest value.
+KERNEL_FLOAT32 = 2e-5
+KERNEL_FLOAT64 = 1e-12
+
+# A model whose weights were themselves rounded to half precision, against autocast of the float32 model: its norms,
+# convolutions and decays are rounded as well.
+HALF_WEIGHTS_VS_AUTOCAST = 3.0
+
+# Python-list timestamps and positions that went through float32.
+MILLISECONDS = 1e-3
