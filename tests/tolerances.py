@@ -9,6 +9,7 @@ FLOAT32_VS_RELEASED = 3.0
 
 # The same clip in another batch: other shapes, other order of sums, features of magnitude about 1.
 BATCH_MATES = 1e-5
+BATCH_MATES_FLOAT64 = 1e-6  # embeddings are returned in float32
 
 # Kernels against float64 loops, relative to the largest value.
 KERNEL_FLOAT32 = 2e-5
