@@ -58,10 +58,11 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], int | None]:
         with torch.serialization.safe_globals([(Inert, name) for name in FOREIGN_CLASSES]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = re.search(r"Unsupported (?:global|operand|class|instruction)[^\n]*", str(error))
+        # torch's message also advises to switch the protection off; only its finding is passed on.
+        finding = re.search(r"[Uu]nsupported [^\n]*?(?=\.? was not|\. *(?:\n|$)|\n|$)", str(error))
         raise WeightsError(
-            f"{path}: refused, it asks for more than tensors ({reason.group() if reason else error}); nothing in it was "
-            "run. Get the file from its authors again, and do not load it with other tools"
+            f"{path}: refused, it asks for more than tensors and plain values"
+            f"{f' ({finding.group()})' if finding else ''}; nothing in it was run. Get the file from its authors again"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path}: not a whole torch checkpoint ({error}); download it again") from error

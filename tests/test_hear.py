@@ -1,0 +1,53 @@
+"""The HEAR functions of the package and of one module a variant."""
+
+import inspect
+
+import pytest
+import torch
+
+import hear_axlstm
+from hear_axlstm import axlstm_tiny, ssam_tiny
+from hear_axlstm.errors import ConfigError, WeightsError
+from tests.conftest import noise
+
+
+def test_signatures_are_the_documented_ones():
+    assert str(inspect.signature(hear_axlstm.load_model)).startswith(
+        "(model_file_path: 'str | os.PathLike[str]' = '', *, variant: 'str | None' = None, "
+        "layout: 'Layout' = 'released', precision: 'Precision' = 'auto')"
+    )
+    for function in (hear_axlstm.get_scene_embeddings, hear_axlstm.get_timestamp_embeddings):
+        assert list(inspect.signature(function).parameters) == ["audio", "model", "lengths"]
+
+
+def test_the_package_and_a_variants_module_agree(tiny_weights):
+    audio = noise(2, 20_000)
+    path = tiny_weights("axlstm-tiny")
+    ours, theirs = hear_axlstm.load_model(path), axlstm_tiny.load_model(str(path))
+    assert isinstance(ours, torch.nn.Module)
+    assert (ours.sample_rate, ours.scene_embedding_size, ours.timestamp_embedding_size) == (16_000, 960, 960)
+    with torch.no_grad():
+        scene = hear_axlstm.get_scene_embeddings(audio, ours)
+        assert torch.equal(scene, axlstm_tiny.get_scene_embeddings(audio, theirs))
+        embeddings, timestamps = hear_axlstm.get_timestamp_embeddings(audio, ours)
+    assert scene.shape == (2, 960)
+    assert embeddings.shape == (*timestamps.shape, 960)
+    assert scene.dtype == embeddings.dtype == timestamps.dtype == torch.float32
+
+
+def test_options_reach_the_model(tiny_weights):
+    model = axlstm_tiny.load_model(tiny_weights("axlstm-tiny"), layout="time", precision="bfloat16")
+    assert model.layout == "time"
+    assert model.compute_dtype == torch.bfloat16
+    with pytest.raises(ConfigError, match="layout is 'mel'"):
+        hear_axlstm.load_model(tiny_weights("axlstm-tiny"), layout="mel")
+
+
+def test_weights_of_another_variant_are_refused(tiny_weights):
+    with pytest.raises(WeightsError, match="ssam-tiny is SSAMConfig"):
+        ssam_tiny.load_model(tiny_weights("axlstm-tiny"))
+
+
+def test_a_foreign_model_is_refused():
+    with pytest.raises(ConfigError, match=r"expected what hear_axlstm\.load_model returns"):
+        hear_axlstm.get_scene_embeddings(noise(1, 16_000), torch.nn.Linear(1, 1))

@@ -1,0 +1,65 @@
+"""The table of variants, the manifest, the HEAR modules and the README name the same things."""
+
+import copy
+import importlib
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+import hear_axlstm
+from hear_axlstm.config import VARIANTS
+from hear_axlstm.errors import WeightsError
+from hear_axlstm.weights.manifest import SCHEMA, manifest_path, parse_manifest, read_manifest
+from tests.test_config import PUBLISHED_PARAMETERS
+
+PACKAGE = Path(hear_axlstm.__file__).parent
+CONTENT = json.loads(manifest_path().read_text())
+
+
+def test_the_manifest_follows_its_schema():
+    jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).validate(CONTENT)
+
+
+def test_the_manifest_has_every_variant_as_the_table_has_it():
+    variants = read_manifest().variants
+    assert {name: entry.architecture for name, entry in variants.items() if name in VARIANTS} == VARIANTS
+    assert {name: variants[name].parameters for name in VARIANTS} == PUBLISHED_PARAMETERS
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_is_a_hear_module(variant, tiny_weights):
+    module = importlib.import_module(f"hear_axlstm.{variant.replace('-', '_')}")
+    assert module.__doc__.startswith(variant)
+    assert {"load_model", "get_scene_embeddings", "get_timestamp_embeddings"} <= vars(module).keys()
+    with pytest.raises(WeightsError, match=f"no weights of {variant} at"):
+        module.load_model()
+
+
+def test_no_module_stands_for_a_variant_that_is_gone():
+    modules = {path.stem.replace("_", "-") for path in PACKAGE.glob("*.py") if re.match("(axlstm|ssam|ssast)_", path.stem)}
+    assert modules == VARIANTS.keys()
+
+
+def test_the_readme_lists_every_variant():
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    assert set(re.findall(r"^\| `((?:axlstm|ssam|ssast)-[a-z0-9-]+)` \|", readme, re.MULTILINE)) == VARIANTS.keys()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.update(schema_version=2), "schema_version is 2"),
+        (lambda m: m.update(default="absent"), "default is 'absent'"),
+        (lambda m: m["variants"]["ssam-tiny"].pop("parameters"), "variant ssam-tiny: 'parameters'"),
+        (lambda m: m["variants"]["ssam-tiny"]["architecture"].update(flip=True), "ssam has no option flip"),
+        (lambda m: m["variants"]["ssam-tiny"]["sources"].update(hub={"repo": "a/b"}), "HubFile has the keys"),
+    ],
+)
+def test_a_damaged_manifest_is_refused(change, message):
+    content = copy.deepcopy(CONTENT)
+    change(content)
+    with pytest.raises(WeightsError, match=message):
+        parse_manifest(content)

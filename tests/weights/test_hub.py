@@ -1,0 +1,194 @@
+"""Weights from and to a Hub on localhost, through the real client in a process of its own (HF_ENDPOINT)."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+
+import pytest
+
+from hear_axlstm.storage import sha256_of
+from hear_axlstm.weights.format import load_weights, read_config
+from hear_axlstm.weights.hub import WEIGHTS_FILE
+from hear_axlstm.weights.manifest import HubFile
+from tests.weights.hub_server import Running
+
+VARIANT = "axlstm-tiny-e2"
+FETCH = """
+import json, sys
+from hear_axlstm.weights.hub import fetch
+from hear_axlstm.weights.manifest import HubFile
+from hear_axlstm.errors import WeightsError
+try:
+    print(fetch(HubFile(**json.loads(sys.argv[1]))))
+except WeightsError as error:
+    sys.exit(f"error: {error}")
+"""
+
+
+@pytest.fixture
+def hub():
+    with Running() as hub:
+        yield hub
+
+
+@pytest.fixture
+def run(hub, own_cache):
+    """Run Python with the Hub client pointed at the local Hub; environment variables as keywords."""
+
+    def run(*arguments, **variables):
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": hub.endpoint,
+            "HF_TOKEN": "hf_test",
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            **variables,
+        }
+        command = [sys.executable, *map(str, arguments)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+    return run
+
+
+@pytest.fixture
+def published(hub, tiny_weights):
+    """A repository with the weights of VARIANT: the file of it that a manifest would pin."""
+    content = tiny_weights(VARIANT).read_bytes()
+    revision = hub.commit("me/model", {WEIGHTS_FILE: content})
+    return HubFile("me/model", revision, WEIGHTS_FILE, sha256_of(tiny_weights(VARIANT)), len(content))
+
+
+def fetch(run, file, **variables):
+    return run("-c", FETCH, json.dumps(asdict(file)), **variables)
+
+
+def blobs(own_cache):
+    """The finished files in the Hub client's cache."""
+    return [path for path in own_cache.rglob("blobs/*") if path.suffix != ".incomplete"]
+
+
+def test_a_pinned_file_is_fetched_once_and_verified(hub, run, published, tiny_weights):
+    first = fetch(run, published)
+    assert first.returncode == 0, first.stderr
+    assert sha256_of(first.stdout.strip()) == published.sha256
+    hub.requests.clear()
+    again = fetch(run, published)
+    assert again.stdout == first.stdout
+    assert hub.requests == []  # a pinned revision needs no network
+
+
+def test_download_from_a_users_repository_and_offline_afterwards(hub, run, published):
+    command = ("-m", "hear_axlstm", "download", VARIANT, "--source", "me/model")
+    online = run(*command)
+    assert online.returncode == 0, online.stderr
+    assert read_config(online.stdout.strip()) == load_weights(online.stdout.strip()).config
+    offline = run("-m", "hear_axlstm", "download", VARIANT, HEAR_AXLSTM_SOURCE="me/model", HF_HUB_OFFLINE="1")
+    assert offline.stdout == online.stdout
+    pinned = run(*command[:-1], f"me/model@{published.revision}")
+    assert pinned.returncode == 0, pinned.stderr
+
+
+def test_a_wrong_hash_is_refused_and_removed(hub, run, published, own_cache):
+    wrong = HubFile(**{**asdict(published), "sha256": "0" * 64})
+    result = fetch(run, wrong)
+    assert result.returncode == 1
+    assert "the manifest says 000000000000" in result.stderr
+    assert blobs(own_cache) == []
+    assert fetch(run, published).returncode == 0
+
+
+def test_corrupted_bytes_are_refused_and_removed(hub, run, published, own_cache):
+    hub.corrupt = True
+    for file in (published, HubFile("me/model", "main", WEIGHTS_FILE, None, None)):
+        result = fetch(run, file)
+        assert result.returncode == 1
+        assert "was removed from the cache" in result.stderr
+        assert blobs(own_cache) == []
+    hub.corrupt = False
+    assert fetch(run, published).returncode == 0
+
+
+def test_an_interrupted_download_is_an_error_and_is_resumed(hub, run, published, own_cache):
+    hub.truncate = 1_000_000
+    result = fetch(run, published)
+    assert result.returncode == 1, result.stdout
+    assert "error: " in result.stderr
+    assert "repeat" in result.stderr
+    assert blobs(own_cache) == []
+    hub.truncate = None
+    hub.starts.clear()
+    assert fetch(run, published).returncode == 0
+    assert max(hub.starts) >= 1_000_000  # what had arrived was not asked for again
+    assert sha256_of(blobs(own_cache)[0]) == published.sha256
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"repo": "me/absent"}, "check the names"),
+        ({"revision": "0" * 40}, "check the names"),
+        ({"file": "other.safetensors"}, "check the names"),
+        ({"repo": "not a name/at all"}, "check the names"),
+    ],
+)
+def test_what_is_not_there_is_told(run, published, change, message):
+    result = fetch(run, HubFile(**{**asdict(published), **change}))
+    assert result.returncode == 1
+    assert message in result.stderr
+
+
+def test_no_network_is_told(run, published):
+    for variables in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}):
+        result = fetch(run, published, **variables)
+        assert result.returncode == 1
+        assert "cannot be reached" in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_a_failing_server_is_told(hub, run, published):
+    hub.refuse = 500
+    result = fetch(run, published)
+    assert result.returncode == 1
+    assert "error: me/model@" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_cache_that_cannot_be_written_is_told(run, published, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    result = fetch(run, published, HF_HUB_CACHE=str(tmp_path / "file" / "cache"))
+    assert result.returncode == 1
+    assert "set HF_HUB_CACHE" in result.stderr
+
+
+def test_a_repository_with_another_architecture_is_refused(run, published):
+    result = run("-m", "hear_axlstm", "download", "ssam-tiny", "--source", "me/model")
+    assert result.returncode == 1
+    assert "holds AxLSTMConfig" in result.stderr
+
+
+def test_publish_pushes_weights_configuration_and_card_and_pins_them(hub, run, tiny_weights):
+    weights = tiny_weights(VARIANT)
+    result = run("-m", "hear_axlstm", "publish", VARIANT, "me/new", "--weights", weights, "--licence", "Apache-2.0")
+    assert result.returncode == 0, result.stderr
+    files = hub.repos["me/new"][-1]
+    assert files[WEIGHTS_FILE] == weights.read_bytes()
+    assert json.loads(files["config.json"]) == read_config(weights).to_dict()
+    card = files["README.md"].decode()
+    assert "license: apache-2.0" in card
+    assert "random initial values" in card
+    pinned = HubFile(**json.loads(result.stdout)["hub"])
+    assert fetch(run, pinned).returncode == 0
+    wrong = run("-m", "hear_axlstm", "publish", "ssam-tiny", "me/new", "--weights", weights)
+    assert wrong.returncode == 1
+    assert "publish it under its own variant" in wrong.stderr
+
+
+def test_publishing_without_permission_is_told(hub, run, tiny_weights):
+    hub.refuse = 403
+    result = run("-m", "hear_axlstm", "publish", VARIANT, "me/new", "--weights", tiny_weights(VARIANT))
+    assert result.returncode == 1
+    assert "not published" in result.stderr
+    assert "Traceback" not in result.stderr
