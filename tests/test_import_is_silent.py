@@ -9,9 +9,12 @@ import numpy, torch
 warnings.simplefilter("error")
 
 def state():
-    return (torch.get_rng_state().tolist(), random.getstate(), numpy.random.get_state()[1].tolist(),
-            torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled(), torch.get_float32_matmul_precision(),
-            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark)
+    return (
+        torch.get_rng_state().tolist(), random.getstate(), numpy.random.get_state()[1].tolist(),
+        torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled(),
+        torch.get_float32_matmul_precision(), torch.backends.cuda.matmul.allow_tf32,
+        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark,
+    )
 
 before = state()
 loaded = set(sys.modules)

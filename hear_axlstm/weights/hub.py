@@ -1,4 +1,4 @@
-"""Weights from and to the Hugging Face Hub. Its client keeps the cache, resumes downloads and knows when it is offline."""
+"""Weights from and to the Hugging Face Hub, whose client keeps the cache, retries, and knows when it is offline."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ def fetch(file: HubFile) -> Path:
     except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError, HFValidationError) as error:
         raise WeightsError(f"{where}: {_cause(error)}; check the names (a private one needs `hf auth login`)") from error
     except HfHubHTTPError as error:
-        raise WeightsError(f"{where}: {_cause(error)}; repeat later, finished parts are kept") from error
+        raise WeightsError(f"{where}: {_cause(error)}; repeat later") from error
     except OSError as error:
         raise WeightsError(
-            f"{where}: {_cause(error)}. Either the transfer broke (repeat: finished parts are kept) or the cache cannot be "
-            "written (set HF_HUB_CACHE to a folder that can)"
+            f"{where}: {_cause(error)}. Either the transfer broke (repeat it) or the cache cannot be written (set "
+            "HF_HUB_CACHE to a folder that can)"
         ) from error
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in {"httpx", "httpx2", "httpcore", "httpcore2", "requests"}:
             raise
-        raise WeightsError(f"{where}: the transfer broke ({_cause(error)}); repeat, finished parts are kept") from error
+        raise WeightsError(f"{where}: the transfer broke ({_cause(error)}); repeat it") from error
     _verify(path, file, where)
     return path
 

@@ -17,7 +17,8 @@ class Hub:
 
     repos: dict[str, list[dict[str, bytes]]] = field(default_factory=dict)
     uploads: dict[str, bytes] = field(default_factory=dict)  # sha256 -> content
-    truncate: int | None = None  # close the connection after so many bytes of a file
+    truncate: int | None = None  # close the connection after so many bytes of a file,
+    breaks: int = 1_000  # so many times
     corrupt: bool = False  # send other bytes than the stated hash
     refuse: int | None = None  # answer every request with this status
     requests: list[tuple[str, str]] = field(default_factory=list)
@@ -140,8 +141,10 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Content-Range", f"bytes {start}-{len(sent) - 1}/{len(sent)}")
             self.end_headers()
             if self.command == "GET":
-                self.wfile.write(sent[start:][: hub.truncate])
-                if hub.truncate is not None:
+                breaks = hub.truncate is not None and hub.breaks > 0
+                self.wfile.write(sent[start:][: hub.truncate] if breaks else sent[start:])
+                if breaks:
+                    hub.breaks -= 1
                     self.wfile.flush()
                     self.close_connection = True
                     self.connection.shutdown(2)

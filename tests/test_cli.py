@@ -1,0 +1,140 @@
+"""The command as a user runs it: outputs, messages, exit codes."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+
+import hear_axlstm
+from hear_axlstm.cli import main
+from hear_axlstm.config import SAMPLE_RATE
+from tests.conftest import GOLDEN, tone
+
+VARIANT = "ssast-tiny"
+
+
+@pytest.fixture
+def run(monkeypatch):
+    def run(*arguments):
+        return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+    return run
+
+
+@pytest.fixture
+def weights(tiny_weights):
+    return tiny_weights(VARIANT)
+
+
+def test_embed_in_a_process_of_its_own(sound_folder, weights, tmp_path):
+    command = [sys.executable, "-m", "hear_axlstm", "embed", sound_folder, "-o", tmp_path / "out", "--model", weights]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == ""
+    assert "3 embedded, 0 there already, 0 failed" in result.stderr
+    assert "100%" in result.stderr  # the progress bar
+    assert np.load(tmp_path / "out" / "a.wav.embedding.npy").shape == (960,)
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0
+    assert "0 embedded, 3 there already, 0 failed" in again.stderr
+
+
+def test_timestamps_and_parquet(run, sound_folder, weights, tmp_path):
+    out = tmp_path / "out"
+    assert run("embed", sound_folder, "-o", out, "--model", weights, "--timestamps", "--format", "parquet").exit_code == 0
+    assert (out / "embeddings-00000.parquet").exists()
+
+
+def test_broken_files_are_reported_and_the_others_done(run, sound_folder, weights, tmp_path):
+    (sound_folder / "broken.wav").write_bytes(b"RIFF nothing")
+    soundfile.write(sound_folder / "short.wav", tone(440, 0.01), SAMPLE_RATE)
+    result = run("embed", sound_folder, tmp_path / "absent.wav", "-o", tmp_path / "out", "--model", weights)
+    assert result.exit_code == 1
+    assert "failed: broken.wav: " in result.stderr
+    assert "failed: short.wav: " in result.stderr
+    assert "failed: absent.wav: " in result.stderr
+    assert "3 embedded, 0 there already, 3 failed" in result.stderr
+
+
+def test_what_cannot_be_carried_out_exits_with_two(run, sound_folder, weights, tmp_path):
+    out = tmp_path / "out"
+    for arguments, message in [
+        (["embed"], "Missing argument"),
+        (["embed", sound_folder], "Missing option"),
+        (["embed", sound_folder, "-o", out, "--format", "csv", "--model", weights], "csv"),
+        (["embed", tmp_path, "-o", out, "--model", tmp_path / "absent"], "neither a file nor one of axlstm-tiny"),
+        (["embed", sound_folder, "-o", out, "--model", weights, "--source", "x/y"], "--source goes with"),
+        (["embed", sound_folder, "-o", out, "--model", weights, "--device", "tpu9"], "--device tpu9"),
+        (["embed", sound_folder, "-o", out, "--model", VARIANT], f"no weights of {VARIANT}"),
+        (["embed", sound_folder, "-o", out], "without default weights"),
+        (["embed", weights.parent, "-o", out, "--model", weights], "no audio files below"),
+        (["download", "axlstm-huge"], "no variant is called"),
+        (["convert", GOLDEN / "axlstm_e3_noflip.pth", out], "--flip or --no-flip"),
+    ]:
+        result = run(*arguments)
+        assert result.exit_code == 2, arguments
+        assert message in result.stderr
+    assert not out.exists()
+
+
+def test_a_folder_with_other_settings_is_refused_unless_told(run, sound_folder, weights, tmp_path):
+    command = ["embed", sound_folder, "-o", tmp_path / "out", "--model", weights]
+    assert run(*command).exit_code == 0
+    refused = run(*command, "--layout", "time")
+    assert refused.exit_code == 2
+    assert "--overwrite" in refused.stderr
+    assert run(*command, "--layout", "time", "--overwrite").exit_code == 0
+
+
+def test_a_full_disk_is_told_and_nothing_is_lost(run, sound_folder, weights, tmp_path, monkeypatch):
+    save, calls = np.save, []
+
+    def full(file, array):
+        calls.append(file)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        save(file, array)
+
+    monkeypatch.setattr(np, "save", full)
+    command = ["embed", sound_folder, "-o", tmp_path / "out", "--model", weights]
+    result = run(*command)
+    assert result.exit_code == 1
+    assert "No space left" in result.stderr
+    assert "repeat the command" in result.stderr
+    monkeypatch.setattr(np, "save", save)
+    assert "2 embedded, 1 there already" in run(*command).stderr
+
+
+def test_a_variant_from_a_users_folder(run, sound_folder, weights, tmp_path):
+    command = ["embed", sound_folder, "-o", tmp_path / "out", "--model", VARIANT, "--source", weights.parent]
+    assert run(*command).exit_code == 0
+
+
+def test_convert_says_what_it_found(run, tmp_path):
+    result = run("convert", GOLDEN / "axlstm_e3_sigmoid.pth", tmp_path / "x", "--no-flip", "--input-gate", "sigmoid")
+    assert result.exit_code == 0
+    assert "expansion=3, flip=False, input_gate='sigmoid'" in result.stdout
+    failed = run("convert", tmp_path / "absent.pth", tmp_path / "y")
+    assert failed.exit_code == 1
+    assert "no such file" in failed.stderr
+
+
+def test_download_without_weights_fails_with_the_steps(run):
+    result = run("download", VARIANT)
+    assert result.exit_code == 1
+    assert "drive.google.com" in result.stderr
+
+
+def test_models_lists_every_variant_and_its_whereabouts(run, own_cache, weights):
+    (own_cache / f"{VARIANT}.safetensors").write_bytes(weights.read_bytes())
+    output = run("models").stdout
+    assert all(variant in output for variant in hear_axlstm.VARIANTS)
+    assert str(own_cache / f"{VARIANT}.safetensors") in output
+
+
+def test_version_and_help(run):
+    assert hear_axlstm.__version__ in run("--version").stdout
+    assert "embed" in run("-h").stdout
