@@ -27,7 +27,7 @@ from hear_axlstm.patches import steps_from_tokens
 logger = logging.getLogger(__name__)
 
 CHUNKS_PER_BATCH = {"cuda": 128}  # chunks encoded together: bounds memory for any number and length of clips
-CHUNKS_PER_BATCH_ELSEWHERE = 16
+CHUNKS_PER_BATCH_ELSEWHERE = 8
 
 
 @dataclass(frozen=True)

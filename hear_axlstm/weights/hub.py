@@ -122,7 +122,7 @@ tags: [audio, hear, {config.family}]
 
 # {variant}
 
-An audio encoder for [hear-axlstm](https://pypi.org/project/hear-axlstm/): mono 16 kHz sound in, HEAR scene and timestamp
+An audio encoder for hear-axlstm (`pip install hear-axlstm`): mono 16 kHz sound in, HEAR scene and timestamp
 embeddings of {config.embedding_size} floats out.
 
 ```python

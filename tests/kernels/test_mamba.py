@@ -30,3 +30,12 @@ def test_float32_is_close_to_float64():
 def test_gradients_of_every_input():
     arguments = [x.requires_grad_() for x in inputs(BLOCK + 3, inner=2, state=3, batch=1)]
     assert torch.autograd.gradcheck(selective_scan, arguments)
+
+
+def test_gradients_do_not_need_the_states_of_all_tokens():
+    arguments = [x.requires_grad_() for x in inputs(10 * BLOCK)]
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+        selective_scan(*arguments)
+    all_states = 2 * 10 * BLOCK * 6 * 24
+    assert sum(kept) < all_states

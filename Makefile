@@ -1,0 +1,37 @@
+VENV := .venv
+PYTHON := python3
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install -q -c requirements/constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check wheel clean
+
+help: ## print this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed ## set up, then embed sounds that it synthesises and print how similar they are
+	$(VENV)/bin/python examples/demo.py
+
+test: $(VENV)/.tested ## set up, then run all tests
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+check: $(VENV)/.tested ## formatting, lint, types
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+wheel: $(VENV)/.tested ## build the wheel into dist/
+	$(VENV)/bin/python -m pip --disable-pip-version-check wheel -q --no-deps --no-build-isolation -w dist .
+
+clean: ## remove the environment and everything built
+	rm -rf $(VENV) dist build demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/.installed: pyproject.toml requirements/constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.tested: $(VENV)/.installed requirements/kit.txt
+	$(PIP) -e '.[dev]'
+	$(PIP) --no-deps --ignore-requires-python -r requirements/kit.txt
+	touch $@
