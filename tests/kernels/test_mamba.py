@@ -8,6 +8,7 @@ from tests.tolerances import KERNEL_FLOAT32, KERNEL_FLOAT64
 
 
 def inputs(length, inner=6, state=24, batch=2, dtype=torch.float64):
+    torch.manual_seed(0)
     x, b, c = (torch.randn(batch, length, n, dtype=dtype) for n in (inner, state, state))
     delta = torch.rand(batch, length, inner, dtype=dtype)
     a = -torch.arange(1.0, state + 1, dtype=dtype).repeat(inner, 1)
@@ -32,10 +33,25 @@ def test_gradients_of_every_input():
     assert torch.autograd.gradcheck(selective_scan, arguments)
 
 
-def test_gradients_do_not_need_the_states_of_all_tokens():
-    arguments = [x.requires_grad_() for x in inputs(10 * BLOCK)]
-    kept = []
+def test_gradients_over_many_blocks_are_those_of_the_equations():
+    ours, theirs = ([x.clone().requires_grad_() for x in inputs(5 * BLOCK + 2)] for _ in range(2))
+    for arguments, scan in ((ours, selective_scan), (theirs, reference_scan)):
+        torch.manual_seed(1)
+        (scan(*arguments) * torch.randn_like(arguments[0])).sum().backward()
+    for mine, expected in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.grad, expected.grad, rtol=1e-9, atol=1e-10)
+
+
+def test_backward_keeps_one_state_in_a_block():
+    arguments, kept = [x.requires_grad_() for x in inputs(10 * BLOCK, inner=64)], []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
         selective_scan(*arguments)
-    all_states = 2 * 10 * BLOCK * 6 * 24
-    assert sum(kept) < all_states
+    states_of_all_tokens = 10 * BLOCK * 2 * 64 * 24
+    assert sum(kept) < states_of_all_tokens / 3
+
+
+def test_autocast_around_it_changes_nothing():
+    arguments = [x.float() for x in inputs(40)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = selective_scan(*arguments)
+    assert torch.equal(inside, selective_scan(*arguments))
