@@ -235,10 +235,10 @@ class Embedder(nn.Module):
             try:
                 tokens = self._tokens(spectrogram[source.clip, source.index])
             except torch.OutOfMemoryError:
-                if size == 1:
+                if len(batch) == 1:
                     raise
-                self.max_chunks = size // 2
-                logger.warning("out of memory with %d chunks at once: going on with %d", size, self.max_chunks)
+                self.max_chunks = len(batch) // 2
+                logger.warning("out of memory with %d chunks at once: going on with %d", len(batch), self.max_chunks)
                 continue
             yield batch.to(self.device), tokens
             start += len(batch)

@@ -179,16 +179,14 @@ def _encode(waves: list[Wave], model: Embedder, timestamps: bool) -> list[Outcom
     """Embed a batch in one call; when that fails, its halves, down to the clip that is to blame."""
     try:
         lengths = [len(wave) for wave in waves]
-        audio = torch.zeros(len(waves), max(lengths))
-        for row, wave in zip(audio, waves, strict=True):
-            row[: len(wave)] = torch.from_numpy(wave)
+        audio = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(wave) for wave in waves], batch_first=True)
         audio = audio.to(model.device)
         with torch.inference_mode():
             if not timestamps:
                 return [(scene, None) for scene in model(audio, lengths).cpu().numpy()]
             embeddings, times = (x.cpu().numpy() for x in model.timestamps(audio, lengths))
-            own = np.isfinite(times)
-            return [(embedding[mine], time[mine]) for embedding, time, mine in zip(embeddings, times, own, strict=True)]
+            counts = np.isfinite(times).sum(1)
+            return [(e[:count], t[:count]) for e, t, count in zip(embeddings, times, counts, strict=True)]
     except (AudioError, torch.OutOfMemoryError) as error:
         if len(waves) == 1:
             return [error]

@@ -9,11 +9,23 @@ from torch import Tensor, nn
 from hear_axlstm.kernels import wide
 
 
+def matching(x: Tensor, weight: Tensor) -> Tensor:
+    """``x`` in the dtype of ``weight``, unless autocast chooses for both."""
+    return x if torch.is_autocast_enabled(x.device.type) else x.to(weight.dtype)
+
+
 class Linear(nn.Linear):
     """nn.Linear that takes input of any floating dtype, so that a half-precision model keeps its float32 residual."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input.to(self.weight.dtype))
+        return super().forward(matching(input, self.weight))
+
+
+class GateLinear(nn.Linear):
+    """A linear map whose bias is added in float32 or better: float16 would move a step size of 0.001 by up to 0.2 %."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return wide(F.linear(matching(input, self.weight), self.weight)) + wide(self.bias)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -50,7 +62,7 @@ class BlockDiagonalLinear(nn.Module):
         nn.init.normal_(self.weight, std=std)
 
     def forward(self, x: Tensor) -> Tensor:
-        blocks = x.to(self.weight.dtype).unflatten(-1, (-1, 4))
+        blocks = matching(x, self.weight).unflatten(-1, (-1, 4))
         return torch.einsum("blni,noi->blno", blocks, self.weight).flatten(-2)
 
 

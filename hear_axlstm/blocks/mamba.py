@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_axlstm.blocks.layers import LayerNorm, Linear
+from hear_axlstm.blocks.layers import GateLinear, LayerNorm, Linear
 from hear_axlstm.config import SSAMConfig
 from hear_axlstm.kernels import wide
 from hear_axlstm.kernels.conv import causal_conv_silu
@@ -38,7 +38,7 @@ class Scan(nn.Module):
         self.state = config.state
         self.conv1d = nn.Conv1d(inner, inner, CONV_TAPS, groups=inner)
         self.x_proj = Linear(inner, self.rank + 2 * config.state, bias=False)
-        self.dt_proj = Linear(self.rank, inner)
+        self.dt_proj = GateLinear(self.rank, inner)
         self.A_log = nn.Parameter(torch.arange(1.0, config.state + 1).log().repeat(inner, 1))
         self.D = nn.Parameter(torch.ones(inner))
         nn.init.uniform_(self.dt_proj.weight, -(self.rank**-0.5), self.rank**-0.5)
@@ -49,7 +49,7 @@ class Scan(nn.Module):
         assert self.conv1d.bias is not None
         c = causal_conv_silu(x, self.conv1d.weight, self.conv1d.bias)
         dt, b, c_out = self.x_proj(c).split([self.rank, self.state, self.state], dim=-1)
-        delta = F.softplus(wide(self.dt_proj(dt)))
+        delta = F.softplus(self.dt_proj(dt))
         return selective_scan(wide(c), delta, -wide(self.A_log).exp(), wide(b), wide(c_out), wide(self.D))
 
 

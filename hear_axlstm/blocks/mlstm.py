@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_axlstm.blocks.layers import BlockDiagonalLinear, Linear, OffsetNorm
+from hear_axlstm.blocks.layers import BlockDiagonalLinear, GateLinear, Linear, OffsetNorm
 from hear_axlstm.config import AxLSTMConfig, InputGate
-from hear_axlstm.kernels import wide
 from hear_axlstm.kernels.conv import causal_conv_silu
 from hear_axlstm.kernels.mlstm import parallel_mlstm
 
@@ -36,8 +35,8 @@ class MLSTMCell(nn.Module):
         super().__init__()
         self.heads = heads
         self.input_gate = input_gate
-        self.igate = Linear(3 * width, heads)
-        self.fgate = Linear(3 * width, heads)
+        self.igate = GateLinear(3 * width, heads)
+        self.fgate = GateLinear(3 * width, heads)
         self.outnorm = OffsetNorm(width, heads)
         nn.init.zeros_(self.igate.weight)
         nn.init.normal_(self.igate.bias, std=0.1)
@@ -47,10 +46,10 @@ class MLSTMCell(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         qkv = torch.cat([q, k, v], dim=-1)
-        log_i = wide(self.igate(qkv)).mT  # (B, H, L)
+        log_i = self.igate(qkv).mT  # (B, H, L)
         if self.input_gate == "sigmoid":
             log_i = F.logsigmoid(log_i)
-        log_f = F.logsigmoid(wide(self.fgate(qkv)).mT)
+        log_f = F.logsigmoid(self.fgate(qkv).mT)
         q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))  # (B, H, L, K)
         return self.outnorm(parallel_mlstm(q, k, v, log_i, log_f).transpose(1, 2).flatten(2))
 
