@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from array import array
 from pathlib import Path
 
 import numpy as np
@@ -32,16 +33,17 @@ def read_audio(path: str | os.PathLike[str]) -> Wave:
     """
     try:
         with soundfile.SoundFile(os.fspath(path)) as file:
-            blocks = file.blocks(BLOCK_SECONDS * file.samplerate, dtype="float32", always_2d=True)
-            if file.samplerate == SAMPLE_RATE:
-                pieces = [block.mean(axis=1) for block in blocks]
-            else:
-                resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32")
-                pieces = [resampler.resample_chunk(block.mean(axis=1)) for block in blocks]
-                pieces.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-    except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
+            samples = array("f")  # grows in place: a long recording is held once
+            resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32")
+            for block in file.blocks(BLOCK_SECONDS * file.samplerate, dtype="float32", always_2d=True):
+                mono = block.mean(axis=1)
+                piece = mono if file.samplerate == SAMPLE_RATE else resampler.resample_chunk(mono)
+                samples.frombytes(piece.tobytes())
+            if file.samplerate != SAMPLE_RATE:
+                samples.frombytes(resampler.resample_chunk(np.zeros(0, np.float32), last=True).tobytes())
+    except (soundfile.SoundFileError, OSError, TypeError, ValueError, RuntimeError) as error:
         raise AudioError(f"{path}: {_reason(path, error)}") from error
-    return checked(np.concatenate(pieces) if pieces else np.zeros(0, np.float32), str(path))
+    return checked(np.frombuffer(samples, np.float32), str(path))
 
 
 def prepare_array(samples: ArrayLike, sample_rate: int, name: str) -> Wave:

@@ -179,7 +179,8 @@ def _encode(waves: list[Wave], model: Embedder, timestamps: bool) -> list[Outcom
     """Embed a batch in one call; when that fails, its halves, down to the clip that is to blame."""
     try:
         lengths = [len(wave) for wave in waves]
-        audio = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(wave) for wave in waves], batch_first=True)
+        clips = [torch.from_numpy(wave) for wave in waves]
+        audio = clips[0][None] if len(clips) == 1 else torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
         audio = audio.to(model.device)
         with torch.inference_mode():
             if not timestamps:

@@ -98,10 +98,11 @@ def log_mel(audio: Tensor, lengths: Tensor | None = None) -> Tensor:
         frames = (1 + lengths // HOP).to(mel.device)[:, None, None]
         count = frames * N_MELS
         inside = torch.arange(mel.shape[1], device=mel.device)[:, None] < frames
-        # Sums are taken about the first value, so that a constant spectrogram (silence) has exactly no deviation.
-        deviation = (mel - mel[:, :1, :1]).masked_fill(~inside, 0.0)
-        deviation = (deviation - deviation.sum((1, 2), keepdim=True) / count).masked_fill(~inside, 0.0)
-        std = (deviation.square().sum((1, 2), keepdim=True) / (count - 1)).sqrt()
+        # Sums are taken about the first value, so that a constant spectrogram (silence) has exactly no deviation; in
+        # place, so that hours of audio fit.
+        deviation = mel.sub_(mel[:, :1, :1].clone()).masked_fill_(~inside, 0.0)
+        deviation = deviation.sub_(deviation.sum((1, 2), keepdim=True) / count).masked_fill_(~inside, 0.0)
+        std = torch.linalg.vector_norm(deviation, dim=(1, 2), keepdim=True) / (count - 1).sqrt()
         bad = (~torch.isfinite(std.flatten())).nonzero().flatten().tolist()
         if bad:
             raise AudioError(
