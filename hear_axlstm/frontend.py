@@ -102,7 +102,7 @@ def log_mel(audio: Tensor, lengths: Tensor | None = None) -> Tensor:
         # place, so that hours of audio fit.
         deviation = mel.sub_(mel[:, :1, :1].clone()).masked_fill_(~inside, 0.0)
         deviation = deviation.sub_(deviation.sum((1, 2), keepdim=True) / count).masked_fill_(~inside, 0.0)
-        std = torch.linalg.vector_norm(deviation, dim=(1, 2), keepdim=True) / (count - 1).sqrt()
+        std = torch.linalg.vector_norm(deviation, dim=(1, 2), keepdim=True) / (count - 1).to(mel.dtype).sqrt()
         bad = (~torch.isfinite(std.flatten())).nonzero().flatten().tolist()
         if bad:
             raise AudioError(

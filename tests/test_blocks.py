@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hear_axlstm.blocks import BLOCKS
+from hear_axlstm.blocks.layers import BlockDiagonalLinear
 from hear_axlstm.blocks.mamba import DT_MAX, DT_MIN
 from hear_axlstm.config import AxLSTMConfig, SSAMConfig, SSASTConfig
 
@@ -59,6 +60,13 @@ def test_an_odd_block_with_flip_is_the_block_on_reversed_tokens():
     plain.load_state_dict(odd.state_dict())
     x = torch.randn(2, L, 24, dtype=torch.float64)
     torch.testing.assert_close(odd(x), plain(x.flip(1)).flip(1))
+
+
+@pytest.mark.parametrize("width", [4, 8, 12, 40, 96])
+def test_a_block_diagonal_map_is_the_dense_one(width):
+    layer = BlockDiagonalLinear(width, std=1.0)
+    x = torch.randn(2, 5, width)
+    torch.testing.assert_close(layer(x), x @ torch.block_diag(*layer.weight).T)
 
 
 def test_attention_does_not_know_the_order_of_tokens():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -54,7 +56,10 @@ class OffsetNorm(nn.Module):
 
 
 class BlockDiagonalLinear(nn.Module):
-    """A linear map in blocks of four channels: weight (D / 4, 4 out, 4 in), no bias. Shape: (B, L, D) -> (B, L, D)."""
+    """A linear map in blocks of four channels: weight (D / 4, 4 out, 4 in), no bias. Shape: (B, L, D) -> (B, L, D).
+
+    Products of 4 x 4 are too small to be fast, so up to four blocks are multiplied as one, with zeros between them.
+    """
 
     def __init__(self, width: int, std: float) -> None:
         super().__init__()
@@ -62,8 +67,12 @@ class BlockDiagonalLinear(nn.Module):
         nn.init.normal_(self.weight, std=std)
 
     def forward(self, x: Tensor) -> Tensor:
-        blocks = matching(x, self.weight).unflatten(-1, (-1, 4))
-        return torch.einsum("blni,noi->blno", blocks, self.weight).flatten(-2)
+        group = math.gcd(4, len(self.weight))
+        diagonal = torch.eye(group, device=self.weight.device, dtype=self.weight.dtype)
+        weight = torch.einsum("ngoi,gh->ngohi", self.weight.unflatten(0, (-1, group)), diagonal)
+        weight = weight.reshape(-1, 4 * group, 4 * group)
+        tokens = matching(x, self.weight).unflatten(-1, (-1, 4 * group))
+        return torch.einsum("blni,noi->blno", tokens, weight).flatten(-2)
 
 
 class Mlp(nn.Module):

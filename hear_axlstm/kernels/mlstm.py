@@ -10,6 +10,7 @@ from torch import Tensor
 from hear_axlstm.kernels import wide
 
 EPS = 1e-6  # added to the normaliser
+QUERY_BLOCK = 128  # queries whose weights are held at once; the keys after them are left out
 
 
 def parallel_mlstm(q: Tensor, k: Tensor, v: Tensor, log_i: Tensor, log_f: Tensor) -> Tensor:
@@ -23,13 +24,25 @@ def parallel_mlstm(q: Tensor, k: Tensor, v: Tensor, log_i: Tensor, log_f: Tensor
     cumulative_f = wide(log_f).cumsum(-1)
     a = wide(log_i) - cumulative_f
     row_max = a.cummax(-1).values
-    causal = torch.ones(a.shape[-1], a.shape[-1], dtype=torch.bool, device=a.device).tril()
-    exponent = a.unsqueeze(-2) - row_max.unsqueeze(-1)  # (B, H, t, s); positive, and meaningless, above the diagonal
-    decay = exponent.masked_fill(~causal, -math.inf).exp()
+    # Scores are divided by scale = sqrt(K); numerator and normaliser are both multiplied by it instead.
+    scale = math.sqrt(q.shape[-1])
+    least = scale * (-cumulative_f - row_max).exp()  # scale * exp(-m)
+    outputs = []
+    for start in range(0, q.shape[2], QUERY_BLOCK):
+        rows = slice(start, min(start + QUERY_BLOCK, q.shape[2]))
+        seen = slice(0, rows.stop)
+        exponent = a[..., None, seen] - row_max[..., rows, None]  # (B, H, t, s), not positive where s <= t
+        decay = exponent.masked_fill_(_later(rows, a.device), -math.inf).exp_()
+        weights = wide(q[:, :, rows] @ k[:, :, seen].mT) * decay
+        normaliser = weights.sum(-1).abs().maximum(least[..., rows]) + scale * EPS
+        outputs.append(wide(weights.to(v.dtype) @ v[:, :, seen]) / normaliser.unsqueeze(-1))
+    return torch.cat(outputs, dim=2)
 
-    weights = wide(q @ k.transpose(-1, -2)) / math.sqrt(q.shape[-1]) * decay
-    normaliser = weights.sum(-1).abs().maximum((-cumulative_f - row_max).exp()) + EPS
-    return wide(weights.to(v.dtype) @ v) / normaliser.unsqueeze(-1)
+
+def _later(rows: slice, device: torch.device) -> Tensor:
+    """True where key s comes after query t, (t, s), for the queries ``rows`` and the keys up to the last of them."""
+    position = torch.arange(rows.stop, device=device)
+    return position > position[rows, None]
 
 
 def recurrent_mlstm(q: Tensor, k: Tensor, v: Tensor, log_i: Tensor, log_f: Tensor) -> Tensor:

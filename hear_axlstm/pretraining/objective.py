@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from hear_axlstm.config import check_choice
@@ -20,7 +21,7 @@ def reconstruction_loss(
     Shape: prediction (B, L, frames * bands), spectrogram (B, 1, 200, 80), mask (B, L), 1 where hidden -> scalar.
     """
     check_choice("over", over, LossOver)
-    error = (prediction - patchify(spectrogram, patch)).square().mean(-1)
-    if over == "all":
-        return error.mean()
-    return (error * mask).sum() / mask.sum()
+    # Summed in float64: thousands of float32 terms would cost the loss its last digit.
+    error = (prediction - patchify(spectrogram, patch)).square().mean(-1, dtype=torch.float64)
+    loss = error.mean() if over == "all" else (error * mask).sum() / mask.sum()
+    return loss.to(prediction.dtype)

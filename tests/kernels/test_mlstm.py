@@ -15,7 +15,7 @@ def inputs(length, width, dtype=torch.float64, gate_scale=3.0, batch=2, heads=4)
     return q, k, v, log_i, log_f
 
 
-@pytest.mark.parametrize(("length", "width"), [(1, 4), (2, 8), (17, 6), (126, 24), (251, 36)])
+@pytest.mark.parametrize(("length", "width"), [(1, 4), (2, 8), (17, 6), (126, 24), (128, 4), (129, 4), (251, 36)])
 def test_parallel_equals_recurrent(length, width):
     arguments = inputs(length, width)
     expected = recurrent_mlstm(*arguments)

@@ -131,7 +131,7 @@ def test_an_attack_is_refused_and_does_not_run(tmp_path, checkpoint, target, att
 def test_a_plain_pickle_attack_is_refused(tmp_path, target):
     mark = tmp_path / "executed"
     path = tmp_path / "plain.pth"
-    path.write_bytes(pickle.dumps({"model": Attack(os.system, f"touch {mark}")}))
+    path.write_bytes(pickle.dumps({"model": Attack(os.system, f"touch {mark}")}, protocol=2))
     with pytest.raises(WeightsError):
         convert_checkpoint(path, target)
     assert not mark.exists()
