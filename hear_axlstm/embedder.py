@@ -111,7 +111,10 @@ def check_audio(audio: Tensor, lengths: Tensor | Sequence[int] | None) -> Tensor
         )
     if lengths is None:
         return torch.full((batch,), samples, device="cpu")
-    own = torch.as_tensor(lengths, device="cpu")
+    try:
+        own = torch.as_tensor(lengths, device="cpu")
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise AudioError(f"lengths is {lengths!r}; expected {batch} whole numbers, the samples of each clip") from error
     if own.shape != (batch,) or own.is_floating_point() or own.is_complex() or own.dtype == torch.bool:
         raise AudioError(
             f"lengths has shape {tuple(own.shape)} and dtype {own.dtype}; expected {batch} whole numbers, "

@@ -322,6 +322,7 @@ def test_out_of_memory_for_a_single_chunk_is_raised(model):
         (noise(2, 16_000), [16_000], "expected 2 whole numbers"),
         (noise(2, 16_000), [16_000.0, 8_000.0], "whole numbers"),
         (noise(2, 16_000), torch.tensor([True, True]), "whole numbers"),
+        (noise(2, 16_000), ["a", None], r"lengths is \['a', None\]; expected 2 whole numbers"),
         (noise(2, 16_000), [16_001, 8_000], "run from 8000 to 16001"),
         (noise(2, 16_000), [16_000, 200], "drop or pad shorter clips"),
         (noise(2, 16_000), [16_000, -5], "run from -5"),

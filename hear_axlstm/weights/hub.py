@@ -47,19 +47,23 @@ def fetch(file: HubFile) -> Path:
         raise WeightsError(f"{where}: access must be granted; ask for it on its page and run `hf auth login`") from error
     except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError, HFValidationError) as error:
         raise WeightsError(f"{where}: {_cause(error)}; check the names (a private one needs `hf auth login`)") from error
-    except HfHubHTTPError as error:
-        raise WeightsError(f"{where}: {_cause(error)}; repeat later") from error
+    except (HfHubHTTPError, transport_error()) as error:
+        raise WeightsError(f"{where}: the transfer broke ({_cause(error)}); repeat it, later if need be") from error
     except OSError as error:
         raise WeightsError(
             f"{where}: {_cause(error)}. Either the transfer broke (repeat it) or the cache cannot be written (set "
             "HF_HUB_CACHE to a folder that can)"
         ) from error
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] not in {"httpx", "httpx2", "httpcore", "httpcore2", "requests"}:
-            raise
-        raise WeightsError(f"{where}: the transfer broke ({_cause(error)}); repeat it") from error
     _verify(path, file, where)
     return path
+
+
+def transport_error() -> type[Exception]:
+    """What the Hub client's HTTP library raises when a connection fails: the base that HfHubHTTPError has from it."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    base: type[Exception] = HfHubHTTPError.__bases__[0]
+    return base
 
 
 def _cause(error: BaseException) -> str:
@@ -103,7 +107,7 @@ def publish(variant: str, weights: str | Path, repo: str, *, licence: str | None
     try:
         api.create_repo(repo, exist_ok=True, private=private)
         commit = api.create_commit(repo, operations, commit_message=f"{variant} ({sha256[:12]})")
-    except (HfHubHTTPError, HFValidationError, ValueError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, ValueError, OSError, transport_error()) as error:
         raise WeightsError(f"{repo}: not published ({_cause(error)}); check name and token (`hf auth login`)") from error
     return HubFile(repo, commit.oid, WEIGHTS_FILE, sha256, os.path.getsize(weights))
 

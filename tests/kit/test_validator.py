@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hear_axlstm.config import VARIANTS
+from hear_axlstm.config import MIN_SAMPLES, VARIANTS
 
 pytestmark = pytest.mark.kit
 
@@ -17,6 +17,16 @@ def test_the_command_passes(tiny_weights):
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout.rstrip().endswith("Looks good!")
+
+
+def test_timestamps_pass_at_every_length(tiny_weights):
+    edges = [MIN_SAMPLES, 239, 240, 241, 320, 639, 640, 879, 880, 881, 31_839, 31_840, 31_999, 32_000, 32_001, 64_000]
+    samples = [str(count) for count in edges + list(range(1_000, 100_000, 9_973))]
+    command = [sys.executable, "-m", "tests.kit.validate_lengths", "hear_axlstm.ssast_tiny", tiny_weights("ssast-tiny")]
+    result = subprocess.run([*command, *samples], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert [line.split()[1] for line in result.stdout.splitlines() if line.startswith("passed: ")] == samples
+    assert "Your timestamps" not in result.stderr
 
 
 @pytest.mark.parametrize("size", ["tiny", "small", "base"])

@@ -192,9 +192,11 @@ def test_publish_pushes_weights_configuration_and_card_and_pins_them(hub, run, t
     assert "publish it under its own variant" in wrong.stderr
 
 
-def test_publishing_without_permission_is_told(hub, run, tiny_weights):
+def test_publishing_without_permission_or_network_is_told(hub, run, tiny_weights):
     hub.refuse = 403
-    result = run("-m", "hear_axlstm", "publish", VARIANT, "me/new", "--weights", tiny_weights(VARIANT))
-    assert result.returncode == 1
-    assert "not published" in result.stderr
-    assert "Traceback" not in result.stderr
+    for variables in ({}, {"HF_ENDPOINT": "http://127.0.0.1:9"}):
+        command = ("-m", "hear_axlstm", "publish", VARIANT, "me/new", "--weights", tiny_weights(VARIANT))
+        result = run(*command, **variables)
+        assert result.returncode == 1
+        assert "not published" in result.stderr
+        assert "Traceback" not in result.stderr
