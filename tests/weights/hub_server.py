@@ -101,9 +101,9 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                     self.answer(400)
             elif "/commit/" in path:
                 self.receive_commit(path.removeprefix("api/models/").partition("/commit/")[0])
-            else:
+            else:  # what is known of a repository
                 self.body()
-                self.answer_json({})
+                self.answer_json({"id": "/".join(path.split("/")[2:4])})
 
         def receive_commit(self, repo: str) -> None:
             files = {}
