@@ -134,7 +134,8 @@ class Embedder(nn.Module):
 
     layout: how tokens are grouped into steps for scene embeddings; timestamp embeddings always use "time".
     precision: what a float32 model computes in. "auto" is float16 autocast on CUDA with tensor cores, else float32.
-    A model converted with ``.half()``, ``.bfloat16()`` or ``.double()`` computes in that dtype instead.
+    A model converted with ``.half()``, ``.bfloat16()`` or ``.double()`` computes in that dtype instead; half precision
+    leaves norms, convolutions, gates and positions in float32, so that it is as accurate as autocast.
     """
 
     sample_rate = SAMPLE_RATE
@@ -163,9 +164,8 @@ class Embedder(nn.Module):
     @property
     def compute_dtype(self) -> torch.dtype:
         """The dtype of matrix products on the model's present device."""
-        weights = self.encoder.cls_token.dtype
-        if weights != torch.float32:
-            return weights
+        if self._weights != torch.float32:
+            return self._weights
         if self.precision != "auto":
             dtype: torch.dtype = getattr(torch, self.precision)
             return dtype
@@ -213,6 +213,11 @@ class Embedder(nn.Module):
         return out.flatten(1, 2)[:, : int(counts.max())], timestamps_ms(own, config.patch[0]).to(self.device)
 
     @property
+    def _weights(self) -> torch.dtype:
+        """The dtype of the matrices; half precision leaves smaller parameters as they are."""
+        return self.encoder.patch_embed.proj.weight.dtype
+
+    @property
     def _float(self) -> torch.dtype:
         """The dtype of spectrograms and sums."""
         return torch.float64 if self.compute_dtype == torch.float64 else torch.float32
@@ -248,7 +253,7 @@ class Embedder(nn.Module):
 
     def _tokens(self, spectrogram: Tensor) -> Tensor:
         """Shape: (C, 200, 80) -> (C, L, D)."""
-        low_precision = self.encoder.cls_token.dtype == torch.float32 and self.compute_dtype != torch.float32
-        with torch.autocast(self.device.type, dtype=self.compute_dtype if low_precision else None, enabled=low_precision):
+        dtype = self.compute_dtype
+        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != self._weights):
             tokens: Tensor = self.encoder(spectrogram.to(self.device).unsqueeze(1))
         return tokens

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from hear_axlstm.blocks import BLOCKS
-from hear_axlstm.blocks.layers import LayerNorm, Linear, xavier_linear_
+from hear_axlstm.blocks.layers import KeepsFloat32, LayerNorm, Linear, xavier_linear_
 from hear_axlstm.config import EncoderConfig, variant_config
 from hear_axlstm.patches import PatchEmbed, sincos_positions
 
 
-class Encoder(nn.Module):
+class Encoder(KeepsFloat32):
     """Patch embedding, positions, class token, blocks, norm; and the head that pretraining needs.
 
     The residual stream is float32 (float64 when the weights are), also when the weights are half precision.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +18,24 @@ def matching(x: Tensor, weight: Tensor) -> Tensor:
     return x if torch.is_autocast_enabled(x.device.type) else x.to(weight.dtype)
 
 
+class KeepsFloat32(nn.Module):
+    """A module whose own parameters and buffers stay float32 when a model is turned to half precision.
+
+    Norms, convolutions, gates and decays lose more by it than they save; autocast leaves them alone, too.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        def applied(tensor: Tensor) -> Tensor:
+            result = fn(tensor)
+            half = result.dtype in (torch.float16, torch.bfloat16)
+            return tensor.to(result.device, torch.float32) if half else result
+
+        if recurse:
+            for child in self.children():
+                child._apply(fn)
+        return super()._apply(applied, recurse=False)
+
+
 class Linear(nn.Linear):
     """nn.Linear that takes input of any floating dtype, so that a half-precision model keeps its float32 residual."""
 
@@ -23,21 +43,21 @@ class Linear(nn.Linear):
         return super().forward(matching(input, self.weight))
 
 
-class GateLinear(nn.Linear):
+class GateLinear(KeepsFloat32, nn.Linear):
     """A linear map whose bias is added in float32 or better: float16 would move a step size of 0.001 by up to 0.2 %."""
 
     def forward(self, input: Tensor) -> Tensor:
         return wide(F.linear(matching(input, self.weight), self.weight)) + wide(self.bias)
 
 
-class LayerNorm(nn.LayerNorm):
+class LayerNorm(KeepsFloat32, nn.LayerNorm):
     """nn.LayerNorm in float32 or better, whatever the dtype of its weights."""
 
     def forward(self, input: Tensor) -> Tensor:
         return F.layer_norm(wide(input), self.normalized_shape, wide(self.weight), wide(self.bias), self.eps)
 
 
-class OffsetNorm(nn.Module):
+class OffsetNorm(KeepsFloat32):
     """Layer norm without bias, whose weight is stored as an offset from one; over each of ``heads`` groups by itself.
 
     Shape: (..., D) -> (..., D).
@@ -73,6 +93,15 @@ class BlockDiagonalLinear(nn.Module):
         weight = weight.reshape(-1, 4 * group, 4 * group)
         tokens = matching(x, self.weight).unflatten(-1, (-1, 4 * group))
         return torch.einsum("blni,noi->blno", tokens, weight).flatten(-2)
+
+
+class DepthwiseConv(KeepsFloat32, nn.Conv1d):
+    """The parameters of a causal depthwise convolution, ``taps`` tokens wide; ``causal_conv_silu`` applies them."""
+
+    bias: nn.Parameter
+
+    def __init__(self, width: int, taps: int) -> None:
+        super().__init__(width, width, taps, groups=width)
 
 
 class Mlp(nn.Module):

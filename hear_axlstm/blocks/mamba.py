@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_axlstm.blocks.layers import GateLinear, LayerNorm, Linear
+from hear_axlstm.blocks.layers import DepthwiseConv, GateLinear, KeepsFloat32, LayerNorm, Linear
 from hear_axlstm.config import SSAMConfig
 from hear_axlstm.kernels import wide
 from hear_axlstm.kernels.conv import causal_conv_silu
@@ -25,7 +25,7 @@ def dt_bias(inner: int) -> Tensor:
     return dt + torch.log(-torch.expm1(-dt))
 
 
-class Scan(nn.Module):
+class Scan(KeepsFloat32):
     """Convolution, input-dependent step, and selective scan, in one direction: what "Vim" has twice.
 
     Shape: x (B, L, n) -> (B, L, n), before the gate.
@@ -36,7 +36,7 @@ class Scan(nn.Module):
         inner = config.expansion * config.width
         self.rank = math.ceil(config.width / 16)
         self.state = config.state
-        self.conv1d = nn.Conv1d(inner, inner, CONV_TAPS, groups=inner)
+        self.conv1d = DepthwiseConv(inner, CONV_TAPS)
         self.x_proj = Linear(inner, self.rank + 2 * config.state, bias=False)
         self.dt_proj = GateLinear(self.rank, inner)
         self.A_log = nn.Parameter(torch.arange(1.0, config.state + 1).log().repeat(inner, 1))
@@ -46,7 +46,6 @@ class Scan(nn.Module):
             self.dt_proj.bias.copy_(dt_bias(inner))
 
     def forward(self, x: Tensor) -> Tensor:
-        assert self.conv1d.bias is not None
         c = causal_conv_silu(x, self.conv1d.weight, self.conv1d.bias)
         dt, b, c_out = self.x_proj(c).split([self.rank, self.state, self.state], dim=-1)
         delta = F.softplus(self.dt_proj(dt))

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_axlstm.blocks.layers import BlockDiagonalLinear, GateLinear, Linear, OffsetNorm
+from hear_axlstm.blocks.layers import BlockDiagonalLinear, DepthwiseConv, GateLinear, KeepsFloat32, Linear, OffsetNorm
 from hear_axlstm.config import AxLSTMConfig, InputGate
 from hear_axlstm.kernels.conv import causal_conv_silu
 from hear_axlstm.kernels.mlstm import parallel_mlstm
@@ -21,10 +21,9 @@ class CausalConv(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(width, width, CONV_TAPS, groups=width)
+        self.conv = DepthwiseConv(width, CONV_TAPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        assert self.conv.bias is not None
         return causal_conv_silu(x, self.conv.weight, self.conv.bias)
 
 
@@ -54,7 +53,7 @@ class MLSTMCell(nn.Module):
         return self.outnorm(parallel_mlstm(q, k, v, log_i, log_f).transpose(1, 2).flatten(2))
 
 
-class MLSTMLayer(nn.Module):
+class MLSTMLayer(KeepsFloat32):
     """The inside of the residual. ``reverse``: the tokens, class token included, are read backwards."""
 
     def __init__(self, config: AxLSTMConfig, *, reverse: bool) -> None:
