@@ -18,7 +18,7 @@ import hear_axlstm
 
 RATE = 22_050  # on purpose not the encoder's: the command resamples
 RNG = np.random.default_rng(0)
-FORMANTS = {"a": (730, 1090, 2440), "i": (270, 2290, 3010), "u": (300, 870, 2240), "o": (570, 840, 2410)}  # Hz
+FORMANTS = {"a": (730, 1090, 2440), "i": (270, 2290, 3010), "o": (570, 840, 2410)}  # Hz
 WORDS = {"mama": "aa", "kiwi": "ii", "cocoa": "oo"}
 
 

@@ -17,15 +17,16 @@ import torch
 import hear_axlstm
 from hear_axlstm.config import InputGate, Layout, Precision
 from hear_axlstm.embedder import Embedder
-from hear_axlstm.errors import ConfigError, HearAxlstmError, WeightsError
+from hear_axlstm.errors import ConfigError, HearAxlstmError
 from hear_axlstm.files import embed
 from hear_axlstm.hear import list_models, load_model
 from hear_axlstm.output import Format
 from hear_axlstm.sounds import find_files
 from hear_axlstm.weights.convert import convert_checkpoint
+from hear_axlstm.weights.format import load_weights
 from hear_axlstm.weights.hub import manifest_lines, publish
-from hear_axlstm.weights.manifest import Entry, manifest_entry, read_manifest
-from hear_axlstm.weights.resolve import SOURCE_VARIABLE, cache_file, default_variant, download
+from hear_axlstm.weights.manifest import Entry, read_manifest
+from hear_axlstm.weights.resolve import SOURCE_VARIABLE, cache_file, default_variant, download, require_variant
 
 FAILED, REFUSED = 1, 2
 
@@ -106,7 +107,7 @@ def _open_model(model: str | None, source: str | None, layout: Layout, precision
         if not Path(model).is_file():
             raise ConfigError(f"--model {model} is neither a file nor one of {', '.join(list_models())}")
         return load_model(model, layout=layout, precision=precision)
-    return load_model(download(model, source=source), variant=model, layout=layout, precision=precision)
+    return load_model(download(model, source=source), layout=layout, precision=precision)
 
 
 def _device(name: str) -> torch.device:
@@ -176,8 +177,6 @@ def convert_command(source: Path, target: Path, **options: Any) -> None:
 def publish_command(variant: str, repo: str, weights: Path | None, source: str | None, **options: Any) -> None:
     """Push weights, configuration and a model card to the Hugging Face Hub; print what pins them."""
     with reported(FAILED):
-        weights = weights if weights is not None else download(variant, source=source)
-        held, expected = load_model(weights).encoder.config, manifest_entry(variant).architecture
-        if held != expected:
-            raise WeightsError(f"{weights} holds {held}, but {variant} is {expected}; publish it under its own variant")
+        weights = download(variant, source=source) if weights is None else require_variant(variant, weights)
+        load_weights(weights)  # nothing is published that could not be loaded
         click.echo(manifest_lines(publish(variant, weights, repo, **options)))

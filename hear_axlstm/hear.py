@@ -9,10 +9,10 @@ from torch import Tensor
 
 from hear_axlstm.config import Layout, Precision, variant_config
 from hear_axlstm.embedder import Embedder
-from hear_axlstm.errors import ConfigError, WeightsError
+from hear_axlstm.errors import ConfigError
 from hear_axlstm.weights.format import load_weights
-from hear_axlstm.weights.manifest import manifest_entry, read_manifest
-from hear_axlstm.weights.resolve import default_variant, download
+from hear_axlstm.weights.manifest import read_manifest
+from hear_axlstm.weights.resolve import default_variant, download, require_variant
 
 Lengths = Tensor | Sequence[int] | None
 
@@ -43,13 +43,11 @@ def load_model(
 
     Raises WeightsError when the weights are missing, damaged or of another architecture, ConfigError on a bad option.
     """
-    if model_file_path:
-        encoder = load_weights(model_file_path)
-        if variant is not None and encoder.config != (expected := manifest_entry(variant).architecture):
-            raise WeightsError(f"{model_file_path} holds {encoder.config}, but {variant} is {expected}")
-    else:
-        encoder = load_weights(download(variant if variant is not None else default_variant()))
-    return Embedder(encoder, layout=layout, precision=precision)
+    if not model_file_path:
+        model_file_path = download(variant if variant is not None else default_variant())
+    elif variant is not None:
+        require_variant(variant, model_file_path)
+    return Embedder(load_weights(model_file_path), layout=layout, precision=precision)
 
 
 def get_scene_embeddings(audio: Tensor, model: Embedder, *, lengths: Lengths = None) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -78,21 +78,24 @@ class EmbeddingFolder(Sink):
         header = folder / HEADER
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            found = [path for pattern in OURS for path in folder.rglob(pattern)]
             if overwrite:
-                for path in found:
+                for path in list(_embeddings_in(folder)):
                     path.unlink()
             elif header.is_file():
                 _check(header, settings)
-            elif found:
+            elif (found := next(_embeddings_in(folder), None)) is not None:
                 raise OutputError(
-                    f"{folder} holds embeddings ({found[0].name}, ...) but no {HEADER} that says how they were made; choose "
+                    f"{folder} holds embeddings ({found.name}, ...) but no {HEADER} that says how they were made; choose "
                     "another folder, or overwrite them (--overwrite)"
                 )
             with replacing(header) as temporary:
                 temporary.write_text(json.dumps(dict(settings), indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise OutputError(f"{folder} cannot be written ({error}); choose another folder") from error
+
+
+def _embeddings_in(folder: Path) -> Iterator[Path]:
+    return (path for pattern in OURS for path in folder.rglob(pattern))
 
 
 def _check(header: Path, settings: Mapping[str, Any]) -> None:

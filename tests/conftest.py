@@ -107,7 +107,7 @@ def tone(hertz: float, seconds: float, sample_rate: int = SAMPLE_RATE) -> np.nda
 
 
 @pytest.fixture(scope="session")
-def tiny_weights(tmp_path_factory: pytest.TempPathFactory):
+def random_weights(tmp_path_factory: pytest.TempPathFactory):
     """Weights file of a variant, randomly initialised, by name; each is made once."""
     folder = tmp_path_factory.mktemp("weights")
 

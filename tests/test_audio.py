@@ -12,7 +12,7 @@ from tests.conftest import tone
 
 
 def peak_hertz(wave):
-    return np.fft.rfft(wave * np.hanning(len(wave))).__abs__().argmax() * SAMPLE_RATE / len(wave)
+    return np.abs(np.fft.rfft(wave * np.hanning(len(wave)))).argmax() * SAMPLE_RATE / len(wave)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ VARIANT = "ssast-tiny"
 
 
 @pytest.fixture
-def run(monkeypatch):
+def run():
     def run(*arguments):
         return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
@@ -25,8 +25,8 @@ def run(monkeypatch):
 
 
 @pytest.fixture
-def weights(tiny_weights):
-    return tiny_weights(VARIANT)
+def weights(random_weights):
+    return random_weights(VARIANT)
 
 
 def test_embed_in_a_process_of_its_own(sound_folder, weights, tmp_path):

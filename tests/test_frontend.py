@@ -16,8 +16,6 @@ from hear_axlstm.frontend import log_mel, log_mel_frames, mel_filters
 from tests.conftest import noise, tone
 from tests.tolerances import BATCH_MATES
 
-FULL = torch.tensor
-
 
 @pytest.mark.skipif(importlib.util.find_spec("torchaudio") is None, reason="torchaudio is not installed")
 def test_equals_torchaudio(tmp_path):
@@ -27,7 +25,7 @@ def test_equals_torchaudio(tmp_path):
     subprocess.run(command, check=True, capture_output=True)
     theirs = torch.load(tmp_path / "mel.pt")
     torch.testing.assert_close(mel_filters(), theirs["filters"], rtol=0, atol=1e-6)
-    ours = log_mel_frames(audio, FULL([20_123, 20_123])).exp() - frontend.LOG_OFFSET
+    ours = log_mel_frames(audio, torch.tensor([20_123, 20_123])).exp() - frontend.LOG_OFFSET
     torch.testing.assert_close(ours, theirs["mel"].transpose(1, 2), rtol=1e-4, atol=1e-5)
 
 
@@ -58,7 +56,7 @@ def test_a_constant_signal_is_finite(value):
 
 def test_digital_silence_is_exactly_zero_in_any_batch():
     assert (log_mel(torch.zeros(1, 16_000)) == 0).all()
-    assert (log_mel(torch.stack([torch.zeros(32_000), noise(32_000)]), FULL([9_000, 32_000]))[0] == 0).all()
+    assert (log_mel(torch.stack([torch.zeros(32_000), noise(32_000)]), torch.tensor([9_000, 32_000]))[0] == 0).all()
 
 
 @settings(max_examples=25, deadline=None)
@@ -68,7 +66,7 @@ def test_lengths_hide_whatever_lies_beyond(lengths, extra):
     audio = torch.full((len(lengths), width), torch.nan)
     for row, length in zip(audio, lengths, strict=True):
         row[:length] = noise(length, seed=length)
-    together = log_mel(audio, FULL(lengths))
+    together = log_mel(audio, torch.tensor(lengths))
     assert together.shape[1] == max(lengths) // HOP + 1
     for index, length in enumerate(lengths):
         alone = log_mel(audio[index : index + 1, :length])

@@ -20,9 +20,9 @@ def test_signatures_are_the_documented_ones():
         assert list(inspect.signature(function).parameters) == ["audio", "model", "lengths"]
 
 
-def test_the_package_and_a_variants_module_agree(tiny_weights):
+def test_the_package_and_a_variants_module_agree(random_weights):
     audio = noise(2, 20_000)
-    path = tiny_weights("axlstm-tiny")
+    path = random_weights("axlstm-tiny")
     ours, theirs = hear_axlstm.load_model(path), axlstm_tiny.load_model(str(path))
     assert isinstance(ours, torch.nn.Module)
     assert (ours.sample_rate, ours.scene_embedding_size, ours.timestamp_embedding_size) == (16_000, 960, 960)
@@ -35,17 +35,17 @@ def test_the_package_and_a_variants_module_agree(tiny_weights):
     assert scene.dtype == embeddings.dtype == timestamps.dtype == torch.float32
 
 
-def test_options_reach_the_model(tiny_weights):
-    model = axlstm_tiny.load_model(tiny_weights("axlstm-tiny"), layout="time", precision="bfloat16")
+def test_options_reach_the_model(random_weights):
+    model = axlstm_tiny.load_model(random_weights("axlstm-tiny"), layout="time", precision="bfloat16")
     assert model.layout == "time"
     assert model.compute_dtype == torch.bfloat16
     with pytest.raises(ConfigError, match="layout is 'mel'"):
-        hear_axlstm.load_model(tiny_weights("axlstm-tiny"), layout="mel")
+        hear_axlstm.load_model(random_weights("axlstm-tiny"), layout="mel")
 
 
-def test_weights_of_another_variant_are_refused(tiny_weights):
+def test_weights_of_another_variant_are_refused(random_weights):
     with pytest.raises(WeightsError, match="ssam-tiny is SSAMConfig"):
-        ssam_tiny.load_model(tiny_weights("axlstm-tiny"))
+        ssam_tiny.load_model(random_weights("axlstm-tiny"))
 
 
 def test_a_foreign_model_is_refused():

@@ -13,12 +13,12 @@ from tests.conftest import noise
 from tests.tolerances import BATCH_MATES
 
 
-def test_a_killed_run_is_taken_up_again(tmp_path, tiny_weights):
+def test_a_killed_run_is_taken_up_again(tmp_path, random_weights):
     (tmp_path / "sounds").mkdir()
     names = [f"{index:02}.wav" for index in range(24)]
     for index, name in enumerate(names):
         soundfile.write(tmp_path / "sounds" / name, noise(4 * SAMPLE_RATE + 99 * index, seed=index).numpy(), SAMPLE_RATE)
-    command = [sys.executable, "-m", "hear_axlstm", "embed", tmp_path / "sounds", "--model", tiny_weights("ssam-tiny")]
+    command = [sys.executable, "-m", "hear_axlstm", "embed", tmp_path / "sounds", "--model", random_weights("ssam-tiny")]
     command += ["--batch-seconds", "5", "-o"]
 
     run = subprocess.Popen([*command, tmp_path / "killed"], stderr=subprocess.DEVNULL)

@@ -30,7 +30,7 @@ def test_the_manifest_has_every_variant_as_the_table_has_it():
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_is_a_hear_module(variant, tiny_weights):
+def test_every_variant_is_a_hear_module(variant):
     module = importlib.import_module(f"hear_axlstm.{variant.replace('-', '_')}")
     assert module.__doc__.startswith(variant)
     assert {"load_model", "get_scene_embeddings", "get_timestamp_embeddings"} <= vars(module).keys()

@@ -19,5 +19,5 @@ KERNEL_FLOAT64 = 1e-12
 # error but for the luck of single roundings.
 HALF_VS_AUTOCAST = 1.1
 
-# Python-list timestamps and positions that went through float32.
+# Timestamps that went through JSON.
 MILLISECONDS = 1e-3

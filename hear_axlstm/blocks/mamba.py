@@ -14,7 +14,6 @@ from hear_axlstm.kernels import wide
 from hear_axlstm.kernels.conv import causal_conv_silu
 from hear_axlstm.kernels.mamba import selective_scan
 
-CONV_TAPS = 4
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4
 
 
@@ -36,7 +35,7 @@ class Scan(KeepsFloat32):
         inner = config.expansion * config.width
         self.rank = math.ceil(config.width / 16)
         self.state = config.state
-        self.conv1d = DepthwiseConv(inner, CONV_TAPS)
+        self.conv1d = DepthwiseConv(inner)
         self.x_proj = Linear(inner, self.rank + 2 * config.state, bias=False)
         self.dt_proj = GateLinear(self.rank, inner)
         self.A_log = nn.Parameter(torch.arange(1.0, config.state + 1).log().repeat(inner, 1))
@@ -49,7 +48,7 @@ class Scan(KeepsFloat32):
         c = causal_conv_silu(x, self.conv1d.weight, self.conv1d.bias)
         dt, b, c_out = self.x_proj(c).split([self.rank, self.state, self.state], dim=-1)
         delta = F.softplus(self.dt_proj(dt))
-        return selective_scan(wide(c), delta, -wide(self.A_log).exp(), wide(b), wide(c_out), wide(self.D))
+        return selective_scan(wide(c), delta, -self.A_log.exp(), wide(b), wide(c_out), self.D)
 
 
 class MambaMixer(nn.Module):

@@ -13,15 +13,13 @@ from hear_axlstm.config import AxLSTMConfig, InputGate
 from hear_axlstm.kernels.conv import causal_conv_silu
 from hear_axlstm.kernels.mlstm import parallel_mlstm
 
-CONV_TAPS = 4
-
 
 class CausalConv(nn.Module):
     """Depthwise, four tokens wide, then SiLU. Shape: (B, L, n) -> (B, L, n)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv = DepthwiseConv(width, CONV_TAPS)
+        self.conv = DepthwiseConv(width)
 
     def forward(self, x: Tensor) -> Tensor:
         return causal_conv_silu(x, self.conv.weight, self.conv.bias)

@@ -130,12 +130,12 @@ def recognise(
 def rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Released names -> ours. They differ inside the Mamba mixer only: each direction is a module of its own there."""
     scan = re.compile(r"(blocks\.\d+\.mixer)\.(?!in_proj|out_proj)(.*)")
+    backward_mark = re.compile(r"_b(?=[._]|$)")
     renamed = {}
     for name, tensor in tensors.items():
         if match := scan.fullmatch(name):
-            backward = re.compile(r"_b(?=[._]|$)").sub("", match[2], count=1)
-            direction = "scan" if backward == match[2] else "reverse_scan"
-            name = f"{match[1]}.{direction}.{backward}"
+            plain, marks = backward_mark.subn("", match[2], count=1)
+            name = f"{match[1]}.{'reverse_scan' if marks else 'scan'}.{plain}"
         renamed[name] = tensor
     return renamed
 

@@ -28,7 +28,6 @@ def fetch(file: HubFile) -> Path:
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
-        HfHubHTTPError,
         HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
@@ -47,7 +46,7 @@ def fetch(file: HubFile) -> Path:
         raise WeightsError(f"{where}: access must be granted; ask for it on its page and run `hf auth login`") from error
     except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError, HFValidationError) as error:
         raise WeightsError(f"{where}: {_cause(error)}; check the names (a private one needs `hf auth login`)") from error
-    except (HfHubHTTPError, transport_error()) as error:
+    except transport_error() as error:
         raise WeightsError(f"{where}: the transfer broke ({_cause(error)}); repeat it, later if need be") from error
     except OSError as error:
         raise WeightsError(
@@ -59,7 +58,7 @@ def fetch(file: HubFile) -> Path:
 
 
 def transport_error() -> type[Exception]:
-    """What the Hub client's HTTP library raises when a connection fails: the base that HfHubHTTPError has from it."""
+    """What the Hub client's HTTP library raises; the base that HfHubHTTPError has from it, so that one, too."""
     from huggingface_hub.errors import HfHubHTTPError
 
     base: type[Exception] = HfHubHTTPError.__bases__[0]
@@ -93,7 +92,7 @@ def publish(variant: str, weights: str | Path, repo: str, *, licence: str | None
     card. Needs `hf auth login` or HF_TOKEN. Raises WeightsError.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HFValidationError
 
     weights = Path(weights)
     config, sha256 = read_config(weights), sha256_of(weights)
@@ -107,7 +106,7 @@ def publish(variant: str, weights: str | Path, repo: str, *, licence: str | None
     try:
         api.create_repo(repo, exist_ok=True, private=private)
         commit = api.create_commit(repo, operations, commit_message=f"{variant} ({sha256[:12]})")
-    except (HfHubHTTPError, HFValidationError, ValueError, OSError, transport_error()) as error:
+    except (HFValidationError, ValueError, OSError, transport_error()) as error:
         raise WeightsError(f"{repo}: not published ({_cause(error)}); check name and token (`hf auth login`)") from error
     return HubFile(repo, commit.oid, WEIGHTS_FILE, sha256, os.path.getsize(weights))
 

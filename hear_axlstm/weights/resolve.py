@@ -38,14 +38,14 @@ def download(variant: str, *, source: str | None = None, from_drive: bool = Fals
     entry = manifest_entry(variant)
     source = source or os.environ.get(SOURCE_VARIABLE)
     if source:
-        return _matching(variant, _from_source(variant, source.replace("{variant}", variant)))
+        return require_variant(variant, _from_source(variant, source.replace("{variant}", variant)))
     if entry.bundled is not None:
         return _verified_bundle(variant, entry.bundled)
     cached = cache_file(variant)
     if cached.is_file():
-        return _matching(variant, cached)
+        return require_variant(variant, cached)
     if entry.hub is not None:
-        return _matching(variant, fetch(entry.hub))
+        return require_variant(variant, fetch(entry.hub))
     if from_drive:
         try:
             fetch_from_drive(variant, entry, cached)
@@ -83,12 +83,15 @@ def _from_source(variant: str, source: str) -> Path:
     return fetch(HubFile(match["repo"], match["revision"] or "main", WEIGHTS_FILE, sha256=None, bytes=None))
 
 
-def _matching(variant: str, path: Path) -> Path:
-    """``path``, once its header says that it holds the variant's architecture."""
+def require_variant(variant: str, path: str | os.PathLike[str]) -> Path:
+    """``path``, once its header says that it holds the variant's architecture. Raises WeightsError, ConfigError."""
     expected, actual = manifest_entry(variant).architecture, read_config(path)
     if actual != expected:
-        raise WeightsError(f"{path} holds {actual}, but {variant} is {expected}; load the file by its path if it is meant")
-    return path
+        raise WeightsError(
+            f"{path} holds {actual}, but {variant} is {expected}; load it by its path alone, or publish it under its own "
+            "variant"
+        )
+    return Path(path)
 
 
 def _verified_bundle(variant: str, bundled: Bundled) -> Path:

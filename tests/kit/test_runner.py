@@ -51,8 +51,8 @@ def tasks(tmp_path):
 
 
 @pytest.mark.parametrize("module", ["hear_axlstm.axlstm_tiny", "hear_axlstm"])
-def test_the_runner_writes_our_embeddings(tasks, tmp_path, tiny_weights, module):
-    weights = tiny_weights(VARIANT)
+def test_the_runner_writes_our_embeddings(tasks, tmp_path, random_weights, module):
+    weights = random_weights(VARIANT)
     command = [sys.executable, "-m", "heareval.embeddings.runner", module, "--model", weights]
     command += ["--tasks-dir", tasks, "--embeddings-dir", tmp_path / "embeddings", "--model-options", '{"layout": "time"}']
     result = subprocess.run(command, capture_output=True, text=True)

@@ -61,8 +61,8 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if self.command != "HEAD":
                 self.wfile.write(body)
 
-        def answer_json(self, value: Any, status: int = 200) -> None:
-            self.answer(status, json.dumps(value).encode(), Content_Type="application/json")
+        def answer_json(self, value: Any) -> None:
+            self.answer(200, json.dumps(value).encode(), Content_Type="application/json")
 
         def body(self) -> bytes:
             return self.rfile.read(int(self.headers.get("Content-Length") or 0))

@@ -54,11 +54,11 @@ def run(hub, own_cache):
 
 
 @pytest.fixture
-def published(hub, tiny_weights):
+def published(hub, random_weights):
     """A repository with the weights of VARIANT: the file of it that a manifest would pin."""
-    content = tiny_weights(VARIANT).read_bytes()
+    content = random_weights(VARIANT).read_bytes()
     revision = hub.commit("me/model", {WEIGHTS_FILE: content})
-    return HubFile("me/model", revision, WEIGHTS_FILE, sha256_of(tiny_weights(VARIANT)), len(content))
+    return HubFile("me/model", revision, WEIGHTS_FILE, sha256_of(random_weights(VARIANT)), len(content))
 
 
 def fetch(run, file, **variables):
@@ -70,7 +70,7 @@ def blobs(own_cache):
     return [path for path in own_cache.rglob("blobs/*") if path.suffix != ".incomplete"]
 
 
-def test_a_pinned_file_is_fetched_once_and_verified(hub, run, published, tiny_weights):
+def test_a_pinned_file_is_fetched_once_and_verified(hub, run, published, random_weights):
     first = fetch(run, published)
     assert first.returncode == 0, first.stderr
     assert sha256_of(first.stdout.strip()) == published.sha256
@@ -178,8 +178,8 @@ def test_a_repository_with_another_architecture_is_refused(run, published):
     assert "holds AxLSTMConfig" in result.stderr
 
 
-def test_publish_pushes_weights_configuration_and_card_and_pins_them(hub, run, tiny_weights):
-    weights = tiny_weights(VARIANT)
+def test_publish_pushes_weights_configuration_and_card_and_pins_them(hub, run, random_weights):
+    weights = random_weights(VARIANT)
     result = run("-m", "hear_axlstm", "publish", VARIANT, "me/new", "--weights", weights, "--licence", "Apache-2.0")
     assert result.returncode == 0, result.stderr
     files = hub.repos["me/new"][-1]
@@ -195,10 +195,10 @@ def test_publish_pushes_weights_configuration_and_card_and_pins_them(hub, run, t
     assert "publish it under its own variant" in wrong.stderr
 
 
-def test_publishing_without_permission_or_network_is_told(hub, run, tiny_weights):
+def test_publishing_without_permission_or_network_is_told(hub, run, random_weights):
     hub.refuse = 403
     for variables in ({}, {"HF_ENDPOINT": "http://127.0.0.1:9"}):
-        command = ("-m", "hear_axlstm", "publish", VARIANT, "me/new", "--weights", tiny_weights(VARIANT))
+        command = ("-m", "hear_axlstm", "publish", VARIANT, "me/new", "--weights", random_weights(VARIANT))
         result = run(*command, **variables)
         assert result.returncode == 1
         assert "not published" in result.stderr

@@ -40,25 +40,25 @@ def test_an_unknown_variant_lists_the_names():
         load_model(variant="axlstm-huge")
 
 
-def test_converted_weights_in_the_cache_are_found_by_name(tiny_weights):
+def test_converted_weights_in_the_cache_are_found_by_name(random_weights):
     cache_file(VARIANT).parent.mkdir(exist_ok=True)
-    shutil.copy(tiny_weights(VARIANT), cache_file(VARIANT))
+    shutil.copy(random_weights(VARIANT), cache_file(VARIANT))
     assert download(VARIANT) == cache_file(VARIANT)
     assert load_model(variant=VARIANT).encoder.config == manifest_entry(VARIANT).architecture
 
 
-def test_weights_of_another_variant_in_the_cache_are_refused(tiny_weights):
-    shutil.copy(tiny_weights("ssam-tiny"), cache_file(VARIANT))
+def test_weights_of_another_variant_in_the_cache_are_refused(random_weights):
+    shutil.copy(random_weights("ssam-tiny"), cache_file(VARIANT))
     with pytest.raises(WeightsError, match="holds SSAMConfig"):
         download(VARIANT)
 
 
 @pytest.mark.parametrize("name", [f"{VARIANT}.safetensors", "model.safetensors"])
 @pytest.mark.parametrize("told", ["option", "variable", "placeholder"])
-def test_a_users_own_folder(tmp_path, tiny_weights, monkeypatch, name, told):
+def test_a_users_own_folder(tmp_path, random_weights, monkeypatch, name, told):
     folder = tmp_path / VARIANT
     folder.mkdir()
-    shutil.copy(tiny_weights(VARIANT), folder / name)
+    shutil.copy(random_weights(VARIANT), folder / name)
     if told == "option":
         assert download(VARIANT, source=str(folder)) == folder / name
     else:
@@ -77,9 +77,9 @@ def test_a_source_that_is_none_is_told(tmp_path, monkeypatch, source, message):
         download(VARIANT, source=source)
 
 
-def test_bundled_weights_are_verified(tmp_path, tiny_weights, monkeypatch):
-    shutil.copy(tiny_weights(VARIANT), tmp_path / "bundled.safetensors")
-    row = Bundled("bundled.safetensors", sha256_of(tiny_weights(VARIANT)), 1)
+def test_bundled_weights_are_verified(tmp_path, random_weights, monkeypatch):
+    shutil.copy(random_weights(VARIANT), tmp_path / "bundled.safetensors")
+    row = Bundled("bundled.safetensors", sha256_of(random_weights(VARIANT)), 1)
     entry = dataclasses.replace(manifest_entry(VARIANT), bundled=row)
     monkeypatch.setattr(resolve, "PACKAGE", tmp_path)
     monkeypatch.setattr(resolve, "manifest_entry", lambda variant: entry)
