@@ -19,3 +19,7 @@ class WeightsError(HearAxlstmError, RuntimeError):
 
 class OutputError(HearAxlstmError, RuntimeError):
     """An output folder that must not be continued, or that cannot be written."""
+
+
+class TrainingError(HearAxlstmError, RuntimeError):
+    """A pretraining run that cannot go on: its loss is no longer finite."""

@@ -1,0 +1,164 @@
+"""A folder of synthesised clips, as many hours as wanted, each clip made from its kind, seed and number alone."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import soundfile
+import torch
+from tqdm import tqdm
+
+from hear_axlstm.audio import Wave
+from hear_axlstm.config import SAMPLE_RATE, check_choice
+from hear_axlstm.errors import ConfigError, OutputError
+from hear_axlstm.storage import replacing, sha256_of
+from hear_axlstm.synthesis.music import find_soundfont, random_music
+from hear_axlstm.synthesis.procedural import MAX_SECONDS, synthesize
+from hear_axlstm.synthesis.programs import program_version
+from hear_axlstm.synthesis.speech import random_speech
+from hear_axlstm.version import __version__
+
+Kind = Literal["procedural", "speech", "music"]
+Format = Literal["flac", "opus", "wav"]
+
+HEADER = "corpus.json"
+MIN_SECONDS = 0.1
+PROGRAMS: dict[Kind, str] = {"speech": "espeak-ng", "music": "fluidsynth"}
+ENCODINGS: dict[Format, dict[str, str]] = {
+    "flac": {"format": "FLAC", "subtype": "PCM_16"},
+    "opus": {"format": "OGG", "subtype": "OPUS"},
+    "wav": {"format": "WAV", "subtype": "PCM_16"},
+}
+BLOCK = 10_000  # samples: libsndfile can crash when it encodes minutes to Ogg at once
+PEAKS = (-30.0, -1.0)  # dB below full scale: how loud a clip of speech or music is
+QUIETEST = 1e-3  # a lower peak is hardly sound, and is not raised as far
+
+
+def write_corpus(
+    out: Path,
+    kind: Kind,
+    hours: float,
+    *,
+    seed: int = 0,
+    clip_seconds: float = 10.0,
+    format: Format = "flac",
+    soundfont: Path | None = None,
+    workers: int | None = None,
+    progress: bool = False,
+) -> int:
+    """Write clips 0, 1, ... of a seed until they last ``hours``, and return how many of them were not there yet.
+
+    out: gets KIND-SEED-000000.flac and so on, 16 kHz mono, and corpus.json, which says how they were made. A second run
+    makes what is missing, and a longer one continues it; several seeds share a folder. Made with other settings or
+    versions, the folder is refused.
+    kind: "speech" has espeak-ng's voices for training, "music" the SoundFont's instruments, each at a random level.
+    format: 16 bits for "flac" and "wav"; "opus" is a fifth the size, not exact, and slow to write.
+    soundfont: for music; TimGM6mb where it is installed. workers: clips made at once, as many as processors when left
+    out. progress: a bar on stderr.
+
+    Raises ConfigError on bad options and when a program or a SoundFont is missing, OutputError when the folder must not be
+    continued, AudioError when a program fails, OSError when a file cannot be written; what was finished by then is kept.
+    """
+    check_choice("kind", kind, Kind)
+    check_choice("format", format, Format)
+    if not 0 < hours < math.inf:
+        raise ConfigError(f"hours is {hours}; expected a positive number")
+    if not MIN_SECONDS <= clip_seconds <= MAX_SECONDS:
+        raise ConfigError(f"clip_seconds is {clip_seconds}; expected {MIN_SECONDS} to {MAX_SECONDS:.0f}")
+    if not 0 <= seed < 2**63:
+        raise ConfigError(f"seed is {seed}; expected 0 or more, below 2^63")
+    if soundfont is not None and kind != "music":
+        raise ConfigError(f"a soundfont goes with music, but kind is {kind!r}; leave it out")
+    if kind == "music":
+        soundfont = find_soundfont(soundfont)
+    _open_folder(out, _settings(kind, clip_seconds, format, soundfont))
+
+    def make(index: int, target: Path) -> None:
+        write_clip(target, random_clip(kind, seed, index, clip_seconds, soundfont), format)
+
+    count = math.ceil(round(hours * 3_600 / clip_seconds, 6))  # rounded first: 0.1 h are 36 clips of 10 s, not 37
+    clips = [(index, out / f"{kind}-{seed}-{index:06d}.{format}") for index in range(count)]
+    missing = [(index, target) for index, target in clips if not target.is_file()]
+    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="synthesize")
+    try:
+        done = as_completed([pool.submit(make, index, target) for index, target in missing])
+        for future in tqdm(done, total=len(missing), unit="clip", desc=kind, disable=not progress):
+            future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return len(missing)
+
+
+def random_clip(kind: Kind, seed: int, index: int, seconds: float, soundfont: Path | None = None) -> Wave:
+    """Clip number ``index``. Shape: -> (16,000 * seconds,), float32.
+
+    soundfont: for music. Raises ConfigError when the kind's program is not installed, AudioError when it fails.
+    """
+    if kind == "procedural":
+        return synthesize(torch.tensor([index]), seed, seconds)[0].numpy()
+    rng = np.random.default_rng([*kind.encode(), seed, index])
+    if kind == "speech":
+        wave = random_speech(rng, "train", seconds)
+    else:
+        wave = random_music(rng, find_soundfont(soundfont), seconds)
+    gain = 10 ** (rng.uniform(*PEAKS) / 20) / max(float(np.abs(wave).max()), QUIETEST)
+    return (gain * wave).astype(np.float32)
+
+
+def write_clip(target: Path, wave: Wave, format: Format) -> None:
+    """Encode a clip at 16 kHz; the file appears whole or not at all. Raises OSError when it cannot be written."""
+    with replacing(target) as temporary:
+        try:
+            with soundfile.SoundFile(temporary, "w", SAMPLE_RATE, 1, **ENCODINGS[format]) as file:
+                for start in range(0, len(wave), BLOCK):
+                    file.write(wave[start : start + BLOCK])
+        except soundfile.SoundFileError as error:
+            raise OSError(f"{target} cannot be written ({error})") from error
+
+
+def _settings(kind: Kind, clip_seconds: float, format: Format, soundfont: Path | None) -> dict[str, Any]:
+    """What must be the same for a corpus to be continued."""
+    made_by = [f"hear-axlstm {__version__}"] + ([program_version(PROGRAMS[kind])] if kind in PROGRAMS else [])
+    return {
+        "kind": kind,
+        "clip_seconds": clip_seconds,
+        "format": format,
+        "made_by": ", ".join(made_by),
+        "soundfont_sha256": None if soundfont is None else sha256_of(soundfont),
+    }
+
+
+def _open_folder(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Make the folder with its header, or see that it was made with the same settings. Raises OutputError."""
+    header = folder / HEADER
+    try:
+        if header.is_file():
+            _check(header, settings)
+            return
+        clips = (path for path in folder.glob("*") if path.stem.startswith(tuple(f"{kind}-" for kind in get_args(Kind))))
+        if (clip := next(clips, None)) is not None:
+            raise OutputError(
+                f"{folder} holds clips ({clip.name}, ...) but no {HEADER} to say how they were made; choose another folder"
+            )
+        with replacing(header) as temporary:
+            temporary.write_text(json.dumps(dict(settings), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written ({error}); choose another folder") from error
+
+
+def _check(header: Path, settings: Mapping[str, Any]) -> None:
+    try:
+        made_with = json.loads(header.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise OutputError(f"{header} is damaged ({error}); choose another folder") from error
+    differing = [key for key in settings if made_with.get(key) != settings[key]]
+    if differing:
+        details = ", ".join(f"{key} was {made_with.get(key)!r}, now {settings[key]!r}" for key in differing)
+        raise OutputError(f"{header.parent} was made with other settings: {details}; choose another folder")
