@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from array import array
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -32,18 +33,24 @@ def read_audio(path: str | os.PathLike[str]) -> Wave:
     Shape: -> (n_samples,), float32, 16 kHz. Raises AudioError, which names the file and the cause.
     """
     try:
-        with soundfile.SoundFile(os.fspath(path)) as file:
-            samples = array("f")  # grows in place: a long recording is held once
-            resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32")
-            for block in file.blocks(BLOCK_SECONDS * file.samplerate, dtype="float32", always_2d=True):
-                mono = block.mean(axis=1)
-                piece = mono if file.samplerate == SAMPLE_RATE else resampler.resample_chunk(mono)
-                samples.frombytes(piece.tobytes())
-            if file.samplerate != SAMPLE_RATE:
-                samples.frombytes(resampler.resample_chunk(np.zeros(0, np.float32), last=True).tobytes())
+        wave = decode(os.fspath(path))
     except (soundfile.SoundFileError, OSError, TypeError, ValueError, RuntimeError) as error:
         raise AudioError(f"{path}: {_reason(path, error)}") from error
-    return checked(np.frombuffer(samples, np.float32), str(path))
+    return checked(wave, str(path))
+
+
+def decode(source: str | BinaryIO) -> Wave:
+    """The samples of a file that is open or named; raises what libsndfile and soxr raise."""
+    with soundfile.SoundFile(source) as file:
+        samples = array("f")  # grows in place: a long recording is held once
+        resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32")
+        for block in file.blocks(BLOCK_SECONDS * file.samplerate, dtype="float32", always_2d=True):
+            mono = block.mean(axis=1)
+            piece = mono if file.samplerate == SAMPLE_RATE else resampler.resample_chunk(mono)
+            samples.frombytes(piece.tobytes())
+        if file.samplerate != SAMPLE_RATE:
+            samples.frombytes(resampler.resample_chunk(np.zeros(0, np.float32), last=True).tobytes())
+    return np.frombuffer(samples, np.float32)
 
 
 def prepare_array(samples: ArrayLike, sample_rate: int, name: str) -> Wave:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 from hear_axlstm.errors import ConfigError
 
 Layout = Literal["released", "time"]
+DEFAULT_LAYOUT: Layout = "released"  # what the published scores were made with
 Precision = Literal["auto", "float32", "float16", "bfloat16"]
 InputGate = Literal["exp", "sigmoid"]
 

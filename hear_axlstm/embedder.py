@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hear_axlstm.config import (
     CHUNK_FRAMES,
+    DEFAULT_LAYOUT,
     HOP,
     HOP_MS,
     MIN_SAMPLES,
@@ -140,7 +141,7 @@ class Embedder(nn.Module):
 
     sample_rate = SAMPLE_RATE
 
-    def __init__(self, encoder: Encoder, *, layout: Layout = "released", precision: Precision = "auto") -> None:
+    def __init__(self, encoder: Encoder, *, layout: Layout = DEFAULT_LAYOUT, precision: Precision = "auto") -> None:
         check_choice("layout", layout, Layout)
         check_choice("precision", precision, Precision)
         super().__init__()

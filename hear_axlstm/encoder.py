@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from hear_axlstm.blocks import BLOCKS
 from hear_axlstm.blocks.layers import KeepsFloat32, LayerNorm, Linear, xavier_linear_
@@ -16,6 +17,8 @@ class Encoder(KeepsFloat32):
 
     The residual stream is float32 (float64 when the weights are), also when the weights are half precision.
     A new encoder has the papers' initial values.
+
+    checkpointing: while training, keep only what enters each block, and compute the rest again in backward.
     """
 
     pos_embed: Tensor
@@ -23,6 +26,7 @@ class Encoder(KeepsFloat32):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
+        self.checkpointing = False
         width = config.width
         self.patch_embed = PatchEmbed(width, config.patch)
         self.register_buffer("pos_embed", sincos_positions(width, config.grid))
@@ -49,7 +53,7 @@ class Encoder(KeepsFloat32):
         cls = (self.cls_token + self.pos_embed[:, :1]).to(tokens.dtype)
         x = torch.cat([cls.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         for block in self.blocks:
-            x = block(x)
+            x = checkpoint(block, x, use_reentrant=False) if self.checkpointing and self.training else block(x)
         return self.encoder_norm(x)[:, 1:]
 
     def reconstruct(self, spectrogram: Tensor, mask: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from hear_axlstm.config import Layout, Precision, variant_config
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import ConfigError
-from hear_axlstm.weights.format import load_weights
+from hear_axlstm.weights.format import load_weights, read_header
 from hear_axlstm.weights.manifest import read_manifest
 from hear_axlstm.weights.resolve import default_variant, download, require_variant
 
@@ -30,7 +30,7 @@ def load_model(
     model_file_path: str | os.PathLike[str] = "",
     *,
     variant: str | None = None,
-    layout: Layout = "released",
+    layout: Layout | None = None,
     precision: Precision = "auto",
 ) -> Embedder:
     """An encoder with its weights, on the CPU, in eval mode, ready for the two functions below and for fine-tuning.
@@ -38,7 +38,8 @@ def load_model(
     model_file_path: weights that ``hear-axlstm convert`` or ``save_weights`` wrote; empty for those of ``variant``.
     variant: a name of ``list_models()``; with a path, what the file must hold. Neither: the bundled default.
     layout: of scene embeddings. "released" groups tokens as the authors' code and the published scores do, which mixes time
-    and frequency; "time" is the papers' text, one vector a frequency band, averaged over time.
+    and frequency; "time" is the papers' text, one vector a frequency band, averaged over time. None: what the weights' file
+    says, "released" for converted ones.
     precision: "auto" (float16 autocast on CUDA with tensor cores, else float32), "float32", "float16" or "bfloat16".
 
     Raises WeightsError when the weights are missing, damaged or of another architecture, ConfigError on a bad option.
@@ -47,6 +48,8 @@ def load_model(
         model_file_path = download(variant if variant is not None else default_variant())
     elif variant is not None:
         require_variant(variant, model_file_path)
+    if layout is None:
+        layout = read_header(model_file_path)["layout"]
     return Embedder(load_weights(model_file_path), layout=layout, precision=precision)
 
 
@@ -85,7 +88,7 @@ def bind(
     variant_config(variant)
 
     def load_bound_model(
-        model_file_path: str | os.PathLike[str] = "", *, layout: Layout = "released", precision: Precision = "auto"
+        model_file_path: str | os.PathLike[str] = "", *, layout: Layout | None = None, precision: Precision = "auto"
     ) -> Embedder:
         return load_model(model_file_path, variant=variant, layout=layout, precision=precision)
 

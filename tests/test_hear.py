@@ -14,7 +14,7 @@ from tests.conftest import noise
 def test_signatures_are_the_documented_ones():
     assert str(inspect.signature(hear_axlstm.load_model)).startswith(
         "(model_file_path: 'str | os.PathLike[str]' = '', *, variant: 'str | None' = None, "
-        "layout: 'Layout' = 'released', precision: 'Precision' = 'auto')"
+        "layout: 'Layout | None' = None, precision: 'Precision' = 'auto')"
     )
     for function in (hear_axlstm.get_scene_embeddings, hear_axlstm.get_timestamp_embeddings):
         assert list(inspect.signature(function).parameters) == ["audio", "model", "lengths"]

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hear_axlstm.config import EncoderConfig, config_from_dict
+from hear_axlstm.config import DEFAULT_LAYOUT, EncoderConfig, Layout, check_choice, config_from_dict
 from hear_axlstm.encoder import Encoder
 from hear_axlstm.errors import ConfigError, WeightsError
 from hear_axlstm.storage import replacing
@@ -32,19 +32,32 @@ def fingerprint(encoder: Encoder) -> str:
     return digest.hexdigest()
 
 
-def save_weights(encoder: Encoder, path: str | os.PathLike[str], provenance: Mapping[str, Any] | None = None) -> None:
+def save_weights(
+    encoder: Encoder,
+    path: str | os.PathLike[str],
+    provenance: Mapping[str, Any] | None = None,
+    *,
+    layout: Layout = DEFAULT_LAYOUT,
+) -> None:
     """Write an encoder's tensors and configuration; ``provenance`` is any JSON-able record of where they come from.
 
-    The file appears under its name only when it is whole. Raises OSError when it cannot be written.
+    layout: of scene embeddings, unless whoever loads the weights asks for another. The file appears under its name only
+    when it is whole. Raises ConfigError on an unknown layout, OSError when the file cannot be written.
     """
-    header = {"format": FORMAT, "config": encoder.config.to_dict(), "provenance": dict(provenance or {})}
+    check_choice("layout", layout, Layout)
+    header = {
+        "format": FORMAT,
+        "config": encoder.config.to_dict(),
+        "layout": layout,
+        "provenance": dict(provenance or {}),
+    }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
     with replacing(Path(path)) as temporary:
         save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(header, sort_keys=True)})
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Format number, "config" and "provenance" of a file that ``save_weights`` wrote. Raises WeightsError."""
+    """Format number, "config", "layout" and "provenance" of a file that ``save_weights`` wrote. Raises WeightsError."""
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file; expected weights that `hear-axlstm convert` or `download` wrote")
@@ -63,6 +76,7 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
         if header["format"] != FORMAT:
             raise WeightsError(f"{path}: format {header['format']}; this version reads {FORMAT}: update hear-axlstm")
         header["config"], header["provenance"]
+        check_choice("layout", header.setdefault("layout", DEFAULT_LAYOUT), Layout)
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{path}: the header does not say which encoder this is ({error!r}); expected a file that "

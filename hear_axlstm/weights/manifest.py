@@ -53,13 +53,31 @@ class DriveFile:
 
 
 @dataclass(frozen=True)
+class Training:
+    """How weights of our own were made. recipe: a name that ``hear-axlstm pretrain`` knows. batch: clips of an update.
+
+    loss_curve: pairs of an update and the mean loss since the pair before.
+    """
+
+    recipe: str
+    steps: int
+    batch: int
+    device: str
+    loss_curve: list[list[float]]
+
+
+@dataclass(frozen=True)
 class Entry:
-    """What the manifest says of one variant. parameters: trainable ones, pretraining head included."""
+    """What the manifest says of one variant. parameters: trainable ones, pretraining head included.
+
+    training: None for weights that are not ours.
+    """
 
     architecture: EncoderConfig
     parameters: int
     licence: str | None
     training_data: str | None
+    training: Training | None
     bundled: Bundled | None
     hub: HubFile | None
     drive: DriveFile | None
@@ -101,6 +119,7 @@ def parse_manifest(content: Mapping[str, Any]) -> Manifest:
                 parameters=value["parameters"],
                 licence=value["licence"],
                 training_data=value["training_data"],
+                training=_row(Training, value["training"]),
                 bundled=_row(Bundled, sources["bundled"]),
                 hub=_row(HubFile, sources["hub"]),
                 drive=_row(DriveFile, sources["drive"]),

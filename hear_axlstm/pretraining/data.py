@@ -1,0 +1,185 @@
+"""Which clips an update sees, and their crops (B, 200, 80): every number follows from the seed and the clip's place alone.
+
+So a run that goes on after an interruption, or is spread over other processes, sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from hear_axlstm.config import CHUNK_FRAMES, N_MELS
+from hear_axlstm.errors import ConfigError
+from hear_axlstm.frontend import log_mel
+from hear_axlstm.pretraining.corpus import Corpus
+from hear_axlstm.pretraining.masking import random_mask
+from hear_axlstm.pretraining.recipe import Recipe
+from hear_axlstm.synthesis.draws import Draws
+from hear_axlstm.synthesis.procedural import synthesize
+
+CROPS, MASKS = 1, 2  # streams of random numbers beside that of the sound itself
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Clip n = step * batch + slot of a run: synthesised, or the n-th clip drawn from the shards.
+
+    recipe: what to draw. corpus_clips: clips in the shards.
+    """
+
+    recipe: Recipe
+    corpus_clips: int
+
+    @property
+    def used(self) -> int:
+        """Clips of the shards that the recipe's subset leaves, one at least."""
+        return max(1, round(self.recipe.subset * self.corpus_clips))
+
+    def from_shards(self, clip: int) -> int | None:
+        """The number of the shards' clip at place ``clip``; None when that is synthesised. Every epoch has its own order."""
+        drawn = self._drawn(clip)
+        if self._drawn(clip + 1) == drawn:
+            return None
+        epoch, place = divmod(drawn, self.used)
+        chosen = _permutation(self.corpus_clips, self.recipe.seed, 0)[: self.used]
+        order = _permutation(self.used, self.recipe.seed, 1 + epoch)
+        return int(chosen[order[place]])
+
+    def synthetic_id(self, clip: int) -> int:
+        """The synthesised clip at this place: a new one each time, or one of a subset of an epoch."""
+        recipe = self.recipe
+        if recipe.subset == 1 or recipe.epoch_clips is None:
+            return clip
+        return clip % max(1, round(recipe.subset * recipe.epoch_clips))
+
+    def _drawn(self, clip: int) -> int:
+        """Clips of the shards before this place: evenly spread among the synthesised ones."""
+        return clip - int(clip * self.recipe.synthetic_share)
+
+
+@lru_cache(maxsize=3)
+def _permutation(count: int, seed: int, epoch: int) -> Tensor:
+    numbers = Draws(torch.arange(count), seed)
+    numbers = numbers.fork(epoch, torch.arange(count))
+    return numbers.uniform(0, 1).argsort(stable=True)
+
+
+def streams(clips: Tensor, seed: int, purpose: int) -> Draws:
+    """Random numbers of the clips at these places for one purpose."""
+    return Draws(clips, seed).fork(purpose << 16, torch.arange(len(clips), device=clips.device))
+
+
+def crop(mel: Tensor, draws: Draws) -> Tensor:
+    """A random crop of each clip; one shorter than 2 seconds is repeated. Shape: (B, N, 80) -> (B, 200, 80)."""
+    frames = mel.shape[1]
+    start = draws.integers(0, max(1, frames - CHUNK_FRAMES + 1))
+    index = (start[:, None] + torch.arange(CHUNK_FRAMES, device=mel.device)) % frames
+    return mel.gather(1, index.unsqueeze(-1).expand(-1, -1, N_MELS))
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one of ``processes`` sees of every update: a slice of the batch, in passes of at most ``micro_batch`` clips.
+
+    Raises ConfigError when the batch cannot be divided.
+    """
+
+    batch: int
+    micro_batch: int
+    process: int = 0
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch % self.processes:
+            raise ConfigError(f"a batch of {self.batch} clips cannot be divided by {self.processes} processes; change one")
+
+    def passes(self, step: int) -> list[range]:
+        """The places of the clips of each pass of an update.
+
+        >>> Share(batch=8, micro_batch=3, process=1, processes=2).passes(step=1)
+        [range(12, 15), range(15, 16)]
+        """
+        own = self.batch // self.processes
+        first = step * self.batch + self.process * own
+        starts = range(first, first + own, self.micro_batch)
+        return [range(start, min(start + self.micro_batch, first + own)) for start in starts]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """spectrogram (B, 1, 200, 80), standardised log-mel crops; mask (B, L), true where hidden."""
+
+    spectrogram: Tensor
+    mask: Tensor
+
+    def __len__(self) -> int:
+        return len(self.mask)
+
+
+class _ShardCrops(Dataset[Tensor]):
+    """Crops of the shards' clips, by place in the run. Made in worker processes."""
+
+    def __init__(self, corpus: Corpus, plan: Plan) -> None:
+        self.corpus, self.plan = corpus, plan
+
+    def __getitem__(self, clip: int) -> Tensor:
+        index = self.plan.from_shards(clip)
+        assert index is not None
+        place = streams(torch.tensor([clip]), self.plan.recipe.seed, CROPS)
+        return crop(self.corpus.log_mel(index)[None], place)[0]
+
+
+@dataclass(frozen=True)
+class _Places:
+    """For every pass of the updates first .. last - 1 the places that the shards fill, passes without one left out."""
+
+    plan: Plan
+    share: Share
+    first: int
+    last: int
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.first, self.last):
+            for part in self.share.passes(step):
+                if places := [clip for clip in part if self.plan.from_shards(clip) is not None]:
+                    yield places
+
+
+def updates(
+    recipe: Recipe, corpus: Corpus, share: Share, steps: range, device: torch.device, workers: int
+) -> Iterator[list[Batch]]:
+    """The passes of every update in ``steps``. ``workers`` processes decode the shards' clips; 0: this one does.
+
+    Raises AudioError when a clip of the shards cannot be decoded.
+    """
+    plan = Plan(recipe, len(corpus))
+    loader = DataLoader(
+        _ShardCrops(corpus, plan),
+        batch_sampler=_Places(plan, share, steps.start, steps.stop),
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+    )
+    crops = iter(loader)
+    for step in steps:
+        yield [_batch(plan, part, crops, device) for part in share.passes(step)]
+
+
+def _batch(plan: Plan, part: range, crops: Iterator[Tensor], device: torch.device) -> Batch:
+    recipe = plan.recipe
+    clips = torch.arange(part.start, part.stop, device=device)
+    made = torch.tensor([plan.from_shards(clip) is None for clip in part], device=device)
+    spectrogram = torch.empty(len(part), CHUNK_FRAMES, N_MELS, device=device)
+    if made.any():
+        ids = torch.tensor([plan.synthetic_id(clip) for clip in clips[made].tolist()], device=device)
+        mel = log_mel(synthesize(ids, recipe.seed))
+        spectrogram[made] = crop(mel, streams(clips[made], recipe.seed, CROPS))
+    if not made.all():
+        spectrogram[~made] = next(crops).to(device, non_blocking=True)
+    columns, rows = recipe.encoder.grid
+    mask = random_mask(streams(clips, recipe.seed, MASKS), columns * rows, recipe.mask_ratio)
+    return Batch(spectrogram.unsqueeze(1), mask)

@@ -1,0 +1,198 @@
+"""What a pretraining run is made of: named recipes, files that change them, and the learning rate's course."""
+
+from __future__ import annotations
+
+import math
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hear_axlstm.config import EncoderConfig, Precision, check_choice, config_from_dict, variant_config
+from hear_axlstm.errors import ConfigError
+from hear_axlstm.pretraining.objective import LossOver
+
+RECIPES = Path(__file__).with_name("recipes.toml")
+LR_BATCH = 256  # the batch that ``base_lr`` is given for
+KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {  # of a field's values, by its annotation
+    "int": (int, "a whole number"),
+    "float": ((int, float), "a number"),
+    "bool": (bool, "true or false"),
+    "tuple[str, ...]": ((list, tuple), "a list of strings"),
+    "tuple[float, float]": ((list, tuple), "a list of two numbers"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The papers' recipe; every default is theirs.
+
+    encoder: the architecture. shards: folders, tar files or patterns, webdataset style. synthetic: the share of clips that
+    are synthesised; None: all without shards, none with them. subset: the share of the shards' clips that is used; of
+    synthesised clips, which do not repeat otherwise, as many as this share of an epoch.
+    epochs, warmup_epochs, epoch_clips: length of the run; an epoch is epoch_clips clips, None: as many as the shards hold.
+    steps: updates in all instead, in which the warm-up keeps its share.
+    batch: clips of one update, over all processes. base_lr: learning rate for a batch of 256. loss: over "masked" patches
+    (AxLSTM paper) or "all" (SSAM paper, released script). ema: decay of an exponential moving average of the weights, which
+    is then what the run results in. precision: of matrix products; "auto" is float16 with gradient scaling on CUDA, else
+    float32. checkpointing: compute activations again in backward instead of keeping them. compile: torch.compile.
+    """
+
+    encoder: EncoderConfig
+    shards: tuple[str, ...] = ()
+    synthetic: float | None = None
+    subset: float = 1.0
+    epochs: int = 100
+    warmup_epochs: int = 10
+    epoch_clips: int | None = None
+    steps: int | None = None
+    batch: int = 1024
+    base_lr: float = 1.5e-4
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.95)
+    mask_ratio: float = 0.5
+    loss: LossOver = "masked"
+    ema: float | None = None
+    precision: Precision = "auto"
+    checkpointing: bool = False
+    compile: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_choice("loss", self.loss, LossOver)
+        check_choice("precision", self.precision, Precision)
+        columns, rows = self.encoder.grid
+        checks = {
+            "synthetic": (self.synthetic is None or 0 <= self.synthetic <= 1, "0 to 1"),
+            "shards": (bool(self.shards) or self.synthetic in (None, 1), "some when synthetic is below 1"),
+            "subset": (0 < self.subset <= 1, "above 0, up to 1"),
+            "epochs": (self.epochs >= 1, "1 or more"),
+            "warmup_epochs": (0 <= self.warmup_epochs <= self.epochs, f"0 to {self.epochs}, the epochs"),
+            "epoch_clips": (self.epoch_clips is None or self.epoch_clips >= 1, "1 or more"),
+            "steps": (self.steps is None or self.steps >= 1, "1 or more"),
+            "batch": (self.batch >= 1, "1 or more"),
+            "base_lr": (self.base_lr > 0, "above 0"),
+            "weight_decay": (self.weight_decay >= 0, "0 or more"),
+            "betas": (len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas), "two from 0 to below 1"),
+            "mask_ratio": (0 < round(self.mask_ratio * columns * rows) < columns * rows, "a share of the patches"),
+            "ema": (self.ema is None or 0 < self.ema < 1, "between 0 and 1"),
+        }
+        for name, (fine, expected) in checks.items():
+            if not fine:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; expected {expected}")
+
+    @property
+    def synthetic_share(self) -> float:
+        if self.synthetic is not None:
+            return self.synthetic
+        return 0.0 if self.shards else 1.0
+
+    @property
+    def lr(self) -> float:
+        """The learning rate after the warm-up."""
+        return self.base_lr * self.batch / LR_BATCH
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-able values."""
+        lists = {name: list(value) for name, value in asdict(self).items() if isinstance(value, tuple)}
+        return {**asdict(self), **lists, "encoder": self.encoder.to_dict()}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Linear warm-up to ``lr``, then half a cosine to 0, by update as in the released script."""
+
+    lr: float
+    warmup: int
+    total: int
+
+    @classmethod
+    def of(cls, recipe: Recipe, corpus_clips: int) -> Schedule:
+        """Raises ConfigError when nothing says how long the run is."""
+        total = recipe.steps
+        if total is None:
+            epoch = recipe.epoch_clips or round(recipe.subset * corpus_clips)
+            if not epoch:
+                raise ConfigError("nothing says how long this run is; give steps (--steps N), or epoch_clips in the recipe")
+            total = max(1, recipe.epochs * epoch // recipe.batch)
+        return cls(recipe.lr, round(total * recipe.warmup_epochs / recipe.epochs), total)
+
+    def at(self, step: int) -> float:
+        """The learning rate of update ``step``, which counts from 0.
+
+        >>> [Schedule(1.0, warmup=2, total=6).at(step) for step in (0, 1, 2, 4)]
+        [0.0, 0.5, 1.0, 0.5]
+        """
+        if step < self.warmup:
+            return self.lr * step / self.warmup
+        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - self.warmup) / (self.total - self.warmup)))
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[str, dict[str, Any]]:
+    return tomllib.loads(RECIPES.read_text(encoding="utf-8"))
+
+
+def recipe_names() -> list[str]:
+    """What ``read_recipe`` knows by name."""
+    return list(_table())
+
+
+def read_recipe(source: str | os.PathLike[str], **changes: Any) -> Recipe:
+    """A named recipe, or one from a TOML file: its keys are Recipe's fields, and ``base`` names what they change.
+
+    changes: fields that differ; those that are None are left as they are.
+
+    Raises ConfigError on an unknown name or field, a value that does not fit, or a file that cannot be read.
+    """
+    if str(source) in _table():
+        options = _resolved(str(source), _table()[str(source)])
+    else:
+        path = Path(source)
+        if not path.is_file():
+            raise ConfigError(f"{source} is neither a file nor a recipe; there are {', '.join(recipe_names())}")
+        try:
+            options = _resolved(str(path), tomllib.loads(path.read_text(encoding="utf-8")))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            raise ConfigError(f"{path}: {error}; expected TOML with the fields of a recipe") from error
+    try:
+        return _recipe({**options, **{name: value for name, value in changes.items() if value is not None}})
+    except (ConfigError, TypeError) as error:
+        raise ConfigError(f"recipe {source}: {error}") from error
+
+
+def _resolved(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with those of the base, and of its base, below them."""
+    own = dict(options)
+    base = own.pop("base", None)
+    if base is None:
+        return own
+    if base not in _table():
+        raise ConfigError(f"{name}: base is {base!r}; expected one of {', '.join(recipe_names())}")
+    below = _resolved(base, _table()[base])
+    encoder = {**below.get("encoder", {}), **own.pop("encoder", {})}
+    return {**below, **own, "encoder": encoder}
+
+
+def _recipe(options: Mapping[str, Any]) -> Recipe:
+    kinds = {field.name: str(field.type).removesuffix(" | None") for field in fields(Recipe)}
+    if unknown := options.keys() - kinds.keys():
+        raise ConfigError(f"no field is called {', '.join(sorted(unknown))}; there are {', '.join(sorted(kinds))}")
+    if "encoder" not in options:
+        raise ConfigError("the encoder is missing; give base, a recipe's name, or encoder = { variant = ... }")
+    for name, value in options.items():
+        kind, expected = KINDS.get(kinds[name], (object, ""))
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind not in (bool, object)):
+            raise ConfigError(f"{name} is {value!r}; expected {expected}")
+    lists = {name: tuple(value) for name, value in options.items() if isinstance(value, list)}
+    return Recipe(**{**options, **lists, "encoder": _encoder(options["encoder"])})
+
+
+def _encoder(options: Mapping[str, Any]) -> EncoderConfig:
+    own = dict(options)
+    variant = own.pop("variant", None)
+    start = variant_config(variant).to_dict() if variant is not None else {}
+    return config_from_dict({**start, **own})

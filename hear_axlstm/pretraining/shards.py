@@ -1,0 +1,186 @@
+"""A folder of audio -> webdataset shards: 16 kHz mono clips as FLAC, WAV or Opus, or their log-mels."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import soundfile
+import torch
+from tqdm import tqdm
+
+from hear_axlstm.audio import Wave, read_audio
+from hear_axlstm.config import SAMPLE_RATE, check_choice
+from hear_axlstm.errors import AudioError, ConfigError, OutputError
+from hear_axlstm.frontend import log_mel
+from hear_axlstm.sounds import FileSound, find_files
+from hear_axlstm.storage import replacing
+
+ShardFormat = Literal["flac", "wav", "opus", "log-mel"]
+INDEX = "shards.json"
+FILES_PER_SHARD = 1_000
+SHORTEST_SECONDS = 2.0  # a last piece shorter than this stays with the piece before it
+BLOCK = 8_192  # frames written at once: libsndfile's Vorbis and Opus encoders have crashed on millions
+
+
+@dataclass
+class Packed:
+    """What is packed, by this run and earlier ones. seconds: of sound. failures: a file's name, and why it is left out."""
+
+    shards: list[Path] = field(default_factory=list)
+    clips: int = 0
+    seconds: float = 0.0
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def write_shards(
+    inputs: Iterable[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    format: ShardFormat = "flac",
+    clip_seconds: float = 10.0,
+    files_per_shard: int = FILES_PER_SHARD,
+    workers: int | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Packed:
+    """Pack audio files, and all audio files below folders, into ``out``/shard-000000.tar and so on.
+
+    Files are shuffled by ``seed``, read at any rate and channel count, and cut into clips of ``clip_seconds``; each clip is
+    one member NUMBER-PIECE.SUFFIX of its shard, as webdataset reads it. "log-mel" keeps standardised log-mels (frames, 80),
+    float16, .npy, which train faster and cannot be listened to. A shard appears when it is whole; a second run makes those
+    that are missing. A file that cannot be decoded is left out and told.
+
+    Raises ConfigError when there is nothing to pack or a value does not fit, OutputError when ``out`` holds shards of other
+    files or settings, or cannot be written.
+    """
+    check_choice("format", format, ShardFormat)
+    if clip_seconds < SHORTEST_SECONDS:
+        raise ConfigError(f"clip_seconds is {clip_seconds}; expected {SHORTEST_SECONDS:.0f} or more, the length of a crop")
+    if files_per_shard < 1:
+        raise ConfigError(f"files_per_shard is {files_per_shard}; expected 1 or more")
+    sounds = find_files(inputs)
+    if not sounds:
+        raise ConfigError(f"no audio files below {', '.join(map(str, inputs))}")
+    order = np.random.default_rng(seed).permutation(len(sounds))
+    groups = [[sounds[i] for i in order[start : start + files_per_shard]] for start in range(0, len(order), files_per_shard)]
+    settings = {
+        "format": format,
+        "clip_seconds": clip_seconds,
+        "files_per_shard": files_per_shard,
+        "seed": seed,
+        "files": hashlib.sha256("\0".join(sound.name for sound in sounds).encode()).hexdigest(),
+    }
+    folder = Path(out)
+    _claim(folder, settings, overwrite)
+    packed = Packed()
+    bar = tqdm(total=len(sounds), unit="file", disable=not progress)
+    with bar, ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        for number, group in enumerate(groups):
+            shard = folder / f"shard-{number:06d}.tar"
+            report = shard.with_suffix(".json")
+            try:
+                if not shard.is_file():
+                    made = pool.map(lambda sound: _members(sound, format, clip_seconds), group)
+                    _write(shard, report, number * files_per_shard, zip(group, made, strict=True), bar)
+                else:
+                    bar.update(len(group))
+                told = json.loads(report.read_text(encoding="utf-8"))
+            except OSError as error:
+                raise OutputError(f"{shard} cannot be written ({error}); make room and repeat the command") from error
+            packed.shards.append(shard)
+            packed.clips += told["clips"]
+            packed.seconds += told["seconds"]
+            packed.failures |= told["failures"]
+    return packed
+
+
+def _claim(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
+    index = folder / INDEX
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            for path in [*folder.glob("shard-*.tar"), *folder.glob("shard-*.json")]:
+                path.unlink()
+        elif index.is_file():
+            made_with = json.loads(index.read_text(encoding="utf-8"))
+            if differing := [key for key in settings if made_with.get(key) != settings[key]]:
+                details = ", ".join(f"{key} was {made_with.get(key)!r}, now {settings[key]!r}" for key in differing)
+                raise OutputError(f"{folder} holds shards made otherwise: {details}; choose another folder, or --overwrite")
+        elif any(folder.glob("*.tar")):
+            raise OutputError(f"{folder} holds tar files but no {INDEX} that says what they are; choose another folder")
+        with replacing(index) as temporary:
+            temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{folder} cannot be used ({error}); choose another folder") from error
+
+
+Members = tuple[list[tuple[str, bytes]], float]  # (suffix of the name, content) of each clip; seconds in all
+
+
+def _members(sound: FileSound, format: ShardFormat, clip_seconds: float) -> Members | AudioError:
+    try:
+        wave = read_audio(sound.path)
+    except AudioError as error:
+        return error
+    suffix = "npy" if format == "log-mel" else format
+    clips = [(f"{piece:04d}.{suffix}", _encode(clip, format)) for piece, clip in enumerate(_cut(wave, clip_seconds))]
+    return clips, len(wave) / SAMPLE_RATE
+
+
+def _cut(wave: Wave, clip_seconds: float) -> list[Wave]:
+    """Pieces of ``clip_seconds``; a short rest stays with the last.
+
+    >>> [len(piece) / SAMPLE_RATE for piece in _cut(np.zeros(11 * SAMPLE_RATE, np.float32), 5.0)]
+    [5.0, 6.0]
+    """
+    length = round(clip_seconds * SAMPLE_RATE)
+    starts = list(range(0, len(wave), length))
+    if len(starts) > 1 and len(wave) - starts[-1] < SHORTEST_SECONDS * SAMPLE_RATE:
+        starts.pop()
+    return np.split(wave, starts[1:])
+
+
+def _encode(clip: Wave, format: ShardFormat) -> bytes:
+    content = io.BytesIO()
+    if format == "log-mel":
+        np.save(content, log_mel(torch.from_numpy(clip.copy())[None])[0].numpy().astype(np.float16))
+        return content.getvalue()
+    container = {"format": "OGG", "subtype": "OPUS"} if format == "opus" else {"format": format.upper(), "subtype": "PCM_16"}
+    with soundfile.SoundFile(content, "w", SAMPLE_RATE, 1, **container) as file:
+        for start in range(0, len(clip), BLOCK):
+            file.write(clip[start : start + BLOCK])
+    return content.getvalue()
+
+
+def _write(
+    shard: Path, report: Path, first: int, made: Iterator[tuple[FileSound, Members | AudioError]], bar: tqdm[Any]
+) -> None:
+    """The tar file, after its report of clips, seconds and failures: a shard that is there has one."""
+    clips, seconds, failures = 0, 0.0, {}
+    with replacing(shard) as temporary:
+        with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for number, (sound, result) in enumerate(made, start=first):
+                bar.update()
+                if isinstance(result, AudioError):
+                    failures[sound.name] = str(result)
+                    continue
+                for piece, content in result[0]:
+                    member = tarfile.TarInfo(f"{number:09d}-{piece}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+                clips += len(result[0])
+                seconds += result[1]
+        with replacing(report) as written:
+            told = {"clips": clips, "seconds": round(seconds, 3), "failures": failures}
+            written.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,122 @@
+"""A run on disk: what it is, where it stands, its loss curve and its weights. Each file is whole at any moment."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from hear_axlstm.errors import OutputError
+from hear_axlstm.storage import replacing
+
+RECIPE, CHECKPOINT, CURVE = "recipe.json", "checkpoint.safetensors", "curve.csv"
+WEIGHTS, LOGS = "model.safetensors", "tensorboard"
+COLUMNS = ["step", "loss", "lr", "clips_per_second"]
+METADATA_KEY = "hear_axlstm_pretraining"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run: recipe.json, checkpoint.safetensors, curve.csv, model.safetensors, tensorboard/."""
+
+    path: Path
+
+    def open(self, recipe: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        """Claim the folder for a run of this recipe, new or to be continued.
+
+        Raises OutputError when it holds a run of another recipe, or cannot be written.
+        """
+        header = self.path / RECIPE
+        try:
+            if overwrite:
+                for name in (CHECKPOINT, CURVE, WEIGHTS):
+                    (self.path / name).unlink(missing_ok=True)
+                for log in (self.path / LOGS).glob("events.out.tfevents.*"):
+                    log.unlink()
+            elif header.is_file():
+                self._require(header, recipe)
+            with replacing(header) as temporary:
+                temporary.write_text(json.dumps(dict(recipe), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"{self.path} cannot be written ({error}); choose another folder") from error
+
+    def _require(self, header: Path, recipe: Mapping[str, Any]) -> None:
+        try:
+            begun = json.loads(header.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise OutputError(f"{header} is damaged ({error}); choose another folder, or --overwrite") from error
+        if differing := [key for key in recipe if begun.get(key) != recipe[key]]:
+            details = ", ".join(f"{key} was {begun.get(key)!r}, now {recipe[key]!r}" for key in differing)
+            raise OutputError(f"{self.path} holds a run of another recipe: {details}; choose another folder, or --overwrite")
+
+    def save(self, step: int, modules: Mapping[str, nn.Module], optimizer: Optimizer, extra: Mapping[str, Any]) -> None:
+        """Write everything that a run needs to go on after ``step`` updates; ``extra`` is JSON-able."""
+        tensors: dict[str, Tensor] = {}
+        for part, module in modules.items():
+            tensors |= {f"{part}.{name}": tensor for name, tensor in module.state_dict().items()}
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
+        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        with replacing(self.path / CHECKPOINT) as temporary:
+            save_file(whole, temporary, metadata={METADATA_KEY: json.dumps({"step": step, **extra})})
+
+    def load(self, modules: Mapping[str, nn.Module], optimizer: Optimizer) -> dict[str, Any]:
+        """Restore what ``save`` wrote; its ``extra`` and "step", which is 0 in a new run.
+
+        Raises OutputError when the checkpoint is damaged.
+        """
+        path = self.path / CHECKPOINT
+        if not path.is_file():
+            return {"step": 0}
+        parts: dict[str, dict[str, Tensor]] = {part: {} for part in modules}
+        state: dict[int, dict[str, Tensor]] = {}
+        try:
+            with safe_open(path, "pt") as file:
+                extra: dict[str, Any] = json.loads((file.metadata() or {})[METADATA_KEY])
+                for key in file.keys():  # noqa: SIM118 - it is no mapping
+                    part, name = key.split(".", 1)
+                    if part == "optimizer":
+                        index, field = name.split(".", 1)
+                        state.setdefault(int(index), {})[field] = file.get_tensor(key)
+                    else:
+                        parts[part][name] = file.get_tensor(key)
+            for part, module in modules.items():
+                module.load_state_dict(parts[part])
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            raise OutputError(f"{path} is damaged ({error}); start again with --overwrite") from error
+        return extra
+
+
+class Curve:
+    """curve.csv, a line for each update. What a killed run wrote after its last checkpoint is cut off."""
+
+    def __init__(self, folder: RunFolder, step: int) -> None:
+        path = folder.path / CURVE
+        kept = [row for row in read_curve(path) if int(row["step"]) <= step] if path.is_file() else []
+        with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(kept)
+        self._file = open(path, "a", newline="", encoding="utf-8", buffering=1)  # noqa: SIM115 - open as long as the run
+        self._writer = csv.DictWriter(self._file, COLUMNS)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        self._writer.writerow(row)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_curve(path: Path) -> list[dict[str, str]]:
+    """The rows of a curve.csv; an unfinished last line is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return list(csv.DictReader(line for line in lines if line.endswith("\n")))

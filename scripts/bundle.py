@@ -1,0 +1,73 @@
+"""Put the weights of a pretraining run into the package, halved, and describe them in weights_manifest.json.
+
+    python scripts/bundle.py RUN VARIANT --recipe NAME --layout time --sound "..." --device "..." [--default]
+
+RUN is the folder that `hear-axlstm pretrain` wrote.
+"""
+
+import itertools
+import json
+from pathlib import Path
+
+import click
+
+from hear_axlstm.config import Layout
+from hear_axlstm.pretraining.state import CURVE, WEIGHTS, read_curve
+from hear_axlstm.storage import replacing, sha256_of
+from hear_axlstm.weights.format import load_weights, read_header, save_weights
+from hear_axlstm.weights.manifest import PACKAGE, manifest_path
+
+POINTS = 20  # of the loss curve, each the mean of the updates since the one before
+LICENCE = "Apache-2.0"  # the package's own
+
+
+@click.command()
+@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("variant")
+@click.option("--recipe", required=True, help="Its name.")
+@click.option("--layout", type=click.Choice(Layout.__args__), required=True, help="The better one, by `hear-axlstm probe`.")
+@click.option("--sound", required=True, help="What it was trained on, in a phrase.")
+@click.option("--device", required=True, help="What it was trained with.")
+@click.option("--default", is_flag=True, help="What load_model() returns.")
+def main(run: Path, variant: str, recipe: str, layout: Layout, sound: str, device: str, default: bool) -> None:
+    encoder = load_weights(run / WEIGHTS)
+    made = read_header(run / WEIGHTS)["provenance"]
+    losses = [float(row["loss"]) for row in read_curve(run / CURVE)]
+    edges = [round(point * len(losses) / POINTS) for point in range(POINTS + 1)]
+    training = {
+        "recipe": recipe,
+        "steps": made["steps"],
+        "batch": made["recipe"]["batch"],
+        "device": device,
+        "loss_curve": [
+            [last, round(sum(losses[first:last]) / (last - first), 4)] for first, last in itertools.pairwise(edges)
+        ],
+    }
+    file = Path("bundled") / f"{variant}.safetensors"
+    provenance = {"sound": sound, "hear_axlstm": made["hear_axlstm"], **training}
+    parameters = sum(p.numel() for p in encoder.parameters())
+    save_weights(encoder.half(), PACKAGE / file, provenance, layout=layout)
+
+    manifest = json.loads(manifest_path().read_text(encoding="utf-8"))
+    size = (PACKAGE / file).stat().st_size
+    manifest["variants"][variant] = {
+        "architecture": encoder.config.to_dict(),
+        "parameters": parameters,
+        "licence": LICENCE,
+        "training_data": sound,
+        "training": training,
+        "sources": {
+            "bundled": {"file": file.as_posix(), "sha256": sha256_of(PACKAGE / file), "bytes": size},
+            "hub": None,
+            "drive": None,
+        },
+    }
+    if default:
+        manifest["default"] = variant
+    with replacing(manifest_path()) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    click.echo(f"{PACKAGE / file}: {size:,} bytes, loss {losses[0]:.3f} -> {training['loss_curve'][-1][1]:.3f}")
+
+
+if __name__ == "__main__":
+    main()

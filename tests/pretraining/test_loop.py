@@ -1,0 +1,200 @@
+"""Training: it learns, goes on where it was, and is the same alone, in passes, and spread over processes."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.record_writer import masked_crc32c
+
+from hear_axlstm.config import AxLSTMConfig, SSAMConfig, SSASTConfig
+from hear_axlstm.errors import ConfigError, OutputError, TrainingError
+from hear_axlstm.pretraining.loop import pretrain
+from hear_axlstm.pretraining.recipe import Recipe, read_recipe, recipe_names
+from hear_axlstm.pretraining.shards import write_shards
+from hear_axlstm.pretraining.state import CHECKPOINT, CURVE, WEIGHTS, read_curve
+from hear_axlstm.weights.format import load_weights, read_header
+
+SMALL = AxLSTMConfig(width=32, depth=2, patch=(8, 16))
+
+
+def recipe(encoder=SMALL, **options):
+    return Recipe(encoder=encoder, **{"steps": 4, "batch": 4, "base_lr": 0.1, **options})
+
+
+def losses(folder):
+    return [float(row["loss"]) for row in read_curve(Path(folder) / CURVE)]
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [SMALL, SSAMConfig(width=32, depth=2, patch=(8, 16)), SSASTConfig(width=32, depth=2, heads=2, patch=(8, 16))],
+    ids=["axlstm", "ssam", "ssast"],
+)
+def test_the_loss_falls(tmp_path, encoder):
+    path = pretrain(recipe(encoder, steps=30, batch=8), tmp_path / "run", cpu=True)
+    curve = losses(tmp_path / "run")
+    assert len(curve) == 30
+    assert sum(curve[-5:]) / 5 < 0.85 * curve[0]
+    assert load_weights(path).config == encoder
+
+
+def test_the_weights_say_where_they_come_from(tmp_path):
+    path = pretrain(recipe(seed=3), tmp_path / "run", cpu=True)
+    provenance = read_header(path)["provenance"]
+    assert path == tmp_path / "run" / WEIGHTS
+    assert provenance["steps"] == 4
+    assert provenance["recipe"]["seed"] == 3
+
+
+def test_the_same_recipe_is_the_same_curve_and_another_seed_is_not(tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        pretrain(recipe(seed=seed), tmp_path / name, cpu=True)
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    assert losses(tmp_path / "a") != losses(tmp_path / "c")
+
+
+def test_random_numbers_drawn_elsewhere_change_nothing_and_are_left_alone(tmp_path):
+    pretrain(recipe(), tmp_path / "a", cpu=True)
+    torch.manual_seed(99)
+    before = torch.get_rng_state()
+    pretrain(recipe(), tmp_path / "b", cpu=True)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+
+
+def test_passes_are_the_same_mathematics(tmp_path):
+    pretrain(recipe(), tmp_path / "whole", cpu=True)
+    pretrain(recipe(), tmp_path / "passes", cpu=True, micro_batch=1)
+    assert losses(tmp_path / "passes") == pytest.approx(losses(tmp_path / "whole"), abs=1e-5)
+
+
+def test_checkpointed_activations_are_the_same_mathematics(tmp_path):
+    pretrain(recipe(), tmp_path / "kept", cpu=True)
+    pretrain(recipe(checkpointing=True), tmp_path / "again", cpu=True)
+    assert losses(tmp_path / "again") == pytest.approx(losses(tmp_path / "kept"), abs=1e-6)
+
+
+def test_half_precision_is_close_and_compilation_closer(tmp_path):
+    pretrain(recipe(), tmp_path / "float32", cpu=True)
+    pretrain(recipe(precision="bfloat16"), tmp_path / "bfloat16", cpu=True)
+    pretrain(recipe(compile=True), tmp_path / "compiled", cpu=True)
+    assert losses(tmp_path / "bfloat16") == pytest.approx(losses(tmp_path / "float32"), rel=0.02)
+    assert losses(tmp_path / "bfloat16") != losses(tmp_path / "float32")
+    assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "float32"), rel=1e-4)
+
+
+def test_float16_needs_cuda_for_its_gradients(tmp_path):
+    with pytest.raises(ConfigError, match="gradient scaling needs CUDA; use 'bfloat16'"):
+        pretrain(recipe(precision="float16"), tmp_path / "run", cpu=True)
+
+
+def test_an_average_of_the_weights_is_what_results(tmp_path):
+    pretrain(recipe(), tmp_path / "last", cpu=True)
+    pretrain(recipe(ema=0.9), tmp_path / "average", cpu=True)
+    assert losses(tmp_path / "average") == losses(tmp_path / "last")
+    last, average = (load_weights(tmp_path / name / WEIGHTS).cls_token for name in ("last", "average"))
+    assert not torch.equal(last, average)
+
+
+def test_recorded_and_synthesised_sound_train_together(sound_folder, tmp_path):
+    write_shards([sound_folder], tmp_path / "shards")
+    mixed = recipe(shards=(str(tmp_path / "shards"),), synthetic=0.5)
+    pretrain(mixed, tmp_path / "alone", cpu=True)
+    pretrain(mixed, tmp_path / "helped", cpu=True, workers=1)
+    assert losses(tmp_path / "helped") == pytest.approx(losses(tmp_path / "alone"), abs=1e-6)
+    pretrain(recipe(), tmp_path / "synthetic", cpu=True)
+    assert losses(tmp_path / "synthetic") != losses(tmp_path / "alone")
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_good(tmp_path):
+    with pytest.raises(TrainingError, match=r"the loss of update \d+ is (nan|inf).*lower base_lr"):
+        pretrain(recipe(base_lr=1e12, steps=12), tmp_path / "run", cpu=True)
+    assert all(loss == loss for loss in losses(tmp_path / "run"))
+    assert not (tmp_path / "run" / WEIGHTS).exists()
+
+
+def test_another_recipe_does_not_go_on_in_the_folder(tmp_path):
+    pretrain(recipe(), tmp_path / "run", cpu=True)
+    with pytest.raises(OutputError, match="another recipe: batch was 4, now 2"):
+        pretrain(recipe(batch=2), tmp_path / "run", cpu=True)
+    pretrain(recipe(batch=2), tmp_path / "run", cpu=True, overwrite=True)
+    assert len(losses(tmp_path / "run")) == 4
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path):
+    path = pretrain(recipe(), tmp_path / "run", cpu=True)
+    before = path.read_bytes()
+    assert pretrain(recipe(), tmp_path / "run", cpu=True).read_bytes() == before
+    assert len(losses(tmp_path / "run")) == 4
+
+
+def scalars(folder):
+    """What TensorBoard would show: {tag: {step: value}}. Records are length, its checksum, an event, its checksum."""
+    found = {}
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        content = path.read_bytes()
+        while content:
+            size = int.from_bytes(content[:8], "little")
+            assert masked_crc32c(content[:8]) == int.from_bytes(content[8:12], "little")
+            event = Event.FromString(content[12 : 12 + size])
+            for value in event.summary.value:
+                found.setdefault(value.tag, {})[event.step] = value.simple_value
+            content = content[16 + size :]
+    return found
+
+
+def test_tensorboard_is_shown_the_curve(tmp_path):
+    pretrain(recipe(), tmp_path / "run", cpu=True)
+    found = scalars(tmp_path / "run" / "tensorboard")
+    assert list(found["loss"].values()) == pytest.approx(losses(tmp_path / "run"))
+    assert list(found["lr"]) == [1, 2, 3, 4]
+    assert min(found["clips_per_second"].values()) > 0
+
+
+def command(tmp_path, name, *options):
+    path = tmp_path / "recipe.toml"
+    path.write_text("steps = 60\nbatch = 4\nbase_lr = 0.1\nema = 0.9\n[encoder]\nfamily = 'axlstm'\nwidth = 32\ndepth = 2\n")
+    return ["-m", "hear_axlstm", "pretrain", str(path), "-o", str(tmp_path / name), "--cpu", *options]
+
+
+def test_a_killed_run_goes_on_to_the_same_curve_bit_for_bit(tmp_path):
+    often = ("--checkpoint-minutes", "0")
+    run = subprocess.Popen([sys.executable, *command(tmp_path, "killed", *often)], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "killed" / CHECKPOINT).exists() or len(losses(tmp_path / "killed")) < 5:
+        assert run.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    assert len(losses(tmp_path / "killed")) < 60
+    for name in ("killed", "whole"):
+        subprocess.run([sys.executable, *command(tmp_path, name, *often)], check=True, capture_output=True)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    assert len(losses(tmp_path / "whole")) == 60
+    ends = [load_weights(tmp_path / name / WEIGHTS).state_dict() for name in ("killed", "whole")]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_two_processes_are_one(tmp_path):
+    """The same batches, divided, under torchrun: the same curve to 1e-5."""
+    pretrain(read_recipe(command(tmp_path, "two")[3], steps=8), tmp_path / "one", cpu=True)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+    arguments = ["--standalone", *command(tmp_path, "two", "--steps", "8")]
+    result = subprocess.run([*torchrun, *arguments], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-5)
+    assert read_header(tmp_path / "two" / WEIGHTS)["provenance"]["processes"] == 2
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_trains(tmp_path, name):
+    """One update of two clips; without what only a long run repays."""
+    settled = read_recipe(name, synthetic=1.0, steps=1, batch=2, epoch_clips=8, compile=False, precision="float32")
+    pretrain(settled, tmp_path / "run", cpu=True)
+    assert 0.5 < losses(tmp_path / "run")[0] < 5
