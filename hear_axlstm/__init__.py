@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hear_axlstm.config import VARIANTS
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Encoder, build_encoder
-from hear_axlstm.errors import AudioError, ConfigError, HearAxlstmError, OutputError, WeightsError
+from hear_axlstm.errors import AudioError, ConfigError, HearAxlstmError, OutputError, TrainingError, WeightsError
 from hear_axlstm.hear import get_scene_embeddings, get_timestamp_embeddings, list_models, load_model
 from hear_axlstm.version import __version__
 from hear_axlstm.weights.convert import convert_checkpoint
@@ -28,6 +28,7 @@ __all__ = [
     "Encoder",
     "HearAxlstmError",
     "OutputError",
+    "TrainingError",
     "WeightsError",
     "__version__",
     "build_encoder",

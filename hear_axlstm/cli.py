@@ -17,7 +17,7 @@ import torch
 import hear_axlstm
 from hear_axlstm.config import InputGate, Layout, Precision
 from hear_axlstm.embedder import Embedder
-from hear_axlstm.errors import AudioError, ConfigError, HearAxlstmError
+from hear_axlstm.errors import AudioError, ConfigError, HearAxlstmError, TrainingError
 from hear_axlstm.files import embed
 from hear_axlstm.hear import list_models, load_model
 from hear_axlstm.output import Format
@@ -278,10 +278,14 @@ def pretrain_command(
     RECIPE is a name of `hear-axlstm recipes`, or a TOML file with `base = "NAME"` and what differs. Starts under torchrun
     and accelerate launch, too. The folder gets model.safetensors, curve.csv, and logs for TensorBoard.
     """
-    with reported(FAILED):
+    with reported(REFUSED):
         changes = {"synthetic": synthetic, "steps": steps, "subset": subset, "batch": batch, "seed": seed}
         settled = read_recipe(recipe, shards=shards or None, **changes)
-        click.echo(pretrain(settled, out, progress=True, **options))
+        try:
+            click.echo(pretrain(settled, out, progress=True, **options))
+        except (AudioError, TrainingError, OSError) as error:
+            click.echo(f"error: {error}; the last checkpoint is kept in {out}", err=True)
+            sys.exit(FAILED)
 
 
 @main.command("probe")

@@ -1,17 +1,22 @@
 """The command as a user runs it: outputs, messages, exit codes."""
 
+import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 from click.testing import CliRunner
 
 import hear_axlstm
+from hear_axlstm.audio import read_audio
 from hear_axlstm.cli import main
 from hear_axlstm.config import SAMPLE_RATE
+from hear_axlstm.pretraining.recipe import recipe_names
 from tests.conftest import GOLDEN, tone
+from tests.tolerances import BATCH_MATES
 
 VARIANT = "ssast-tiny"
 
@@ -69,9 +74,17 @@ def test_what_cannot_be_carried_out_exits_with_two(run, sound_folder, weights, t
         (["embed", sound_folder, "-o", out, "--model", weights, "--source", "x/y"], "--source goes with"),
         (["embed", sound_folder, "-o", out, "--model", weights, "--device", "tpu9"], "--device tpu9"),
         (["embed", sound_folder, "-o", out, "--model", VARIANT], f"no weights of {VARIANT}"),
-        (["embed", sound_folder, "-o", out], "without default weights"),
         (["embed", weights.parent, "-o", out, "--model", weights], "no audio files below"),
         (["download", "axlstm-huge"], "no variant is called"),
+        (["shards", weights.parent, "-o", out], "no audio files below"),
+        (["shards", sound_folder, "-o", out, "--clip-seconds", "1"], "clip_seconds is 1"),
+        (["pretrain", "axlstm-huge", "-o", out], "neither a file nor a recipe; there are axlstm-tiny"),
+        (["pretrain", "axlstm-tiny", "-o", out], "nothing says how long this run is"),
+        (["pretrain", "axlstm-tiny", "-o", out, "--shards", tmp_path / "no"], "no shards at"),
+        (["pretrain", "axlstm-tiny", "-o", out, "--steps", "1", "--subset", "2"], "subset is 2"),
+        (["synthesize", "applause", out, "--hours", "1"], "applause"),
+        (["probe", weights, "--tasks", "pitch,smell"], "no task is called 'smell'"),
+        (["probe", tmp_path / "absent"], "neither a file nor one of axlstm-tiny"),
         (["convert", GOLDEN / "axlstm_e3_noflip.pth", out], "--flip or --no-flip"),
     ]:
         result = run(*arguments)
@@ -138,3 +151,45 @@ def test_models_lists_every_variant_and_its_whereabouts(run, own_cache, weights)
 def test_version_and_help(run):
     assert hear_axlstm.__version__ in run("--version").stdout
     assert "embed" in run("-h").stdout
+
+
+def test_without_a_model_the_default_weights_embed(run, sound_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    result = run("embed", sound_folder, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    embedding = np.load(tmp_path / "out" / "a.wav.embedding.npy")
+    model = hear_axlstm.load_model()
+    with torch.no_grad():
+        expected = hear_axlstm.get_scene_embeddings(torch.from_numpy(read_audio(sound_folder / "a.wav").copy())[None], model)
+    np.testing.assert_allclose(embedding, expected[0], atol=BATCH_MATES)
+
+
+def test_recipes_are_listed(run):
+    lines = run("recipes").stdout.splitlines()
+    assert len(lines) == len(recipe_names())
+    assert any(line.startswith("ssam-tiny-data10 ") and "SSAMConfig" in line and "subset 0.1" in line for line in lines)
+
+
+def test_from_a_folder_of_sound_to_probed_weights(run, tmp_path):
+    """synthesize, shards, pretrain, probe, embed: what the README shows, small."""
+    assert run("synthesize", "procedural", tmp_path / "sound", "--hours", "0.01", "--clip-seconds", "4").exit_code == 0
+    (tmp_path / "sound" / "broken.wav").write_bytes(b"RIFF nothing")
+    packed = run("shards", tmp_path / "sound", "-o", tmp_path / "shards", "--format", "log-mel")
+    assert packed.exit_code == 1
+    assert "1 shards, 9 clips, 0.01 hours, 1 files failed" in packed.stderr
+    assert "failed: broken.wav: " in packed.stderr
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('steps = 3\nbatch = 4\n[encoder]\nfamily = "axlstm"\nwidth = 16\ndepth = 1\npatch = [40, 16]\n')
+    command = ["pretrain", recipe, "-o", tmp_path / "run", "--shards", tmp_path / "shards", "--synthetic", "0.5", "--cpu"]
+    trained = run(*command)
+    assert trained.exit_code == 0, trained.stderr
+    weights = tmp_path / "run" / "model.safetensors"
+    assert trained.stdout.strip() == str(weights)
+    refused = run(*command, "--batch", "2")
+    assert refused.exit_code == 2
+    assert "batch was 4, now 2" in refused.stderr
+    probed = run("probe", weights, "--tasks", "order", "--clips", "2", "-o", tmp_path / "report.json", "--format", "json")
+    assert probed.exit_code == 0, probed.stderr
+    assert json.loads((tmp_path / "report.json").read_text())["tasks"].keys() == {"order"}
+    assert run("embed", tmp_path / "sound", "-o", tmp_path / "out", "--model", weights).exit_code == 1  # the broken one
+    assert len(list((tmp_path / "out").glob("*.npy"))) == 9

@@ -21,7 +21,10 @@ loaded = set(sys.modules)
 import hear_axlstm, hear_axlstm.axlstm_base
 assert state() == before, "importing changed global state"
 new = {name.partition(".")[0] for name in set(sys.modules) - loaded}
-unwanted = set("triton tensorflow torchaudio soundfile soxr huggingface_hub gdown pyarrow click tqdm".split())
+unwanted = {
+    "triton", "tensorflow", "torchaudio", "soundfile", "soxr", "huggingface_hub", "gdown", "pyarrow", "click", "tqdm",
+    "accelerate", "tensorboardX", "sklearn",
+}
 assert not new & unwanted, f"importing loaded {new & unwanted}"
 assert not torch.cuda.is_initialized()
 """

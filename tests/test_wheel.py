@@ -1,4 +1,4 @@
-"""What pip installs: the package, its manifest and schema, and nothing else."""
+"""What pip installs: the package, its manifest and schema, its default weights, and nothing else."""
 
 import os
 import subprocess
@@ -6,8 +6,8 @@ import sys
 import zipfile
 from pathlib import Path
 
-from hear_axlstm.config import VARIANTS
 from hear_axlstm.version import __version__
+from hear_axlstm.weights.manifest import read_manifest
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = """
@@ -16,7 +16,7 @@ from hear_axlstm.weights.manifest import SCHEMA, manifest_path
 here = pathlib.Path.cwd()
 for path in (pathlib.Path(hear_axlstm.__file__), SCHEMA, manifest_path()):
     assert path.is_relative_to(here) and path.is_file(), path
-print(hear_axlstm.__version__, len(hear_axlstm.list_models()))
+print(hear_axlstm.__version__, len(hear_axlstm.list_models()), hear_axlstm.load_model().scene_embedding_size)
 """
 
 
@@ -34,4 +34,6 @@ def test_the_wheel_works_away_from_the_repository(tmp_path):
     command = [sys.executable, "-c", PROGRAM]
     result = subprocess.run(command, cwd=tmp_path / "installed", env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == [__version__, str(len(VARIANTS))]
+    default = read_manifest().variants[read_manifest().default]
+    size = str(default.architecture.embedding_size)
+    assert result.stdout.split() == [__version__, str(len(read_manifest().variants)), size]

@@ -163,6 +163,7 @@ def updates(
         batch_sampler=_Places(plan, share, steps.start, steps.stop),
         num_workers=workers,
         pin_memory=device.type == "cuda",
+        generator=torch.Generator(),  # or it would draw from the one that everybody shares
     )
     crops = iter(loader)
     for step in steps:

@@ -11,16 +11,17 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from hear_axlstm.errors import OutputError
+from hear_axlstm.pretraining.trainer import Trainer
 from hear_axlstm.storage import replacing
 
 RECIPE, CHECKPOINT, CURVE = "recipe.json", "checkpoint.safetensors", "curve.csv"
 WEIGHTS, LOGS = "model.safetensors", "tensorboard"
 COLUMNS = ["step", "loss", "lr", "clips_per_second"]
 METADATA_KEY = "hear_axlstm_pretraining"
+OPTIMIZER = "optimizer"  # beside the names of Trainer.modules
 
 
 @dataclass(frozen=True)
@@ -57,43 +58,45 @@ class RunFolder:
             details = ", ".join(f"{key} was {begun.get(key)!r}, now {recipe[key]!r}" for key in differing)
             raise OutputError(f"{self.path} holds a run of another recipe: {details}; choose another folder, or --overwrite")
 
-    def save(self, step: int, modules: Mapping[str, nn.Module], optimizer: Optimizer, extra: Mapping[str, Any]) -> None:
-        """Write everything that a run needs to go on after ``step`` updates; ``extra`` is JSON-able."""
+    def save(self, step: int, trainer: Trainer) -> None:
+        """Write everything that a run needs to go on after ``step`` updates."""
         tensors: dict[str, Tensor] = {}
-        for part, module in modules.items():
+        for part, module in trainer.modules.items():
             tensors |= {f"{part}.{name}": tensor for name, tensor in module.state_dict().items()}
-        for index, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
+        for index, state in trainer.optimizer.state_dict()["state"].items():
+            tensors |= {f"{OPTIMIZER}.{index}.{name}": tensor for name, tensor in state.items()}
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        told = {"step": step, "scaler": trainer.scaler.state_dict()}
         with replacing(self.path / CHECKPOINT) as temporary:
-            save_file(whole, temporary, metadata={METADATA_KEY: json.dumps({"step": step, **extra})})
+            save_file(whole, temporary, metadata={METADATA_KEY: json.dumps(told)})
 
-    def load(self, modules: Mapping[str, nn.Module], optimizer: Optimizer) -> dict[str, Any]:
-        """Restore what ``save`` wrote; its ``extra`` and "step", which is 0 in a new run.
+    def load(self, trainer: Trainer) -> int:
+        """Restore what ``save`` wrote; the number of updates by then, 0 in a new run.
 
         Raises OutputError when the checkpoint is damaged.
         """
         path = self.path / CHECKPOINT
         if not path.is_file():
-            return {"step": 0}
-        parts: dict[str, dict[str, Tensor]] = {part: {} for part in modules}
-        state: dict[int, dict[str, Tensor]] = {}
+            return 0
+        parts: dict[str, dict[str, Tensor]] = {part: {} for part in (*trainer.modules, OPTIMIZER)}
         try:
             with safe_open(path, "pt") as file:
-                extra: dict[str, Any] = json.loads((file.metadata() or {})[METADATA_KEY])
+                told = json.loads((file.metadata() or {})[METADATA_KEY])
                 for key in file.keys():  # noqa: SIM118 - it is no mapping
                     part, name = key.split(".", 1)
-                    if part == "optimizer":
-                        index, field = name.split(".", 1)
-                        state.setdefault(int(index), {})[field] = file.get_tensor(key)
-                    else:
-                        parts[part][name] = file.get_tensor(key)
-            for part, module in modules.items():
-                module.load_state_dict(parts[part])
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+                    parts[part][name] = file.get_tensor(key)
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, tensor in parts.pop(OPTIMIZER).items():
+                index, name = key.split(".", 1)
+                state.setdefault(int(index), {})[name] = tensor
+            for part, tensors in parts.items():
+                trainer.modules[part].load_state_dict(tensors)
+            trainer.optimizer.load_state_dict({**trainer.optimizer.state_dict(), "state": state})
+            if told["scaler"]:
+                trainer.scaler.load_state_dict(told["scaler"])
+            return int(told["step"])
         except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
             raise OutputError(f"{path} is damaged ({error}); start again with --overwrite") from error
-        return extra
 
 
 class Curve:

@@ -1,57 +1,65 @@
 """A run's folder: whole at any moment, continued by the same recipe only."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from hear_axlstm.config import AxLSTMConfig
 from hear_axlstm.errors import OutputError
+from hear_axlstm.pretraining.corpus import Corpus
+from hear_axlstm.pretraining.data import Share, updates
+from hear_axlstm.pretraining.recipe import Recipe
 from hear_axlstm.pretraining.state import CHECKPOINT, CURVE, Curve, RunFolder, read_curve
+from hear_axlstm.pretraining.trainer import Trainer
+
+RECIPE = Recipe(encoder=AxLSTMConfig(width=16, depth=1, patch=(40, 16)), steps=9, batch=2, ema=0.5)
 
 
-def trained(seed):
-    """A small module and its optimiser after two steps."""
-    torch.manual_seed(seed)
-    module = torch.nn.Linear(3, 2)
-    optimizer = torch.optim.AdamW([{"params": [module.weight]}, {"params": [module.bias], "weight_decay": 0.0}], fused=True)
-    for _ in range(2):
-        module(torch.rand(4, 3)).square().sum().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return module, optimizer
+def trained(seed, updates_made=2, recipe=RECIPE):
+    """A trainer after some updates."""
+    trainer = Trainer(replace(recipe, seed=seed), cpu=True)
+    for update in batches(updates_made):
+        trainer.update(update, lr=0.01)
+    return trainer
 
 
-def test_a_checkpoint_restores_weights_and_optimiser(tmp_path):
+def batches(count):
+    return updates(RECIPE, Corpus([]), Share(batch=2, micro_batch=2), range(count), torch.device("cpu"), workers=0)
+
+
+def weights(trainer):
+    return torch.cat([tensor.flatten() for module in trainer.modules.values() for tensor in module.state_dict().values()])
+
+
+def test_a_checkpoint_restores_weights_average_and_optimiser(tmp_path):
     folder = RunFolder(tmp_path)
-    module, optimizer = trained(0)
-    folder.save(7, {"encoder": module}, optimizer, {"scaler": {"scale": 4.0}})
-    other, other_optimizer = trained(1)
-    extra = folder.load({"encoder": other}, other_optimizer)
-    assert extra == {"step": 7, "scaler": {"scale": 4.0}}
-    assert torch.equal(other.weight, module.weight)
-    for one, two in ((module, optimizer), (other, other_optimizer)):
-        one(torch.ones(1, 3)).sum().backward()
-        two.step()
-    assert torch.equal(other.weight, module.weight)
-    assert torch.equal(other.bias, module.bias)
+    before, after = trained(seed=0), trained(seed=1)
+    folder.save(7, before)
+    assert not torch.equal(weights(after), weights(before))
+    assert folder.load(after) == 7
+    assert torch.equal(weights(after), weights(before))
+    (update,) = batches(1)
+    assert torch.equal(before.update(update, lr=0.01), after.update(update, lr=0.01))
+    assert torch.equal(weights(after), weights(before))
 
 
 def test_a_new_folder_starts_at_update_0(tmp_path):
-    module, optimizer = trained(0)
-    assert RunFolder(tmp_path).load({"encoder": module}, optimizer) == {"step": 0}
+    assert RunFolder(tmp_path).load(trained(seed=0, updates_made=0)) == 0
 
 
-@pytest.mark.parametrize("damage", ["truncated", "foreign", "other model"])
+@pytest.mark.parametrize("damage", ["truncated", "foreign", "without average"])
 def test_a_damaged_checkpoint_is_told(tmp_path, damage):
     folder = RunFolder(tmp_path)
-    module, optimizer = trained(0)
-    folder.save(7, {"encoder": module}, optimizer, {})
-    if damage == "truncated":
-        (tmp_path / CHECKPOINT).write_bytes((tmp_path / CHECKPOINT).read_bytes()[:-5])
-    elif damage == "foreign":
-        (tmp_path / CHECKPOINT).write_bytes(b"not safetensors")
+    trainer = trained(seed=0)
+    if damage == "without average":
+        folder.save(7, trained(seed=0, recipe=replace(RECIPE, ema=None)))
     else:
-        module = torch.nn.Linear(5, 2)
+        folder.save(7, trainer)
+        content = (tmp_path / CHECKPOINT).read_bytes()
+        (tmp_path / CHECKPOINT).write_bytes(content[:-5] if damage == "truncated" else b"not safetensors")
     with pytest.raises(OutputError, match=r"(?s)is damaged .*; start again with --overwrite"):
-        folder.load({"encoder": module}, optimizer)
+        folder.load(trainer)
 
 
 def test_a_run_of_another_recipe_is_refused_unless_overwritten(tmp_path):
@@ -60,10 +68,10 @@ def test_a_run_of_another_recipe_is_refused_unless_overwritten(tmp_path):
     folder.open({"batch": 4, "seed": 0})
     with pytest.raises(OutputError, match="another recipe: batch was 4, now 8"):
         folder.open({"batch": 8, "seed": 0})
-    module, optimizer = trained(0)
-    folder.save(7, {"encoder": module}, optimizer, {})
+    trainer = trained(seed=0)
+    folder.save(7, trainer)
     folder.open({"batch": 8, "seed": 0}, overwrite=True)
-    assert folder.load({"encoder": module}, optimizer) == {"step": 0}
+    assert folder.load(trainer) == 0
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):

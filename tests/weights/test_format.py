@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from hear_axlstm.config import AxLSTMConfig, SSAMConfig
 from hear_axlstm.encoder import Encoder
-from hear_axlstm.errors import WeightsError
+from hear_axlstm.errors import ConfigError, WeightsError
 from hear_axlstm.hear import load_model
 from hear_axlstm.weights.format import METADATA_KEY, fingerprint, load_weights, read_config, read_header, save_weights
 
@@ -43,6 +43,20 @@ def test_a_file_rebuilds_its_encoder_alone(path):
     assert fingerprint(load_weights(again)) == fingerprint(encoder)
 
 
+def test_a_file_says_the_layout_of_its_scene_embeddings(path):
+    assert load_model(path).layout == "released"
+    save_weights(load_weights(path), path, layout="time")
+    assert read_header(path)["layout"] == load_model(path).layout == "time"
+    assert load_model(path, layout="released").layout == "released"
+    with pytest.raises(ConfigError, match="layout is 'mel'"):
+        save_weights(load_weights(path), path, layout="mel")
+
+
+def test_files_from_before_layouts_were_written_are_in_the_released_one(path):
+    rewrite(path, lambda _, header: header.pop("layout"))
+    assert load_model(path).layout == "released"
+
+
 def test_half_precision_files_load_as_float32(path):
     rewrite(path, lambda tensors, _: tensors.update({k: v.half() for k, v in tensors.items()}))
     assert all(p.dtype == torch.float32 for p in load_weights(path).parameters())
@@ -58,6 +72,7 @@ def test_half_precision_files_load_as_float32(path):
         (lambda t, h: t["cls_token"].fill_(torch.nan), "cls_token holds NaN"),
         (lambda t, h: h["config"].update(depth=3), "blocks.2.layer.conv1d.conv.bias is missing.* more"),
         (lambda t, h: h["config"].update(family="lstm"), "family is 'lstm'"),
+        (lambda t, h: h.update(layout="mel"), "layout is 'mel'"),
         (lambda t, h: h.update(format=2), "update hear-axlstm"),
         (lambda t, h: h.pop("config"), "does not say which encoder"),
     ],

@@ -9,8 +9,8 @@ from hear_axlstm import download, load_model
 from hear_axlstm.errors import ConfigError, WeightsError
 from hear_axlstm.storage import sha256_of
 from hear_axlstm.weights import resolve
-from hear_axlstm.weights.manifest import Bundled, manifest_entry
-from hear_axlstm.weights.resolve import cache_file
+from hear_axlstm.weights.manifest import PACKAGE, Bundled, Manifest, manifest_entry
+from hear_axlstm.weights.resolve import cache_file, default_variant
 
 VARIANT = "axlstm-tiny-e2"
 
@@ -30,9 +30,19 @@ def test_what_is_not_known_is_said():
         download("axlstm-base")
 
 
-def test_the_default_is_a_clear_error_until_weights_are_bundled():
+def test_the_default_is_bundled(monkeypatch):
+    """Wherever else weights may be: no cache, no network."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    entry = manifest_entry(default_variant())
+    model = load_model()
+    assert model.encoder.config == entry.architecture
+    assert download(default_variant()) == PACKAGE / entry.bundled.file
+
+
+def test_an_installation_without_default_weights_says_so(monkeypatch):
+    monkeypatch.setattr(resolve, "read_manifest", lambda: Manifest(None, {}))
     with pytest.raises(WeightsError, match="without default weights"):
-        load_model()
+        default_variant()
 
 
 def test_an_unknown_variant_lists_the_names():

@@ -1,0 +1,97 @@
+"""Training clips a second: one update of a recipe, on sound that is ready and on sound synthesised as it trains.
+
+    python benchmarks/pretraining.py [--recipe axlstm-tiny --recipe ssam-tiny] [--batch 1024] [--micro-batch 256]
+
+Medians over the updates after two to warm up. Appends to benchmarks/results/pretraining.json and prints a table of it.
+"""
+
+import datetime
+import json
+import platform
+import statistics
+import time
+from pathlib import Path
+
+import click
+import torch
+
+from hear_axlstm.pretraining.corpus import Corpus
+from hear_axlstm.pretraining.data import Share, updates
+from hear_axlstm.pretraining.loop import MICRO_BATCH, MICRO_BATCH_ELSEWHERE
+from hear_axlstm.pretraining.recipe import read_recipe
+from hear_axlstm.pretraining.trainer import Trainer
+from hear_axlstm.version import __version__
+
+RESULTS = Path(__file__).parent / "results" / "pretraining.json"
+WARM_UP = 2
+COLUMNS = ["recipe", "batch", "pass", "precision", "compile", "clips/s", "with synthesis", "GiB", "device", "torch", "date"]
+
+
+def seconds(action, device):
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    result = action()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return result, time.perf_counter() - start
+
+
+def measure(name, batch, micro_batch, updates_timed, cpu, changes):
+    recipe = read_recipe(name, synthetic=1.0, batch=batch, steps=WARM_UP + updates_timed, **changes)
+    trainer = Trainer(recipe, cpu=cpu)
+    device = trainer.device
+    passes = micro_batch or MICRO_BATCH.get(device.type, MICRO_BATCH_ELSEWHERE)
+    data = updates(recipe, Corpus([]), Share(batch, passes), range(recipe.steps), device, workers=0)
+    making, training = [], []
+    for _ in range(recipe.steps):
+        sound, made = seconds(lambda: next(data), device)
+        _, trained = seconds(lambda sound=sound: trainer.update(sound, lr=1e-5), device)
+        making.append(made)
+        training.append(trained)
+    trained = statistics.median(training[WARM_UP:])
+    both = trained + statistics.median(making[WARM_UP:])
+    cuda = device.type == "cuda"
+    return {
+        "recipe": name,
+        "batch": batch,
+        "pass": passes,
+        "precision": str(trainer.dtype).removeprefix("torch."),
+        "compile": recipe.compile,
+        "clips/s": round(batch / trained, 1),
+        "with synthesis": round(batch / both, 1),
+        "GiB": round(torch.cuda.max_memory_allocated(device) / 2**30, 1) if cuda else None,
+        "device": torch.cuda.get_device_name(device) if cuda else f"{torch.get_num_threads()} threads of {cpu_name()}",
+        "torch": torch.__version__,
+        "date": datetime.date.today().isoformat(),
+        "hear_axlstm": __version__,
+    }
+
+
+def cpu_name():
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+@click.command()
+@click.option("--recipe", "recipes", multiple=True, default=["axlstm-tiny", "ssam-tiny"], show_default=True)
+@click.option("--batch", default=1024, show_default=True)
+@click.option("--micro-batch", type=int)
+@click.option("--updates", "updates_timed", default=10, show_default=True)
+@click.option("--precision")
+@click.option("--compile/--eager", default=None)
+@click.option("--cpu", is_flag=True)
+def main(recipes, batch, micro_batch, updates_timed, cpu, **changes):
+    rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    for name in recipes:
+        rows.append(measure(name, batch, micro_batch, updates_timed, cpu, changes))
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
+    click.echo(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")
+    for row in rows:
+        click.echo(f"| {' | '.join(str(row[column]) for column in COLUMNS)} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""One update of an encoder's weights: mixed precision, passes, and processes through accelerate."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from hear_axlstm.encoder import Encoder
+from hear_axlstm.errors import ConfigError
+from hear_axlstm.pretraining.data import Batch
+from hear_axlstm.pretraining.model import MaskedModel, optimizer_of
+from hear_axlstm.pretraining.recipe import Recipe
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+class Trainer:
+    """A new encoder of the recipe's seed, its optimiser, and the average of its weights if the recipe wants one.
+
+    process, processes: this one's place among those that torchrun or accelerate started. dtype: of matrix products;
+    gradients are scaled for float16. Raises ConfigError on a precision that the device cannot train in, and without
+    accelerate.
+    """
+
+    def __init__(self, recipe: Recipe, *, cpu: bool = False) -> None:
+        self._accelerator = _accelerator(cpu)
+        self.device = self._accelerator.device
+        self.process = self._accelerator.process_index
+        self.processes = self._accelerator.num_processes
+        self.is_main = self._accelerator.is_main_process
+        self.dtype = _compute_dtype(recipe, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            self.encoder = Encoder(recipe.encoder).to(self.device)
+        self.encoder.checkpointing = recipe.checkpointing
+        self.optimizer = optimizer_of(self.encoder, recipe)
+        self._average: AveragedModel | None = None
+        if recipe.ema is not None:
+            self._average = AveragedModel(self.encoder, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
+        masked = MaskedModel(self.encoder, recipe)
+        if recipe.compile:
+            masked.compile(dynamic=False)
+        self._model: nn.Module = self._accelerator.prepare(masked)
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """What a checkpoint must keep, by name."""
+        return {"encoder": self.encoder} if self._average is None else {"encoder": self.encoder, "ema": self._average}
+
+    @property
+    def result(self) -> Encoder:
+        """The encoder that the run is for: the averaged one if there is one."""
+        return self.encoder if self._average is None else cast(Encoder, self._average.module)
+
+    def update(self, passes: list[Batch], lr: float) -> Tensor:
+        """Forward and backward over this process's passes, then a step. The mean loss over all processes, a scalar."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        clips = sum(map(len, passes))
+        total = torch.zeros((), device=self.device)
+        for index, batch in enumerate(passes):
+            last = index == len(passes) - 1  # gradients meet those of other processes once
+            with contextlib.nullcontext() if last else self._accelerator.no_sync(self._model):
+                with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                    loss = self._model(batch.spectrogram, batch.mask) * (len(batch) / clips)
+                self.scaler.scale(loss).backward()
+            total += loss.detach()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        if self._average is not None:
+            self._average.update_parameters(self.encoder)
+        return self._accelerator.reduce(total, reduction="mean")
+
+    def gather(self, number: int) -> list[int]:
+        """The ``number`` of every process."""
+        numbers: list[int] = self._accelerator.gather(torch.tensor([number], device=self.device)).tolist()
+        return numbers
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        self._accelerator.wait_for_everyone()
+
+
+def _accelerator(cpu: bool) -> Accelerator:
+    try:
+        from accelerate import Accelerator
+    except ImportError as error:
+        raise ConfigError("pretraining needs accelerate; pip install 'hear-axlstm[pretrain]'") from error
+    try:
+        return Accelerator(cpu=cpu, mixed_precision="no")  # Trainer has its own, so that one process can train in several
+    except ValueError as error:
+        raise ConfigError(f"accelerate was set up otherwise in this process ({error}); start a new one") from error
+
+
+def _compute_dtype(recipe: Recipe, device: torch.device) -> torch.dtype:
+    if recipe.precision == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    if recipe.precision == "float16" and device.type != "cuda":
+        raise ConfigError("precision is 'float16', but gradient scaling needs CUDA; use 'bfloat16' or 'float32' here")
+    dtype: torch.dtype = getattr(torch, recipe.precision)
+    return dtype
