@@ -1,6 +1,15 @@
-"""Masked reconstruction of log-mel patches: recipes, shards, and the loop that trains an encoder.
+"""Masked reconstruction of log-mel patches.
 
-    recordings --shards--> tar files --corpus--> log-mels --data--> crops and masks --model--> loss --trainer, loop--> weights
+recipe.py     what a run is made of: named recipes, files, the learning rate's course
+shards.py     recordings -> webdataset shards
+corpus.py     shards -> log-mels, at random
+masking.py    which patches are hidden
+data.py       the crops and masks of every update
+objective.py  the reconstruction loss
+model.py      encoder -> loss, and the optimiser
+trainer.py    one update, in mixed precision, over processes
+state.py      the run on disk
+loop.py       all of it
 """
 
 from hear_axlstm.pretraining.loop import pretrain
