@@ -24,6 +24,12 @@ def replacing(target: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def sweep(folder: Path) -> None:
+    """Remove what a killed run left of files that it was writing in ``folder``. Raises OSError when it cannot."""
+    for path in folder.glob(".*.part"):
+        path.unlink(missing_ok=True)
+
+
 def sha256_of(path: Path) -> str:
     """Hex sha256 of a file."""
     with open(path, "rb") as file:

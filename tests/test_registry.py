@@ -8,10 +8,15 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import torch
+from safetensors import safe_open
 
 import hear_axlstm
 from hear_axlstm.config import VARIANTS
 from hear_axlstm.errors import WeightsError
+from hear_axlstm.pretraining import read_recipe
+from hear_axlstm.storage import sha256_of
+from hear_axlstm.weights.format import load_weights, read_config, read_header
 from hear_axlstm.weights.manifest import SCHEMA, manifest_path, parse_manifest, read_manifest
 from tests.test_config import PUBLISHED_PARAMETERS
 
@@ -41,6 +46,31 @@ def test_every_variant_is_a_hear_module(variant):
 def test_no_module_stands_for_a_variant_that_is_gone():
     modules = {path.stem.replace("_", "-") for path in PACKAGE.glob("*.py") if re.match("(axlstm|ssam|ssast)_", path.stem)}
     assert modules == VARIANTS.keys()
+
+
+BUNDLED = [name for name, entry in read_manifest().variants.items() if entry.bundled is not None]
+
+
+def test_the_default_is_bundled():
+    assert read_manifest().default in BUNDLED
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_weights_that_come_with_the_package_say_what_they_are(name):
+    entry = read_manifest().variants[name]
+    path = PACKAGE / entry.bundled.file
+    assert (sha256_of(path), path.stat().st_size) == (entry.bundled.sha256, entry.bundled.bytes)
+    assert entry.bundled.bytes < 10_000_000
+    assert (entry.licence, read_config(path)) == ("Apache-2.0", entry.architecture)
+    assert "synthesised" in entry.training_data
+    assert read_recipe(entry.training.recipe, synthetic=1.0).encoder == entry.architecture
+    assert read_header(path)["provenance"]["steps"] == entry.training.steps == entry.training.loss_curve[-1][0]
+    losses = [loss for _, loss in entry.training.loss_curve]
+    assert losses[-1] < 0.6 * losses[0]
+    with safe_open(path, "pt") as file:
+        assert file.get_tensor("blocks.0.layer.proj_up.weight").dtype == torch.float16
+    encoder = load_weights(path)
+    assert sum(p.numel() for p in encoder.parameters()) == entry.parameters
 
 
 def test_the_readme_lists_every_variant():

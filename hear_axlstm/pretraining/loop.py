@@ -43,7 +43,7 @@ def pretrain(
     from its last checkpoint with the same command, and sees what it would have seen: on a CPU the curve is the same bit for
     bit, as long as ``micro_batch`` and the processes are.
 
-    out: a folder; see RunFolder. cpu: leave other devices alone. micro_batch: clips of one pass of one process; less memory,
+    out: a folder; see RunFolder. cpu: leave CUDA devices alone. micro_batch: clips of one pass of one process; less memory,
     the same mathematics. workers: processes that decode shards, beside each process that trains.
 
     Raises ConfigError on a recipe that does not fit, OutputError on a folder that must not be continued, AudioError on a

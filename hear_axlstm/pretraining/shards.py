@@ -23,7 +23,7 @@ from hear_axlstm.config import SAMPLE_RATE, check_choice
 from hear_axlstm.errors import AudioError, ConfigError, OutputError
 from hear_axlstm.frontend import log_mel
 from hear_axlstm.sounds import FileSound, find_files
-from hear_axlstm.storage import replacing
+from hear_axlstm.storage import replacing, sweep
 
 ShardFormat = Literal["flac", "wav", "opus", "log-mel"]
 INDEX = "shards.json"
@@ -109,6 +109,7 @@ def _claim(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
     index = folder / INDEX
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
         if overwrite:
             for path in [*folder.glob("shard-*.tar"), *folder.glob("shard-*.json")]:
                 path.unlink()

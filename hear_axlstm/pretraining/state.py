@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hear_axlstm.errors import OutputError
 from hear_axlstm.pretraining.trainer import Trainer
-from hear_axlstm.storage import replacing
+from hear_axlstm.storage import replacing, sweep
 
 RECIPE, CHECKPOINT, CURVE = "recipe.json", "checkpoint.safetensors", "curve.csv"
 WEIGHTS, LOGS = "model.safetensors", "tensorboard"
@@ -37,6 +37,7 @@ class RunFolder:
         """
         header = self.path / RECIPE
         try:
+            sweep(self.path)
             if overwrite:
                 for name in (CHECKPOINT, CURVE, WEIGHTS):
                     (self.path / name).unlink(missing_ok=True)

@@ -95,7 +95,8 @@ def _accelerator(cpu: bool) -> Accelerator:
     except ImportError as error:
         raise ConfigError("pretraining needs accelerate; pip install 'hear-axlstm[pretrain]'") from error
     try:
-        return Accelerator(cpu=cpu, mixed_precision="no")  # Trainer has its own, so that one process can train in several
+        # CUDA or a CPU: the loss is summed in float64, which others lack. Trainer has its own mixed precision.
+        return Accelerator(cpu=cpu or not torch.cuda.is_available(), mixed_precision="no")
     except ValueError as error:
         raise ConfigError(f"accelerate was set up otherwise in this process ({error}); start a new one") from error
 

@@ -74,6 +74,12 @@ def test_a_run_of_another_recipe_is_refused_unless_overwritten(tmp_path):
     assert folder.load(trainer) == 0
 
 
+def test_what_a_killed_run_was_writing_is_removed(tmp_path):
+    (tmp_path / ".checkpoint.safetensors.12345678.part").write_bytes(b"half of it")
+    RunFolder(tmp_path).open({})
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
