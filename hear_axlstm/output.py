@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hear_axlstm.errors import OutputError
+from hear_axlstm.folders import claim_folder
 from hear_axlstm.storage import replacing
 
 Format = Literal["npy", "parquet"]
@@ -75,40 +76,7 @@ class EmbeddingFolder(Sink):
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
         self.folder = folder
-        header = folder / HEADER
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if overwrite:
-                for path in list(_embeddings_in(folder)):
-                    path.unlink()
-            elif header.is_file():
-                _check(header, settings)
-            elif (found := next(_embeddings_in(folder), None)) is not None:
-                raise OutputError(
-                    f"{folder} holds embeddings ({found.name}, ...) but no {HEADER} that says how they were made; choose "
-                    "another folder, or overwrite them (--overwrite)"
-                )
-            with replacing(header) as temporary:
-                temporary.write_text(json.dumps(dict(settings), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"{folder} cannot be written ({error}); choose another folder") from error
-
-
-def _embeddings_in(folder: Path) -> Iterator[Path]:
-    return (path for pattern in OURS for path in folder.rglob(pattern))
-
-
-def _check(header: Path, settings: Mapping[str, Any]) -> None:
-    try:
-        made_with = json.loads(header.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise OutputError(f"{header} is damaged ({error}); choose another folder, or --overwrite") from error
-    differing = [key for key in settings if made_with.get(key) != settings[key]]
-    if differing:
-        details = ", ".join(f"{key} was {made_with.get(key)!r}, now {settings[key]!r}" for key in differing)
-        raise OutputError(
-            f"{header.parent} was made with other settings: {details}; choose another folder, or overwrite it (--overwrite)"
-        )
+        claim_folder(folder / HEADER, settings, OURS, overwrite=overwrite)
 
 
 class NpyFolder(EmbeddingFolder):

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from hear_axlstm.audio import Wave, read_audio
 from hear_axlstm.config import SAMPLE_RATE, check_choice
 from hear_axlstm.errors import AudioError, ConfigError, OutputError
+from hear_axlstm.folders import claim_folder
 from hear_axlstm.frontend import log_mel
 from hear_axlstm.sounds import FileSound, find_files
 from hear_axlstm.storage import replacing, sweep
@@ -82,7 +83,9 @@ def write_shards(
         "files": hashlib.sha256("\0".join(sound.name for sound in sounds).encode()).hexdigest(),
     }
     folder = Path(out)
-    _claim(folder, settings, overwrite)
+    # Any tar file: training would read somebody else's beside ours.
+    claim_folder(folder / INDEX, settings, ["shard-*.json", "shard-*.tar"] if overwrite else ["*.tar"], overwrite=overwrite)
+    sweep(folder)
     packed = Packed()
     bar = tqdm(total=len(sounds), unit="file", disable=not progress)
     with bar, ThreadPoolExecutor(workers or os.cpu_count()) as pool:
@@ -103,27 +106,6 @@ def write_shards(
             packed.seconds += told["seconds"]
             packed.failures |= told["failures"]
     return packed
-
-
-def _claim(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
-    index = folder / INDEX
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        sweep(folder)
-        if overwrite:
-            for path in [*folder.glob("shard-*.tar"), *folder.glob("shard-*.json")]:
-                path.unlink()
-        elif index.is_file():
-            made_with = json.loads(index.read_text(encoding="utf-8"))
-            if differing := [key for key in settings if made_with.get(key) != settings[key]]:
-                details = ", ".join(f"{key} was {made_with.get(key)!r}, now {settings[key]!r}" for key in differing)
-                raise OutputError(f"{folder} holds shards made otherwise: {details}; choose another folder, or --overwrite")
-        elif any(folder.glob("*.tar")):
-            raise OutputError(f"{folder} holds tar files but no {INDEX} that says what they are; choose another folder")
-        with replacing(index) as temporary:
-            temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{folder} cannot be used ({error}); choose another folder") from error
 
 
 Members = tuple[list[tuple[str, bytes]], float]  # (suffix of the name, content) of each clip; seconds in all

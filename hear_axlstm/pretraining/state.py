@@ -14,11 +14,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hear_axlstm.errors import OutputError
+from hear_axlstm.folders import claim_folder
 from hear_axlstm.pretraining.trainer import Trainer
 from hear_axlstm.storage import replacing, sweep
 
 RECIPE, CHECKPOINT, CURVE = "recipe.json", "checkpoint.safetensors", "curve.csv"
 WEIGHTS, LOGS = "model.safetensors", "tensorboard"
+OURS = (CHECKPOINT, CURVE, WEIGHTS, f"{LOGS}/events.out.tfevents.*")
 COLUMNS = ["step", "loss", "lr", "clips_per_second"]
 METADATA_KEY = "hear_axlstm_pretraining"
 OPTIMIZER = "optimizer"  # beside the names of Trainer.modules
@@ -35,29 +37,8 @@ class RunFolder:
 
         Raises OutputError when it holds a run of another recipe, or cannot be written.
         """
-        header = self.path / RECIPE
-        try:
-            sweep(self.path)
-            if overwrite:
-                for name in (CHECKPOINT, CURVE, WEIGHTS):
-                    (self.path / name).unlink(missing_ok=True)
-                for log in (self.path / LOGS).glob("events.out.tfevents.*"):
-                    log.unlink()
-            elif header.is_file():
-                self._require(header, recipe)
-            with replacing(header) as temporary:
-                temporary.write_text(json.dumps(dict(recipe), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"{self.path} cannot be written ({error}); choose another folder") from error
-
-    def _require(self, header: Path, recipe: Mapping[str, Any]) -> None:
-        try:
-            begun = json.loads(header.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise OutputError(f"{header} is damaged ({error}); choose another folder, or --overwrite") from error
-        if differing := [key for key in recipe if begun.get(key) != recipe[key]]:
-            details = ", ".join(f"{key} was {begun.get(key)!r}, now {recipe[key]!r}" for key in differing)
-            raise OutputError(f"{self.path} holds a run of another recipe: {details}; choose another folder, or --overwrite")
+        claim_folder(self.path / RECIPE, recipe, OURS, overwrite=overwrite)
+        sweep(self.path)
 
     def save(self, step: int, trainer: Trainer) -> None:
         """Write everything that a run needs to go on after ``step`` updates."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,7 +15,8 @@ from tqdm import tqdm
 
 from hear_axlstm.audio import Wave
 from hear_axlstm.config import SAMPLE_RATE, check_choice
-from hear_axlstm.errors import ConfigError, OutputError
+from hear_axlstm.errors import ConfigError
+from hear_axlstm.folders import claim_folder
 from hear_axlstm.storage import replacing, sha256_of
 from hear_axlstm.synthesis.music import find_soundfont, random_music
 from hear_axlstm.synthesis.procedural import MAX_SECONDS, synthesize
@@ -78,7 +77,7 @@ def write_corpus(
         raise ConfigError(f"a soundfont goes with music, but kind is {kind!r}; leave it out")
     if kind == "music":
         soundfont = find_soundfont(soundfont)
-    _open_folder(out, _settings(kind, clip_seconds, format, soundfont))
+    claim_folder(out / HEADER, _settings(kind, clip_seconds, format, soundfont), [f"{kind}-*" for kind in get_args(Kind)])
 
     def make(index: int, target: Path) -> None:
         write_clip(target, random_clip(kind, seed, index, clip_seconds, soundfont), format)
@@ -133,32 +132,3 @@ def _settings(kind: Kind, clip_seconds: float, format: Format, soundfont: Path |
         "made_by": ", ".join(made_by),
         "soundfont_sha256": None if soundfont is None else sha256_of(soundfont),
     }
-
-
-def _open_folder(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Make the folder with its header, or see that it was made with the same settings. Raises OutputError."""
-    header = folder / HEADER
-    try:
-        if header.is_file():
-            _check(header, settings)
-            return
-        clips = (path for path in folder.glob("*") if path.stem.startswith(tuple(f"{kind}-" for kind in get_args(Kind))))
-        if (clip := next(clips, None)) is not None:
-            raise OutputError(
-                f"{folder} holds clips ({clip.name}, ...) but no {HEADER} to say how they were made; choose another folder"
-            )
-        with replacing(header) as temporary:
-            temporary.write_text(json.dumps(dict(settings), indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written ({error}); choose another folder") from error
-
-
-def _check(header: Path, settings: Mapping[str, Any]) -> None:
-    try:
-        made_with = json.loads(header.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise OutputError(f"{header} is damaged ({error}); choose another folder") from error
-    differing = [key for key in settings if made_with.get(key) != settings[key]]
-    if differing:
-        details = ", ".join(f"{key} was {made_with.get(key)!r}, now {settings[key]!r}" for key in differing)
-        raise OutputError(f"{header.parent} was made with other settings: {details}; choose another folder")

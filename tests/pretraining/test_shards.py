@@ -107,10 +107,10 @@ def test_a_second_run_makes_what_is_missing(sound_folder, tmp_path):
 
 def test_shards_of_other_files_or_settings_are_refused(sound_folder, tmp_path):
     write_shards([sound_folder], tmp_path / "shards")
-    with pytest.raises(OutputError, match="made otherwise: format was 'flac', now 'wav'"):
+    with pytest.raises(OutputError, match="other settings: format was 'flac', now 'wav'"):
         write_shards([sound_folder], tmp_path / "shards", format="wav")
     (sound_folder / "a.wav").unlink()
-    with pytest.raises(OutputError, match="made otherwise: files was"):
+    with pytest.raises(OutputError, match="other settings: files was"):
         write_shards([sound_folder], tmp_path / "shards")
     assert write_shards([sound_folder], tmp_path / "shards", overwrite=True).clips == 2
 
@@ -118,7 +118,7 @@ def test_shards_of_other_files_or_settings_are_refused(sound_folder, tmp_path):
 def test_a_folder_of_somebodys_tar_files_is_left_alone(sound_folder, tmp_path):
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards" / "holiday.tar").write_bytes(b"")
-    with pytest.raises(OutputError, match=r"holds tar files but no shards\.json"):
+    with pytest.raises(OutputError, match=r"holds holiday\.tar, but no shards\.json"):
         write_shards([sound_folder], tmp_path / "shards")
 
 

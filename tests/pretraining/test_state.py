@@ -66,7 +66,7 @@ def test_a_run_of_another_recipe_is_refused_unless_overwritten(tmp_path):
     folder = RunFolder(tmp_path)
     folder.open({"batch": 4, "seed": 0})
     folder.open({"batch": 4, "seed": 0})
-    with pytest.raises(OutputError, match="another recipe: batch was 4, now 8"):
+    with pytest.raises(OutputError, match="other settings: batch was 4, now 8"):
         folder.open({"batch": 8, "seed": 0})
     trainer = trained(seed=0)
     folder.save(7, trainer)

@@ -111,7 +111,7 @@ def test_other_settings_are_refused(out):
     with pytest.raises(OutputError, match="is damaged"):
         make(out)
     (out / "corpus.json").unlink()
-    with pytest.raises(OutputError, match=r"holds clips \(procedural-0-.*\) but no corpus\.json"):
+    with pytest.raises(OutputError, match=r"holds procedural-0-.*, but no corpus\.json"):
         make(out)
 
 
