@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import torch
 
-import hear_axlstm
+from hear_axlstm.weights.resolve import default_variant
 
 RATE = 22_050  # on purpose not the encoder's: the command resamples
 RNG = np.random.default_rng(0)
@@ -89,14 +88,6 @@ def main(folder):
     (folder / "sounds").mkdir(parents=True)
     synthesise(folder / "sounds")
     command = [sys.executable, "-m", "hear_axlstm", "embed", folder / "sounds", "-o", folder / "embeddings"]
-    try:
-        hear_axlstm.load_model()
-        weights = "the bundled default"
-    except hear_axlstm.WeightsError:
-        weights = "RANDOM initial values of axlstm-tiny: similarities show that the pipeline works, not what it has learnt"
-        torch.manual_seed(0)
-        hear_axlstm.save_weights(hear_axlstm.build_encoder("axlstm-tiny"), folder / "random.safetensors")
-        command += ["--model", folder / "random.safetensors"]
     subprocess.run(command, check=True)
 
     files = sorted((folder / "embeddings").glob("*.embedding.npy"))
@@ -105,6 +96,7 @@ def main(folder):
     centred = embeddings - embeddings.mean(0)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
     similarity = centred @ centred.T - 2 * np.eye(len(names))
+    weights = f"{default_variant()}, trained on synthesised sound"
     print(f"\n{len(names)} sounds, {embeddings.shape[1]} floats each; weights: {weights}\n")
     print(f"{'sound':22}  {'seconds':>7}  {'most similar':22}  cosine")
     for name, row in zip(names, similarity, strict=True):
