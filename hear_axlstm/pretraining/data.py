@@ -86,7 +86,7 @@ def crop(mel: Tensor, draws: Draws) -> Tensor:
 class Share:
     """What one of ``processes`` sees of every update: a slice of the batch, in passes of at most ``micro_batch`` clips.
 
-    Raises ConfigError when the batch cannot be divided.
+    Raises ConfigError when the batch cannot be divided so.
     """
 
     batch: int
@@ -95,6 +95,8 @@ class Share:
     processes: int = 1
 
     def __post_init__(self) -> None:
+        if self.micro_batch < 1:
+            raise ConfigError(f"micro_batch is {self.micro_batch}; expected 1 or more")
         if self.batch % self.processes:
             raise ConfigError(f"a batch of {self.batch} clips cannot be divided by {self.processes} processes; change one")
 

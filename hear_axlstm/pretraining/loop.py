@@ -52,8 +52,9 @@ def pretrain(
     corpus = Corpus(recipe.shards)
     schedule = Schedule.of(recipe, len(corpus))
     trainer = Trainer(recipe, cpu=cpu)
-    passes = micro_batch or MICRO_BATCH.get(trainer.device.type, MICRO_BATCH_ELSEWHERE)
-    share = Share(recipe.batch, passes, trainer.process, trainer.processes)
+    if micro_batch is None:
+        micro_batch = MICRO_BATCH.get(trainer.device.type, MICRO_BATCH_ELSEWHERE)
+    share = Share(recipe.batch, micro_batch, trainer.process, trainer.processes)
     folder = RunFolder(Path(out))
     if trainer.is_main:
         folder.open(recipe.to_dict(), overwrite=overwrite)

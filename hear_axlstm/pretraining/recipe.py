@@ -78,6 +78,7 @@ class Recipe:
             "weight_decay": (self.weight_decay >= 0, "0 or more"),
             "betas": (len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas), "two from 0 to below 1"),
             "mask_ratio": (0 < round(self.mask_ratio * columns * rows) < columns * rows, "a share of the patches"),
+            "seed": (0 <= self.seed < 2**63, "0 or more, below 2^63"),
             "ema": (self.ema is None or 0 < self.ema < 1, "between 0 and 1"),
         }
         for name, (fine, expected) in checks.items():

@@ -97,6 +97,8 @@ def test_processes_share_an_update_without_overlap(corpus):
 def test_a_batch_that_cannot_be_divided_is_refused():
     with pytest.raises(ConfigError, match="a batch of 5 clips cannot be divided by 2 processes"):
         Share(batch=5, micro_batch=5, processes=2)
+    with pytest.raises(ConfigError, match="micro_batch is 0"):
+        Share(batch=5, micro_batch=0)
 
 
 def test_another_seed_sees_other_sound():

@@ -91,6 +91,7 @@ def test_a_file_may_do_without_a_base(tmp_path):
         ('base = "axlstm-tiny"\nloss = "visible"', "loss is 'visible'; expected one of 'masked', 'all'"),
         ('base = "axlstm-tiny"\nwarmup_epochs = 101', "warmup_epochs is 101; expected 0 to 100"),
         ('base = "axlstm-tiny"\nema = 1.0', "ema is 1.0"),
+        ('base = "axlstm-tiny"\nseed = -1', "seed is -1; expected 0 or more"),
         ("base = ", "expected TOML"),
     ],
 )
