@@ -23,8 +23,7 @@ class Trainer:
     """A new encoder of the recipe's seed, its optimiser, and the average of its weights if the recipe wants one.
 
     process, processes: this one's place among those that torchrun or accelerate started. dtype: of matrix products;
-    gradients are scaled for float16. Raises ConfigError on a precision that the device cannot train in, and without
-    accelerate.
+    gradients are scaled for float16. Raises ConfigError without accelerate.
     """
 
     def __init__(self, recipe: Recipe, *, cpu: bool = False) -> None:
@@ -104,7 +103,5 @@ def _accelerator(cpu: bool) -> Accelerator:
 def _compute_dtype(recipe: Recipe, device: torch.device) -> torch.dtype:
     if recipe.precision == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
-    if recipe.precision == "float16" and device.type != "cuda":
-        raise ConfigError("precision is 'float16', but gradient scaling needs CUDA; use 'bfloat16' or 'float32' here")
     dtype: torch.dtype = getattr(torch, recipe.precision)
     return dtype

@@ -44,6 +44,25 @@ def test_a_checkpoint_restores_weights_average_and_optimiser(tmp_path):
     assert torch.equal(weights(after), weights(before))
 
 
+def test_the_scale_of_float16_gradients_goes_on(tmp_path):
+    half = replace(RECIPE, precision="float16")
+    before, after = trained(seed=0, recipe=half), trained(seed=0, recipe=half, updates_made=0)
+    before.scaler.update(1024.0)
+    RunFolder(tmp_path).save(7, before)
+    RunFolder(tmp_path).load(after)
+    assert after.scaler.get_scale() == 1024.0
+
+
+def test_gradients_that_overflow_float16_leave_the_weights_alone_and_halve_the_scale():
+    trainer = trained(seed=0, recipe=replace(RECIPE, precision="float16"))
+    trainer.scaler.update(2.0**40)
+    encoder = torch.cat([tensor.flatten() for tensor in trainer.encoder.state_dict().values()])
+    (update,) = batches(1)
+    assert torch.isfinite(trainer.update(update, lr=0.01))
+    assert torch.equal(torch.cat([tensor.flatten() for tensor in trainer.encoder.state_dict().values()]), encoder)
+    assert trainer.scaler.get_scale() == 2.0**39
+
+
 def test_a_new_folder_starts_at_update_0(tmp_path):
     assert RunFolder(tmp_path).load(trained(seed=0, updates_made=0)) == 0
 
