@@ -228,7 +228,11 @@ def shards_command(inputs: tuple[Path, ...], out: Path, **options: Any) -> None:
     A second run makes the shards that are missing.
     """
     with reported(REFUSED):
-        packed = write_shards(inputs, out, progress=True, **options)
+        try:
+            packed = write_shards(inputs, out, progress=True, **options)
+        except OSError as error:
+            click.echo(f"error: {error}; what was finished is kept: make room and repeat the command", err=True)
+            sys.exit(FAILED)
     for name, reason in packed.failures.items():
         click.echo(f"failed: {name}: {reason}", err=True)
     click.echo(

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from hear_axlstm.audio import Wave, read_audio
 from hear_axlstm.config import SAMPLE_RATE, check_choice
-from hear_axlstm.errors import AudioError, ConfigError, OutputError
+from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.folders import claim_folder
 from hear_axlstm.frontend import log_mel
 from hear_axlstm.sounds import FileSound, find_files
@@ -63,7 +63,7 @@ def write_shards(
     that are missing. A file that cannot be decoded is left out and told.
 
     Raises ConfigError when there is nothing to pack or a value does not fit, OutputError when ``out`` holds shards of other
-    files or settings, or cannot be written.
+    files or settings, or cannot be made, OSError when a shard cannot be written; what was finished by then is kept.
     """
     check_choice("format", format, ShardFormat)
     if clip_seconds < SHORTEST_SECONDS:
@@ -92,15 +92,12 @@ def write_shards(
         for number, group in enumerate(groups):
             shard = folder / f"shard-{number:06d}.tar"
             report = shard.with_suffix(".json")
-            try:
-                if not shard.is_file():
-                    made = pool.map(lambda sound: _members(sound, format, clip_seconds), group)
-                    _write(shard, report, number * files_per_shard, zip(group, made, strict=True), bar)
-                else:
-                    bar.update(len(group))
-                told = json.loads(report.read_text(encoding="utf-8"))
-            except OSError as error:
-                raise OutputError(f"{shard} cannot be written ({error}); make room and repeat the command") from error
+            if not shard.is_file():
+                made = pool.map(lambda sound: _members(sound, format, clip_seconds), group)
+                _write(shard, report, number * files_per_shard, zip(group, made, strict=True), bar)
+            else:
+                bar.update(len(group))
+            told = json.loads(report.read_text(encoding="utf-8"))
             packed.shards.append(shard)
             packed.clips += told["clips"]
             packed.seconds += told["seconds"]
