@@ -87,21 +87,24 @@ def write_shards(
     claim_folder(folder / INDEX, settings, ["shard-*.json", "shard-*.tar"] if overwrite else ["*.tar"], overwrite=overwrite)
     sweep(folder)
     packed = Packed()
-    bar = tqdm(total=len(sounds), unit="file", disable=not progress)
-    with bar, ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        for number, group in enumerate(groups):
-            shard = folder / f"shard-{number:06d}.tar"
-            report = shard.with_suffix(".json")
-            if not shard.is_file():
-                made = pool.map(lambda sound: _members(sound, format, clip_seconds), group)
-                _write(shard, report, number * files_per_shard, zip(group, made, strict=True), bar)
-            else:
-                bar.update(len(group))
-            told = json.loads(report.read_text(encoding="utf-8"))
-            packed.shards.append(shard)
-            packed.clips += told["clips"]
-            packed.seconds += told["seconds"]
-            packed.failures |= told["failures"]
+    pool = ThreadPoolExecutor(workers or os.cpu_count(), thread_name_prefix="shards")
+    try:
+        with tqdm(total=len(sounds), unit="file", disable=not progress) as bar:
+            for number, group in enumerate(groups):
+                shard = folder / f"shard-{number:06d}.tar"
+                report = shard.with_suffix(".json")
+                if not shard.is_file():
+                    made = pool.map(lambda sound: _members(sound, format, clip_seconds), group)
+                    _write(shard, report, number * files_per_shard, zip(group, made, strict=True), bar)
+                else:
+                    bar.update(len(group))
+                told = json.loads(report.read_text(encoding="utf-8"))
+                packed.shards.append(shard)
+                packed.clips += told["clips"]
+                packed.seconds += told["seconds"]
+                packed.failures |= told["failures"]
+    finally:
+        pool.shutdown(cancel_futures=True)
     return packed
 
 
