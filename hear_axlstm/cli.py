@@ -5,6 +5,7 @@ Exit codes: 0 all done; 1 something failed; 2 the command cannot be carried out 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -286,10 +287,12 @@ def pretrain_command(
         changes = {"synthetic": synthetic, "steps": steps, "subset": subset, "batch": batch, "seed": seed}
         settled = read_recipe(recipe, shards=shards or None, **changes)
         try:
-            click.echo(pretrain(settled, out, progress=True, **options))
+            weights = pretrain(settled, out, progress=True, **options)
         except (AudioError, TrainingError, OSError) as error:
             click.echo(f"error: {error}; the last checkpoint is kept in {out}", err=True)
             sys.exit(FAILED)
+    if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts, one
+        click.echo(weights)
 
 
 @main.command("probe")
