@@ -38,6 +38,7 @@ from hear_axlstm.weights.manifest import Entry, read_manifest
 from hear_axlstm.weights.resolve import SOURCE_VARIABLE, cache_file, default_variant, download, require_variant
 
 FAILED, REFUSED = 1, 2
+GO_ON = "what was finished is kept: mend that, and repeat the command"
 
 source_option = click.option(
     "--source",
@@ -54,6 +55,16 @@ def reported(exit_code: int) -> Iterator[None]:
     except (HearAxlstmError, OSError) as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(REFUSED if isinstance(error, ConfigError) else exit_code)
+
+
+@contextmanager
+def failing(advice: str, *errors: type[Exception]) -> Iterator[None]:
+    """Errors in the middle of the work are told with what to do about them."""
+    try:
+        yield
+    except errors as error:
+        click.echo(f"error: {error}; {advice}", err=True)
+        sys.exit(FAILED)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -94,11 +105,8 @@ def embed_command(
         if not find_files(inputs):
             raise ConfigError(f"no audio files below {', '.join(map(str, inputs))}")
         embedder = _open_model(model, source, layout, precision).to(_device(device))
-        try:
+        with failing(GO_ON, OSError):
             result = embed(inputs, embedder, out=out, progress=True, **options)
-        except OSError as error:
-            click.echo(f"error: {error}; what was finished is kept: make room and repeat the command", err=True)
-            sys.exit(FAILED)
     for name, reason in result.failures.items():
         click.echo(f"failed: {name}: {reason}", err=True)
     click.echo(
@@ -205,12 +213,8 @@ def synthesize_command(kind: corpus.Kind, out: Path, hours: float, **options: An
 
     Writes KIND-SEED-NUMBER.flac into the folder OUT. A second run makes what is missing.
     """
-    with reported(REFUSED):
-        try:
-            made = write_corpus(out, kind, hours, progress=True, **options)
-        except (AudioError, OSError) as error:
-            click.echo(f"error: {error}; what was finished is kept: repeat the command to go on", err=True)
-            sys.exit(FAILED)
+    with reported(REFUSED), failing(GO_ON, AudioError, OSError):
+        made = write_corpus(out, kind, hours, progress=True, **options)
     click.echo(f"{made} clips made: {out}", err=True)
 
 
@@ -228,12 +232,8 @@ def shards_command(inputs: tuple[Path, ...], out: Path, **options: Any) -> None:
 
     A second run makes the shards that are missing.
     """
-    with reported(REFUSED):
-        try:
-            packed = write_shards(inputs, out, progress=True, **options)
-        except OSError as error:
-            click.echo(f"error: {error}; what was finished is kept: make room and repeat the command", err=True)
-            sys.exit(FAILED)
+    with reported(REFUSED), failing(GO_ON, OSError):
+        packed = write_shards(inputs, out, progress=True, **options)
     for name, reason in packed.failures.items():
         click.echo(f"failed: {name}: {reason}", err=True)
     click.echo(
@@ -286,11 +286,8 @@ def pretrain_command(
     with reported(REFUSED):
         changes = {"synthetic": synthetic, "steps": steps, "subset": subset, "batch": batch, "seed": seed}
         settled = read_recipe(recipe, shards=shards or None, **changes)
-        try:
+        with failing(f"the last checkpoint is kept in {out}", AudioError, TrainingError, OSError):
             weights = pretrain(settled, out, progress=True, **options)
-        except (AudioError, TrainingError, OSError) as error:
-            click.echo(f"error: {error}; the last checkpoint is kept in {out}", err=True)
-            sys.exit(FAILED)
     if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts, one
         click.echo(weights)
 

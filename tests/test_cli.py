@@ -193,3 +193,21 @@ def test_from_a_folder_of_sound_to_probed_weights(run, tmp_path):
     assert json.loads((tmp_path / "report.json").read_text())["tasks"].keys() == {"order"}
     assert run("embed", tmp_path / "sound", "-o", tmp_path / "out", "--model", weights).exit_code == 1  # the broken one
     assert len(list((tmp_path / "out").glob("*.npy"))) == 9
+
+
+def test_what_fails_in_the_middle_exits_with_one_and_says_what_is_kept(run, sound_folder, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("hear_axlstm.pretraining.shards._write", full)
+    packed = run("shards", sound_folder, "-o", tmp_path / "shards")
+    assert packed.exit_code == 1
+    assert "error: No space left on device; what was finished is kept" in packed.stderr
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        'steps = 9\nbatch = 2\nbase_lr = 1e12\n[encoder]\nfamily = "ssast"\nwidth = 16\nheads = 1\ndepth = 1\n'
+    )
+    trained = run("pretrain", recipe, "-o", tmp_path / "run", "--cpu")
+    assert trained.exit_code == 1
+    assert "error: the loss of update" in trained.stderr
+    assert "the last checkpoint is kept in" in trained.stderr
