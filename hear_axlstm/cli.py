@@ -16,6 +16,7 @@ import click
 import torch
 
 import hear_axlstm
+from hear_axlstm.audio import AudioFormat
 from hear_axlstm.config import InputGate, Layout, Precision
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import AudioError, ConfigError, HearAxlstmError, TrainingError
@@ -205,7 +206,7 @@ def publish_command(variant: str, repo: str, weights: Path | None, source: str |
 @click.option("--hours", type=click.FloatRange(min=0, min_open=True), required=True, help="Of sound in all, at this seed.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Another seed makes other clips, beside the first's.")
 @click.option("--clip-seconds", type=click.FloatRange(0.1, 60), default=10.0)
-@click.option("--format", type=click.Choice(get_args(corpus.Format)), default="flac", help="opus: smaller, not exact, slow.")
+@click.option("--format", type=click.Choice(get_args(AudioFormat)), default="flac", help="opus: smaller, not exact, slow.")
 @click.option("--soundfont", metavar="PATH", type=click.Path(path_type=Path), help="For music; TimGM6mb where installed.")
 @click.option("--workers", type=click.IntRange(min=1), help="Clips made at once; as many as processors.")
 def synthesize_command(kind: corpus.Kind, out: Path, hours: float, **options: Any) -> None:

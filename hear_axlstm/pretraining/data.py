@@ -42,13 +42,16 @@ class Plan:
 
     def from_shards(self, clip: int) -> int | None:
         """The number of the shards' clip at place ``clip``; None when that is synthesised. Every epoch has its own order."""
-        drawn = self._drawn(clip)
-        if self._drawn(clip + 1) == drawn:
+        if self.is_synthetic(clip):
             return None
-        epoch, place = divmod(drawn, self.used)
+        epoch, place = divmod(self._drawn(clip), self.used)
         chosen = _permutation(self.corpus_clips, self.recipe.seed, 0)[: self.used]
         order = _permutation(self.used, self.recipe.seed, 1 + epoch)
         return int(chosen[order[place]])
+
+    def is_synthetic(self, clip: int) -> bool:
+        """Whether the clip at this place is synthesised; told without the order of the shards' clips."""
+        return self._drawn(clip + 1) == self._drawn(clip)
 
     def synthetic_id(self, clip: int) -> int:
         """The synthesised clip at this place: a new one each time, or one of a subset of an epoch."""
@@ -148,7 +151,7 @@ class _Places:
     def __iter__(self) -> Iterator[list[int]]:
         for step in range(self.first, self.last):
             for part in self.share.passes(step):
-                if places := [clip for clip in part if self.plan.from_shards(clip) is not None]:
+                if places := [clip for clip in part if not self.plan.is_synthetic(clip)]:
                     yield places
 
 
@@ -175,7 +178,7 @@ def updates(
 def _batch(plan: Plan, part: range, crops: Iterator[Tensor], device: torch.device) -> Batch:
     recipe = plan.recipe
     clips = torch.arange(part.start, part.stop, device=device)
-    made = torch.tensor([plan.from_shards(clip) is None for clip in part], device=device)
+    made = torch.tensor([plan.is_synthetic(clip) for clip in part], device=device)
     spectrogram = torch.empty(len(part), CHUNK_FRAMES, N_MELS, device=device)
     if made.any():
         ids = torch.tensor([plan.synthetic_id(clip) for clip in clips[made].tolist()], device=device)

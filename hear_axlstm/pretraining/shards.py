@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import soundfile
 import torch
 from tqdm import tqdm
 
-from hear_axlstm.audio import Wave, read_audio
+from hear_axlstm.audio import Wave, encode, read_audio
 from hear_axlstm.config import SAMPLE_RATE, check_choice
 from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.folders import claim_folder
@@ -30,7 +29,6 @@ ShardFormat = Literal["flac", "wav", "opus", "log-mel"]
 INDEX = "shards.json"
 FILES_PER_SHARD = 1_000
 SHORTEST_SECONDS = 2.0  # a last piece shorter than this stays with the piece before it
-BLOCK = 8_192  # frames written at once: libsndfile's Vorbis and Opus encoders have crashed on millions
 
 
 @dataclass
@@ -139,10 +137,7 @@ def _encode(clip: Wave, format: ShardFormat) -> bytes:
     if format == "log-mel":
         np.save(content, log_mel(torch.from_numpy(clip.copy())[None])[0].numpy().astype(np.float16))
         return content.getvalue()
-    container = {"format": "OGG", "subtype": "OPUS"} if format == "opus" else {"format": format.upper(), "subtype": "PCM_16"}
-    with soundfile.SoundFile(content, "w", SAMPLE_RATE, 1, **container) as file:
-        for start in range(0, len(clip), BLOCK):
-            file.write(clip[start : start + BLOCK])
+    encode(content, clip, format)
     return content.getvalue()
 
 

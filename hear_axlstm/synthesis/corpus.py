@@ -13,8 +13,8 @@ import soundfile
 import torch
 from tqdm import tqdm
 
-from hear_axlstm.audio import Wave
-from hear_axlstm.config import SAMPLE_RATE, check_choice
+from hear_axlstm.audio import AudioFormat, Wave, encode
+from hear_axlstm.config import check_choice
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.folders import claim_folder
 from hear_axlstm.storage import replacing, sha256_of
@@ -25,17 +25,10 @@ from hear_axlstm.synthesis.speech import random_speech
 from hear_axlstm.version import __version__
 
 Kind = Literal["procedural", "speech", "music"]
-Format = Literal["flac", "opus", "wav"]
 
 HEADER = "corpus.json"
 MIN_SECONDS = 0.1
 PROGRAMS: dict[Kind, str] = {"speech": "espeak-ng", "music": "fluidsynth"}
-ENCODINGS: dict[Format, dict[str, str]] = {
-    "flac": {"format": "FLAC", "subtype": "PCM_16"},
-    "opus": {"format": "OGG", "subtype": "OPUS"},
-    "wav": {"format": "WAV", "subtype": "PCM_16"},
-}
-BLOCK = 10_000  # samples: libsndfile can crash when it encodes minutes to Ogg at once
 PEAKS = (-30.0, -1.0)  # dB below full scale: how loud a clip of speech or music is
 QUIETEST = 1e-3  # a lower peak is hardly sound, and is not raised as far
 
@@ -47,7 +40,7 @@ def write_corpus(
     *,
     seed: int = 0,
     clip_seconds: float = 10.0,
-    format: Format = "flac",
+    format: AudioFormat = "flac",
     soundfont: Path | None = None,
     workers: int | None = None,
     progress: bool = False,
@@ -66,7 +59,7 @@ def write_corpus(
     continued, AudioError when a program fails, OSError when a file cannot be written; what was finished by then is kept.
     """
     check_choice("kind", kind, Kind)
-    check_choice("format", format, Format)
+    check_choice("format", format, AudioFormat)
     if not 0 < hours < math.inf:
         raise ConfigError(f"hours is {hours}; expected a positive number")
     if not MIN_SECONDS <= clip_seconds <= MAX_SECONDS:
@@ -111,18 +104,16 @@ def random_clip(kind: Kind, seed: int, index: int, seconds: float, soundfont: Pa
     return (gain * wave).astype(np.float32)
 
 
-def write_clip(target: Path, wave: Wave, format: Format) -> None:
+def write_clip(target: Path, wave: Wave, format: AudioFormat) -> None:
     """Encode a clip at 16 kHz; the file appears whole or not at all. Raises OSError when it cannot be written."""
     with replacing(target) as temporary:
         try:
-            with soundfile.SoundFile(temporary, "w", SAMPLE_RATE, 1, **ENCODINGS[format]) as file:
-                for start in range(0, len(wave), BLOCK):
-                    file.write(wave[start : start + BLOCK])
+            encode(temporary, wave, format)
         except soundfile.SoundFileError as error:
             raise OSError(f"{target} cannot be written ({error})") from error
 
 
-def _settings(kind: Kind, clip_seconds: float, format: Format, soundfont: Path | None) -> dict[str, Any]:
+def _settings(kind: Kind, clip_seconds: float, format: AudioFormat, soundfont: Path | None) -> dict[str, Any]:
     """What must be the same for a corpus to be continued."""
     made_by = [f"hear-axlstm {__version__}"] + ([program_version(PROGRAMS[kind])] if kind in PROGRAMS else [])
     return {
