@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 from hear_axlstm.config import VARIANTS
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Encoder, build_encoder
-from hear_axlstm.errors import AudioError, ConfigError, HearAxlstmError, OutputError, TrainingError, WeightsError
+from hear_axlstm.errors import (
+    AudioError,
+    BackendError,
+    ConfigError,
+    HearAxlstmError,
+    OutputError,
+    TrainingError,
+    WeightsError,
+)
 from hear_axlstm.hear import get_scene_embeddings, get_timestamp_embeddings, list_models, load_model
 from hear_axlstm.version import __version__
 from hear_axlstm.weights.convert import convert_checkpoint
@@ -22,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "VARIANTS",
     "AudioError",
+    "BackendError",
     "ConfigError",
     "Embedded",
     "Embedder",

@@ -83,6 +83,11 @@ class AxLSTMConfig(EncoderConfig):
         check_choice("input_gate", self.input_gate, InputGate)
         if self.expansion < 1:
             raise ConfigError(f"expansion is {self.expansion}; expected 1 or more (the paper uses 2, 3 and 4)")
+        if self.expansion * self.width % (4 * self.heads):
+            raise ConfigError(
+                f"expansion * width is {self.expansion * self.width}; expected a multiple of {4 * self.heads}: "
+                f"{self.heads} heads of whole blocks of 4 channels"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hear_axlstm.blocks import BLOCKS
-from hear_axlstm.blocks.layers import KeepsFloat32, LayerNorm, Linear, xavier_linear_
+from hear_axlstm.blocks.layers import AddNorm, KeepsFloat32, Linear, xavier_linear_
 from hear_axlstm.config import EncoderConfig, variant_config
+from hear_axlstm.kernels.backend import Backend
 from hear_axlstm.patches import PatchEmbed, sincos_positions
 
 
@@ -18,6 +19,7 @@ class Encoder(KeepsFloat32):
     The residual stream is float32 (float64 when the weights are), also when the weights are half precision.
     A new encoder has the papers' initial values.
 
+    backend: what runs the operations of the blocks; see ``kernels.backend.select``.
     checkpointing: while training, keep only what enters each block, and compute the rest again in backward.
     """
 
@@ -26,6 +28,7 @@ class Encoder(KeepsFloat32):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
+        self.backend: Backend = "auto"
         self.checkpointing = False
         width = config.width
         self.patch_embed = PatchEmbed(width, config.patch)
@@ -33,7 +36,7 @@ class Encoder(KeepsFloat32):
         self.cls_token = nn.Parameter(torch.empty(1, 1, width))
         self.mask_token = nn.Parameter(torch.empty(1, 1, width))
         self.blocks = nn.ModuleList(BLOCKS[config.family](config, index) for index in range(config.depth))
-        self.encoder_norm = LayerNorm(width, eps=1e-6)
+        self.encoder_norm = AddNorm(width, eps=1e-6)
         head = Linear(width, width), Linear(width, config.patch[0] * config.patch[1])
         self.pred = nn.Sequential(head[0], nn.GELU(), head[1])
         nn.init.normal_(self.cls_token, std=0.02)
@@ -52,9 +55,14 @@ class Encoder(KeepsFloat32):
             tokens = torch.where(mask.bool().unsqueeze(-1), self.mask_token.to(tokens.dtype), tokens)
         cls = (self.cls_token + self.pos_embed[:, :1]).to(tokens.dtype)
         x = torch.cat([cls.expand(tokens.shape[0], -1, -1), tokens], dim=1)
+        update = None  # what the last block adds to x
         for block in self.blocks:
-            x = checkpoint(block, x, use_reentrant=False) if self.checkpointing and self.training else block(x)
-        return self.encoder_norm(x)[:, 1:]
+            if self.checkpointing and self.training:
+                x, update = checkpoint(block, x, update, self.backend, use_reentrant=False)
+            else:
+                x, update = block(x, update, self.backend)
+        _, normed = self.encoder_norm(x, update, dtype=x.dtype, backend=self.backend)
+        return normed[:, 1:]
 
     def reconstruct(self, spectrogram: Tensor, mask: Tensor) -> Tensor:
         """The pretraining head's guess of every patch. Shape: (B, 1, 200, 80), (B, L) -> (B, L, frames * bands)."""

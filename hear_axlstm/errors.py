@@ -23,3 +23,7 @@ class OutputError(HearAxlstmError, RuntimeError):
 
 class TrainingError(HearAxlstmError, RuntimeError):
     """A pretraining run that cannot go on: its loss is no longer finite."""
+
+
+class BackendError(HearAxlstmError, RuntimeError):
+    """A backend that was asked for by name and cannot run here."""

@@ -6,12 +6,19 @@ import pytest
 import torch
 
 from hear_axlstm.blocks import BLOCKS
-from hear_axlstm.blocks.layers import BlockDiagonalLinear
 from hear_axlstm.blocks.mamba import DT_MAX, DT_MIN
 from hear_axlstm.config import AxLSTMConfig, SSAMConfig, SSASTConfig
+from hear_axlstm.kernels.conv.reference import reference_conv_silu, reference_mix
+from hear_axlstm.kernels.mlstm.reference import recurrent_mlstm
 
 AXLSTM = AxLSTMConfig(width=24, expansion=2, flip=True)
 L = 21
+
+
+def applied(block, x):
+    """The residual stream after the block."""
+    stream, update = block(x)
+    return stream + update
 
 
 def shaken(config, index=0):
@@ -26,12 +33,12 @@ def shaken(config, index=0):
 def influence(block):
     """Which input token changes which output token: bool (out, in)."""
     x = torch.randn(1, L, 24, dtype=torch.float64)
-    before = block(x)
+    before = applied(block, x)
     columns = []
     for t in range(L):
         moved = x.clone()
         moved[:, t] += torch.randn(24, dtype=torch.float64)
-        columns.append((block(moved) != before).any(-1)[0])
+        columns.append((applied(block, moved) != before).any(-1)[0])
     return torch.stack(columns, dim=1)
 
 
@@ -59,20 +66,37 @@ def test_an_odd_block_with_flip_is_the_block_on_reversed_tokens():
     odd, plain = shaken(AXLSTM, 1), BLOCKS["axlstm"](AXLSTM, 0).double()
     plain.load_state_dict(odd.state_dict())
     x = torch.randn(2, L, 24, dtype=torch.float64)
-    torch.testing.assert_close(odd(x), plain(x.flip(1)).flip(1))
+    torch.testing.assert_close(applied(odd, x), applied(plain, x.flip(1)).flip(1))
 
 
-@pytest.mark.parametrize("width", [4, 8, 12, 40, 96])
-def test_a_block_diagonal_map_is_the_dense_one(width):
-    layer = BlockDiagonalLinear(width, std=1.0)
-    x = torch.randn(2, 5, width)
-    torch.testing.assert_close(layer(x), x @ torch.block_diag(*layer.weight).T)
+def test_an_update_is_added_before_the_norm():
+    for config in (AXLSTM, SSAMConfig(width=24), SSASTConfig(width=24, heads=3)):
+        block = shaken(config)
+        x, update = torch.randn(2, 2, L, 24, dtype=torch.float64)
+        stream, change = block(x, update)
+        torch.testing.assert_close(stream + change, applied(block, x + update))
+
+
+def test_the_folded_mlstm_layer_is_the_papers():
+    """q, k and v projected one by one, gates read off all three, and the recurrence of equations 1 to 9."""
+    layer = shaken(AXLSTM).layer
+    x = torch.randn(2, L, 24, dtype=torch.float64)
+    x_m, z = layer.proj_up(x).chunk(2, dim=-1)
+    c = reference_conv_silu(x_m, layer.conv1d.conv.weight, layer.conv1d.conv.bias)
+    q, k, v = (reference_mix(y, w.weight) for y, w in ((c, layer.q_proj), (c, layer.k_proj), (x_m, layer.v_proj)))
+    cell, together = layer.mlstm_cell, torch.cat([q, k, v], dim=-1)
+    log_f = torch.nn.functional.logsigmoid(cell.fgate(together))
+    heads = (y.unflatten(-1, (4, -1)).transpose(1, 2) for y in (q, k, v))
+    h = recurrent_mlstm(*heads, cell.igate(together).mT, log_f.mT)
+    h = torch.nn.functional.layer_norm(h, h.shape[-1:]).transpose(1, 2).flatten(2) * (1 + cell.outnorm.weight)
+    expected = layer.proj_down((h + layer.learnable_skip * c) * torch.nn.functional.silu(z))
+    torch.testing.assert_close(layer(x, "torch"), expected)
 
 
 def test_attention_does_not_know_the_order_of_tokens():
     block = shaken(SSASTConfig(width=24, heads=3))
     x, order = torch.randn(2, L, 24, dtype=torch.float64), torch.randperm(L)
-    torch.testing.assert_close(block(x[:, order]), block(x)[:, order])
+    torch.testing.assert_close(applied(block, x[:, order]), applied(block, x)[:, order])
 
 
 def test_axlstm_starts_with_the_papers_gates():

@@ -337,4 +337,4 @@ def test_bad_audio_says_what_to_do(model, audio, lengths, message):
 @pytest.mark.parametrize("options", [{"layout": "mel"}, {"precision": "float8"}])
 def test_bad_options_list_the_choices(options):
     with pytest.raises(ConfigError, match="expected one of"):
-        Embedder(Encoder(AxLSTMConfig(width=8, depth=1)), **options)
+        Embedder(Encoder(AxLSTMConfig(width=16, depth=1)), **options)

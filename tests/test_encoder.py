@@ -57,13 +57,23 @@ def test_what_a_masked_patch_holds_does_not_matter(golden, golden_inputs, name):
 def test_half_precision_weights_keep_a_float32_residual(golden, golden_inputs, name, dtype):
     encoder = copy.deepcopy(golden(name).encoder).to(dtype)
     dtypes = {name: tensor.dtype for name, tensor in encoder.state_dict().items()}
-    small = ("norm.weight", "norm1.weight", "conv.weight", "conv1d.bias", "A_log", "igate.weight", "pos_embed", "cls_token")
-    matrices = ("embed.proj.weight", "proj_up.weight", "q_proj.weight", "in_proj.weight", "qkv_layer.weight")
+    small = (
+        "q_proj.weight",
+        "norm.weight",
+        "norm1.weight",
+        "conv.weight",
+        "conv1d.bias",
+        "A_log",
+        "igate.weight",
+        "pos_embed",
+        "cls_token",
+    )
+    matrices = ("embed.proj.weight", "proj_up.weight", "in_proj.weight", "qkv_layer.weight")
     assert {dtypes[name] for name in dtypes if name.endswith(small)} == {torch.float32}
     assert {dtypes[name] for name in dtypes if name.endswith(matrices)} == {dtype}
     seen = []
     for block in encoder.blocks:
-        block.register_forward_hook(lambda _module, _inputs, output: seen.append(output.dtype))
+        block.register_forward_hook(lambda _module, _inputs, output: seen.append(output[0].dtype))
     with torch.no_grad():
         encoder(golden_inputs["spectrogram"])
     assert seen == [torch.float32] * len(encoder.blocks)

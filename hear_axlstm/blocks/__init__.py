@@ -1,4 +1,8 @@
-"""Tokens (B, L, D) -> tokens (B, L, D). Stage 3 of 5: one block a family, each ``Block(config, index)``."""
+"""The residual stream (B, L, D) through one block. Stage 3 of 5: a block a family, each ``Block(config, index)``.
+
+A block is called with the stream and what its predecessor adds to it, and returns both anew: so that the addition and the
+norm that follows it are one pass.
+"""
 
 from __future__ import annotations
 

@@ -1,12 +1,13 @@
-"""Tokens (B, L, D) -> tokens (B, L, D): the SSAST block, a pre-norm transformer with full attention."""
+"""Residual stream (B, L, D) -> residual stream and what to add to it: the SSAST block, a pre-norm transformer."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_axlstm.blocks.layers import LayerNorm, Linear, Mlp, xavier_linear_
+from hear_axlstm.blocks.layers import AddNorm, Linear, Mlp, product_dtype, xavier_linear_
 from hear_axlstm.config import SSASTConfig
+from hear_axlstm.kernels.backend import Backend
 
 
 class Attention(nn.Module):
@@ -24,17 +25,19 @@ class Attention(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """x + attn(norm1(x)), then x + mlp(norm2(x))."""
+    """x + attn(norm1(x)), then x + mlp(norm2(x)), whose sum the next block makes."""
 
     def __init__(self, config: SSASTConfig, index: int) -> None:
         super().__init__()
-        self.norm1 = LayerNorm(config.width, eps=1e-6)
+        self.norm1 = AddNorm(config.width, eps=1e-6)
         self.attn = Attention(config.width, config.heads)
-        self.norm2 = LayerNorm(config.width, eps=1e-6)
+        self.norm2 = AddNorm(config.width, eps=1e-6)
         self.mlp = Mlp(config.width, 4 * config.width)
         for layer in (self.attn.qkv_layer, self.attn.proj_layer, self.mlp.layer1, self.mlp.layer2):
             xavier_linear_(layer)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+    def forward(self, x: Tensor, update: Tensor | None = None, backend: Backend = "auto") -> tuple[Tensor, Tensor]:
+        dtype = product_dtype(self.attn.qkv_layer.weight)
+        x, normed = self.norm1(x, update, dtype=dtype, backend=backend)
+        x, normed = self.norm2(x, self.attn(normed), dtype=dtype, backend=backend)
+        return x, self.mlp(normed)

@@ -1,18 +1,31 @@
-"""Tokens (B, L, D) -> tokens (B, L, D): the SSAM block (Yadav and Tan, 2024), a Mamba mixer."""
+"""Residual stream (B, L, D) -> residual stream and what to add to it: the SSAM block, a Mamba mixer.
+
+Yadav and Tan, 2024.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_axlstm.blocks.layers import DepthwiseConv, GateLinear, KeepsFloat32, LayerNorm, Linear
+from hear_axlstm.blocks.layers import (
+    AddNorm,
+    DepthwiseConv,
+    Folding,
+    GateLinear,
+    KeepsFloat32,
+    Linear,
+    matching,
+    product_dtype,
+)
 from hear_axlstm.config import SSAMConfig
-from hear_axlstm.kernels import wide
-from hear_axlstm.kernels.conv import causal_conv_silu
-from hear_axlstm.kernels.mamba import selective_scan
+from hear_axlstm.kernels.backend import Backend
+from hear_axlstm.kernels.conv.op import causal_conv_silu
+from hear_axlstm.kernels.mamba.op import gated_scan
 
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4
 
@@ -24,15 +37,23 @@ def dt_bias(inner: int) -> Tensor:
     return dt + torch.log(-torch.expm1(-dt))
 
 
-class Scan(KeepsFloat32):
-    """Convolution, input-dependent step, and selective scan, in one direction: what "Vim" has twice.
+class Folded(NamedTuple):
+    """A scan's parameters as it applies them."""
 
-    Shape: x (B, L, n) -> (B, L, n), before the gate.
+    a: Tensor  # (n, N), negative
+    step_weight: Tensor  # (n, R), in the dtype of the other matrices
+
+
+class Scan(KeepsFloat32, Folding):
+    """Convolution, input-dependent step, selective scan, and gate, in one direction: what "Vim" has twice.
+
+    reverse: the tokens are read backwards. Shape: x and z (B, L, n) -> (B, L, n).
     """
 
-    def __init__(self, config: SSAMConfig) -> None:
+    def __init__(self, config: SSAMConfig, *, reverse: bool = False) -> None:
         super().__init__()
         inner = config.expansion * config.width
+        self.reverse = reverse
         self.rank = math.ceil(config.width / 16)
         self.state = config.state
         self.conv1d = DepthwiseConv(inner)
@@ -44,42 +65,47 @@ class Scan(KeepsFloat32):
         with torch.no_grad():
             self.dt_proj.bias.copy_(dt_bias(inner))
 
-    def forward(self, x: Tensor) -> Tensor:
-        c = causal_conv_silu(x, self.conv1d.weight, self.conv1d.bias)
+    def fold(self) -> Folded:
+        return Folded(-self.A_log.exp(), self.dt_proj.weight.to(self.x_proj.weight.dtype))
+
+    def forward(self, x: Tensor, z: Tensor, backend: Backend) -> Tensor:
+        folded, reverse = self.folded(), self.reverse
+        c = causal_conv_silu(x, self.conv1d.weight, self.conv1d.bias, reverse=reverse, backend=backend)
         dt, b, c_out = self.x_proj(c).split([self.rank, self.state, self.state], dim=-1)
-        delta = F.softplus(self.dt_proj(dt))
-        return selective_scan(wide(c), delta, -self.A_log.exp(), wide(b), wide(c_out), self.D)
+        step = F.linear(matching(dt, folded.step_weight), folded.step_weight)
+        return gated_scan(c, step, self.dt_proj.bias, folded.a, b, c_out, self.D, z, reverse=reverse, backend=backend)
 
 
 class MambaMixer(nn.Module):
-    """in_proj -> (x, z); scan of x, gated by z; out_proj. Bidirectional: a second scan from the end, averaged in."""
+    """in_proj -> (x, z); scan of x, gated by z; out_proj. Bidirectional: averaged with a second scan, from the end."""
 
     def __init__(self, config: SSAMConfig) -> None:
         super().__init__()
         inner = config.expansion * config.width
         self.in_proj = Linear(config.width, 2 * inner, bias=False)
         self.scan = Scan(config)
-        self.reverse_scan = Scan(config) if config.bidirectional else None
+        self.reverse_scan = Scan(config, reverse=True) if config.bidirectional else None
         self.out_proj = Linear(inner, config.width, bias=False)
         nn.init.kaiming_uniform_(self.out_proj.weight, a=math.sqrt(5))
         with torch.no_grad():
             self.out_proj.weight /= math.sqrt(config.depth)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, backend: Backend) -> Tensor:
         x, z = self.in_proj(x).chunk(2, dim=-1)
-        y = self.scan(x)
+        y = self.scan(x, z, backend)
         if self.reverse_scan is not None:
-            y = (y + self.reverse_scan(x.flip(1)).flip(1)) / 2
-        return self.out_proj(y * F.silu(z))
+            y = (y + self.reverse_scan(x, z, backend)) / 2
+        return self.out_proj(y)
 
 
 class MambaBlock(nn.Module):
-    """x + mixer(norm(x))."""
+    """x + mixer(norm(x)), whose sum the next block makes."""
 
     def __init__(self, config: SSAMConfig, index: int) -> None:
         super().__init__()
-        self.norm = LayerNorm(config.width, eps=1e-6)
+        self.norm = AddNorm(config.width, eps=1e-6)
         self.mixer = MambaMixer(config)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.mixer(self.norm(x))
+    def forward(self, x: Tensor, update: Tensor | None = None, backend: Backend = "auto") -> tuple[Tensor, Tensor]:
+        x, normed = self.norm(x, update, dtype=product_dtype(self.mixer.in_proj.weight), backend=backend)
+        return x, self.mixer(normed, backend)

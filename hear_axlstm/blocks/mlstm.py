@@ -1,92 +1,129 @@
-"""Tokens (B, L, D) -> tokens (B, L, D): the AxLSTM block (Yadav et al., 2025, figure 1 right)."""
+"""Residual stream (B, L, D) -> residual stream and what to add to it: the AxLSTM block.
+
+Yadav et al., 2025, figure 1 right.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_axlstm.blocks.layers import BlockDiagonalLinear, DepthwiseConv, GateLinear, KeepsFloat32, Linear, OffsetNorm
-from hear_axlstm.config import AxLSTMConfig, InputGate
-from hear_axlstm.kernels.conv import causal_conv_silu
-from hear_axlstm.kernels.mlstm import parallel_mlstm
+from hear_axlstm.blocks.layers import (
+    AddNorm,
+    BlockDiagonalLinear,
+    DepthwiseConv,
+    Folding,
+    GateLinear,
+    HeadNorm,
+    KeepsFloat32,
+    Linear,
+    product_dtype,
+)
+from hear_axlstm.config import AxLSTMConfig
+from hear_axlstm.kernels import wide
+from hear_axlstm.kernels.backend import Backend
+from hear_axlstm.kernels.conv.op import conv_mix_gates
+from hear_axlstm.kernels.mlstm.op import gated_mlstm
 
 
 class CausalConv(nn.Module):
-    """Depthwise, four tokens wide, then SiLU. Shape: (B, L, n) -> (B, L, n)."""
+    """Depthwise, four tokens wide."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.conv = DepthwiseConv(width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return causal_conv_silu(x, self.conv.weight, self.conv.bias)
-
 
 class MLSTMCell(nn.Module):
-    """Gates from q, k and v together, the mLSTM of each head, and a norm over each head's output."""
+    """Gates from q, k and v together, and the norm over each head's output."""
 
-    def __init__(self, width: int, heads: int, input_gate: InputGate) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
-        self.input_gate = input_gate
         self.igate = GateLinear(3 * width, heads)
         self.fgate = GateLinear(3 * width, heads)
-        self.outnorm = OffsetNorm(width, heads)
+        self.outnorm = HeadNorm(width)
         nn.init.zeros_(self.igate.weight)
         nn.init.normal_(self.igate.bias, std=0.1)
         nn.init.zeros_(self.fgate.weight)
         with torch.no_grad():
             self.fgate.bias.copy_(torch.linspace(3.0, 6.0, heads))
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        qkv = torch.cat([q, k, v], dim=-1)
-        log_i = self.igate(qkv).mT  # (B, H, L)
-        if self.input_gate == "sigmoid":
-            log_i = F.logsigmoid(log_i)
-        log_f = F.logsigmoid(self.fgate(qkv).mT)
-        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))  # (B, H, L, K)
-        return self.outnorm(parallel_mlstm(q, k, v, log_i, log_f).transpose(1, 2).flatten(2))
+
+class Folded(NamedTuple):
+    """An mLSTM layer's parameters without q and k: what reads them reads the convolution's output c instead.
+
+    k . q = c . (Wk^T Wq) c', and the gates, linear in q, k and v, are linear in c and in the input of the convolution.
+    """
+
+    mix_q: Tensor  # (n / 4, 4, 4), Wk^T Wq
+    mix_v: Tensor  # (n / 4, 4, 4)
+    gate_c: Tensor  # (2 H, n), of the input gates, then of the forget gates
+    gate_x: Tensor  # (2 H, n)
+    gate_bias: Tensor  # (2 H)
+    norm_weight: Tensor  # (n)
 
 
-class MLSTMLayer(KeepsFloat32):
+class MLSTMLayer(KeepsFloat32, Folding):
     """The inside of the residual. ``reverse``: the tokens, class token included, are read backwards."""
 
     def __init__(self, config: AxLSTMConfig, *, reverse: bool) -> None:
         super().__init__()
         inner = config.expansion * config.width
         small_std = math.sqrt(2 / (5 * config.width))
+        self.input_gate = config.input_gate
         self.reverse = reverse
         self.proj_up = Linear(config.width, 2 * inner, bias=False)
         self.conv1d = CausalConv(inner)
         self.q_proj = BlockDiagonalLinear(inner, small_std)
         self.k_proj = BlockDiagonalLinear(inner, small_std)
         self.v_proj = BlockDiagonalLinear(inner, small_std)
-        self.mlstm_cell = MLSTMCell(inner, config.heads, config.input_gate)
+        self.mlstm_cell = MLSTMCell(inner, config.heads)
         self.learnable_skip = nn.Parameter(torch.ones(inner))
         self.proj_down = Linear(inner, config.width, bias=False)
         nn.init.normal_(self.proj_up.weight, std=small_std)
         nn.init.normal_(self.proj_down.weight, std=2 / math.sqrt(config.width))
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.reverse:
-            x = x.flip(1)
+    def fold(self) -> Folded:
+        cell = self.mlstm_cell
+        with torch.autocast(self.learnable_skip.device.type, enabled=False):
+            q, k, v = (wide(layer.weight) for layer in (self.q_proj, self.k_proj, self.v_proj))
+            gates = torch.cat([cell.igate.weight, cell.fgate.weight]).unflatten(1, (3, -1, 4))  # (2 H, 3, n / 4, 4)
+            of_q, of_k, of_v = (torch.einsum("hgo,goi->hgi", gates[:, i], w).flatten(1) for i, w in enumerate((q, k, v)))
+            bias = torch.cat([cell.igate.bias, cell.fgate.bias])
+            return Folded(k.mT @ q, v, of_q + of_k, of_v, bias, 1 + cell.outnorm.weight)
+
+    def forward(self, x: Tensor, backend: Backend) -> Tensor:
+        folded, conv = self.folded(), self.conv1d.conv
         x_m, z = self.proj_up(x).chunk(2, dim=-1)
-        c = self.conv1d(x_m)
-        h = self.mlstm_cell(self.q_proj(c), self.k_proj(c), self.v_proj(x_m))
-        out = self.proj_down((h + self.learnable_skip * c) * F.silu(z))
-        return out.flip(1) if self.reverse else out
+        c, v, gates = conv_mix_gates(
+            x_m, conv.weight, conv.bias, folded.mix_v, folded.gate_c, folded.gate_x, reverse=self.reverse, backend=backend
+        )
+        h = gated_mlstm(
+            c,
+            v,
+            z,
+            gates + folded.gate_bias,
+            folded.mix_q,
+            folded.norm_weight,
+            self.learnable_skip,
+            input_gate=self.input_gate,
+            reverse=self.reverse,
+            backend=backend,
+        )
+        return self.proj_down(h)
 
 
 class MLSTMBlock(nn.Module):
-    """x + layer(norm(x))."""
+    """x + layer(norm(x)), whose sum the next block makes."""
 
     def __init__(self, config: AxLSTMConfig, index: int) -> None:
         super().__init__()
-        self.norm = OffsetNorm(config.width)
+        self.norm = AddNorm(config.width, eps=1e-5, bias=False, offset=True)
         self.layer = MLSTMLayer(config, reverse=config.flip and index % 2 == 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.layer(self.norm(x))
+    def forward(self, x: Tensor, update: Tensor | None = None, backend: Backend = "auto") -> tuple[Tensor, Tensor]:
+        x, normed = self.norm(x, update, dtype=product_dtype(self.layer.proj_up.weight), backend=backend)
+        return x, self.layer(normed, backend)

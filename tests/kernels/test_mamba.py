@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from hear_axlstm.kernels.mamba import BLOCK, reference_scan, selective_scan
+from hear_axlstm.kernels.mamba.eager import BLOCK, selective_scan
+from hear_axlstm.kernels.mamba.reference import reference_scan
 from tests.tolerances import KERNEL_FLOAT32, KERNEL_FLOAT64
 
 

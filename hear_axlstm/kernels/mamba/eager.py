@@ -1,14 +1,38 @@
-"""The selective scan of Mamba (Gu and Dao, 2023, algorithm 2)."""
+"""The scan in plain torch: any device and dtype, differentiable, with few states kept for backward."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hear_axlstm.kernels import wide
+
 BLOCK = 16  # tokens whose decays are computed together: few large operations, two (BLOCK, B, n, N) buffers
+
+
+def eager_gated_scan(
+    x: Tensor,
+    step: Tensor,
+    step_bias: Tensor,
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    d: Tensor,
+    z: Tensor | None,
+    *,
+    reverse: bool = False,
+) -> Tensor:
+    if reverse:
+        x, step, b, c = (t.flip(1) for t in (x, step, b, c))
+    delta = F.softplus(wide(step) + step_bias)
+    y = selective_scan(wide(x), delta, a, wide(b), wide(c), d)
+    if reverse:
+        y = y.flip(1)
+    return (y if z is None else y * F.silu(z)).to(x.dtype)
 
 
 def selective_scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
@@ -87,14 +111,3 @@ class _Blocks:
         for t in range(count):
             state = torch.addcmul(states[t], decay[t], state, out=states[t])
         return decay, states
-
-
-def reference_scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
-    """The two equations, one token after the other: what ``selective_scan`` is tested against."""
-    state = x.new_zeros(x.shape[0], x.shape[2], a.shape[1])
-    outputs = []
-    for t in range(x.shape[1]):
-        step = delta[:, t, :, None]
-        state = (step * a).exp() * state + step * b[:, t, None, :] * x[:, t, :, None]
-        outputs.append((state * c[:, t, None, :]).sum(-1) + d * x[:, t])
-    return torch.stack(outputs, dim=1)

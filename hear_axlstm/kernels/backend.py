@@ -1,0 +1,85 @@
+"""Which implementation of an operation runs: plain torch, our Triton kernels (CUDA), or our Numba kernels (CPU)."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+import os
+from importlib.util import find_spec
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hear_axlstm.config import check_choice
+from hear_axlstm.errors import BackendError
+
+Backend = Literal["auto", "torch", "triton", "numba"]
+Chosen = Literal["torch", "triton", "numba"]
+VARIABLE = "HEAR_AXLSTM_BACKEND"
+
+logger = logging.getLogger(__name__)
+
+
+def select(backend: Backend, *operands: Tensor) -> Chosen:
+    """The backend that runs an operation; the first operand's device and dtype decide.
+
+    backend: "torch", "triton" and "numba" are taken or refused. "auto" is what the variable HEAR_AXLSTM_BACKEND says, else
+    Triton on CUDA and Numba on a CPU where they can, else torch, with one line in the log for each reason.
+
+    Raises BackendError when a backend that was named cannot run here, ConfigError when there is none of that name.
+    """
+    if backend == "auto":
+        backend = os.environ.get(VARIABLE, "auto")  # type: ignore[assignment]
+    check_choice("backend", backend, Backend)
+    if backend == "torch":
+        return "torch"
+    if backend == "auto":
+        wanted: Chosen = "numba" if operands[0].device.type == "cpu" else "triton"
+    else:
+        wanted = backend
+    obstacle = _triton_obstacle(operands[0]) if wanted == "triton" else _numba_obstacle(operands)
+    if obstacle is None:
+        return wanted
+    if backend == "auto":
+        _log_once(wanted, obstacle)
+        return "torch"
+    raise BackendError(f"backend {wanted!r} cannot run: {obstacle}; choose 'auto' or 'torch'")
+
+
+def _triton_obstacle(x: Tensor) -> str | None:
+    if not _installed("triton"):
+        return "the package triton is not installed"
+    if x.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"the tensors are on the device {x.device.type}; it runs on CUDA"
+    if x.dtype not in (torch.float16, torch.bfloat16, torch.float32):
+        return f"the tensors are {str(x.dtype).removeprefix('torch.')}; it computes in float16, bfloat16 and float32"
+    if x.device.type == "cuda" and torch.cuda.get_device_capability(x.device) < (7, 5):
+        return f"{torch.cuda.get_device_name(x.device)} has no tensor cores that Triton programs"
+    return None
+
+
+def _numba_obstacle(operands: tuple[Tensor, ...]) -> str | None:
+    x = operands[0]
+    if not _installed("numba"):
+        return "the package numba is not installed: pip install 'hear-axlstm[cpu]'"
+    if x.device.type != "cpu":
+        return f"the tensors are on the device {x.device.type}; it runs on a CPU"
+    if x.dtype != torch.float32:
+        return f"the tensors are {str(x.dtype).removeprefix('torch.')}; it computes in float32"
+    if torch.is_grad_enabled() and any(operand.requires_grad for operand in operands):
+        return "it has no gradients"
+    if not hasattr(ctypes.CDLL(None), "GOMP_parallel"):
+        return "torch was built without an OpenMP runtime whose threads it could share"
+    return None
+
+
+@functools.cache
+def _installed(package: str) -> bool:
+    return find_spec(package) is not None
+
+
+@functools.cache
+def _log_once(wanted: str, obstacle: str) -> None:
+    logger.info("going on with torch operations, without %s kernels: %s", wanted, obstacle)

@@ -1,0 +1,31 @@
+"""The residual stream and the norm that opens the next layer, in one pass."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hear_axlstm.kernels.backend import Backend, select
+from hear_axlstm.kernels.norm.eager import eager_add_norm
+
+
+def add_norm(
+    x: Tensor,
+    update: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    eps: float,
+    dtype: torch.dtype,
+    backend: Backend = "auto",
+) -> tuple[Tensor, Tensor]:
+    """x + update, in float32 or better, and its layer norm over the channels, in ``dtype``.
+
+    Shape: x and update (..., D), weight and bias (D) -> both (..., D).
+    """
+    others = [other for other in (update, weight, bias) if other is not None]
+    if select(backend, x, *others) == "triton":
+        from hear_axlstm.kernels.norm.fused import fused_add_norm
+
+        return fused_add_norm(x, update, weight, bias, eps=eps, dtype=dtype)
+    return eager_add_norm(x, update, weight, bias, eps=eps, dtype=dtype)
