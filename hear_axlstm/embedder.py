@@ -23,11 +23,13 @@ from hear_axlstm.config import (
 from hear_axlstm.encoder import Encoder
 from hear_axlstm.errors import AudioError
 from hear_axlstm.frontend import log_mel
+from hear_axlstm.inference import Inference, has_hooks
+from hear_axlstm.kernels.backend import Backend
 from hear_axlstm.patches import steps_from_tokens
 
 logger = logging.getLogger(__name__)
 
-CHUNKS_PER_BATCH = {"cuda": 128}  # chunks encoded together: bounds memory for any number and length of clips
+CHUNKS_PER_BATCH = {"cuda": 256}  # chunks encoded together: bounds memory for any number and length of clips
 CHUNKS_PER_BATCH_ELSEWHERE = 8
 
 
@@ -137,17 +139,29 @@ class Embedder(nn.Module):
     precision: what a float32 model computes in. "auto" is float16 autocast on CUDA with tensor cores, else float32.
     A model converted with ``.half()``, ``.bfloat16()`` or ``.double()`` computes in that dtype instead; half precision
     leaves norms, convolutions, gates and positions in float32, so that it is as accurate as autocast.
+    backend: what runs the blocks' operations: "torch", "triton" (CUDA), "numba" (CPU, without gradients), or "auto", the
+    fastest that can. One that is named and cannot run raises BackendError at the first call.
     """
 
     sample_rate = SAMPLE_RATE
 
-    def __init__(self, encoder: Encoder, *, layout: Layout = DEFAULT_LAYOUT, precision: Precision = "auto") -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        layout: Layout = DEFAULT_LAYOUT,
+        precision: Precision = "auto",
+        backend: Backend = "auto",
+    ) -> None:
         check_choice("layout", layout, Layout)
         check_choice("precision", precision, Precision)
+        check_choice("backend", backend, Backend)
         super().__init__()
         self.encoder = encoder
+        self.encoder.backend = backend
         self.layout = layout
         self.precision = precision
+        self._inference = Inference()
         self.max_chunks: int | None = None  # set by an out-of-memory error: the batch that fitted
 
     @property
@@ -254,7 +268,9 @@ class Embedder(nn.Module):
 
     def _tokens(self, spectrogram: Tensor) -> Tensor:
         """Shape: (C, 200, 80) -> (C, L, D)."""
-        dtype = self.compute_dtype
+        dtype, spectrogram = self.compute_dtype, spectrogram.to(self.device)
+        if not (torch.is_grad_enabled() or has_hooks(self.encoder)):
+            return self._inference(self.encoder, dtype, spectrogram)
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != self._weights):
-            tokens: Tensor = self.encoder(spectrogram.to(self.device).unsqueeze(1))
+            tokens: Tensor = self.encoder(spectrogram.unsqueeze(1))
         return tokens

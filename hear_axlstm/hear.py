@@ -10,6 +10,7 @@ from torch import Tensor
 from hear_axlstm.config import Layout, Precision, variant_config
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import ConfigError
+from hear_axlstm.kernels.backend import Backend
 from hear_axlstm.weights.format import load_weights, read_header
 from hear_axlstm.weights.manifest import read_manifest
 from hear_axlstm.weights.resolve import default_variant, download, require_variant
@@ -32,6 +33,7 @@ def load_model(
     variant: str | None = None,
     layout: Layout | None = None,
     precision: Precision = "auto",
+    backend: Backend = "auto",
 ) -> Embedder:
     """An encoder with its weights, on the CPU, in eval mode, ready for the two functions below and for fine-tuning.
 
@@ -41,6 +43,7 @@ def load_model(
     and frequency; "time" is the papers' text, one vector a frequency band, averaged over time. None: what the weights' file
     says, "released" for converted ones.
     precision: "auto" (float16 autocast on CUDA with tensor cores, else float32), "float32", "float16" or "bfloat16".
+    backend: what runs the blocks: "torch", our kernels in "triton" (CUDA) or "numba" (CPU), or "auto", the fastest that can.
 
     Raises WeightsError when the weights are missing, damaged or of another architecture, ConfigError on a bad option.
     """
@@ -50,7 +53,7 @@ def load_model(
         require_variant(variant, model_file_path)
     if layout is None:
         layout = read_header(model_file_path)["layout"]
-    return Embedder(load_weights(model_file_path), layout=layout, precision=precision)
+    return Embedder(load_weights(model_file_path), layout=layout, precision=precision, backend=backend)
 
 
 def get_scene_embeddings(audio: Tensor, model: Embedder, *, lengths: Lengths = None) -> Tensor:
@@ -88,9 +91,13 @@ def bind(
     variant_config(variant)
 
     def load_bound_model(
-        model_file_path: str | os.PathLike[str] = "", *, layout: Layout | None = None, precision: Precision = "auto"
+        model_file_path: str | os.PathLike[str] = "",
+        *,
+        layout: Layout | None = None,
+        precision: Precision = "auto",
+        backend: Backend = "auto",
     ) -> Embedder:
-        return load_model(model_file_path, variant=variant, layout=layout, precision=precision)
+        return load_model(model_file_path, variant=variant, layout=layout, precision=precision, backend=backend)
 
     load_bound_model.__doc__ = f"{variant}: ``hear_axlstm.load_model`` with the variant filled in."
     return load_bound_model, get_scene_embeddings, get_timestamp_embeddings

@@ -14,7 +14,7 @@ from tests.conftest import noise
 def test_signatures_are_the_documented_ones():
     assert str(inspect.signature(hear_axlstm.load_model)).startswith(
         "(model_file_path: 'str | os.PathLike[str]' = '', *, variant: 'str | None' = None, "
-        "layout: 'Layout | None' = None, precision: 'Precision' = 'auto')"
+        "layout: 'Layout | None' = None, precision: 'Precision' = 'auto', backend: 'Backend' = 'auto')"
     )
     for function in (hear_axlstm.get_scene_embeddings, hear_axlstm.get_timestamp_embeddings):
         assert list(inspect.signature(function).parameters) == ["audio", "model", "lengths"]
@@ -36,8 +36,9 @@ def test_the_package_and_a_variants_module_agree(random_weights):
 
 
 def test_options_reach_the_model(random_weights):
-    model = axlstm_tiny.load_model(random_weights("axlstm-tiny"), layout="time", precision="bfloat16")
+    model = axlstm_tiny.load_model(random_weights("axlstm-tiny"), layout="time", precision="bfloat16", backend="torch")
     assert model.layout == "time"
+    assert model.encoder.backend == "torch"
     assert model.compute_dtype == torch.bfloat16
     with pytest.raises(ConfigError, match="layout is 'mel'"):
         hear_axlstm.load_model(random_weights("axlstm-tiny"), layout="mel")

@@ -8,7 +8,8 @@ import hear_axlstm
 PACKAGE = Path(hear_axlstm.__file__).parent
 VARIANT_MODULE = "a variant's module"
 ORDER = [
-    "version", "errors", "storage", "folders", "config", "kernels", "frontend", "patches", "blocks", "encoder", "embedder",
+    "version", "errors", "storage", "folders", "config", "kernels", "frontend", "patches", "blocks", "encoder", "inference",
+    "embedder",
     "weights", "hear", VARIANT_MODULE, "audio", "sounds", "output", "files", "synthesis", "pretraining", "probing", "cli",
 ]  # fmt: skip
 

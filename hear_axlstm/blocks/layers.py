@@ -52,19 +52,19 @@ class Linear(nn.Linear):
 class Folding(nn.Module):
     """A module that computes with tensors made of its parameters. A copy that will not change keeps them: ``fold_once``."""
 
-    _kept: Any = None
+    _kept: tuple[Any] | None = None  # a tuple, so that a parameter in it is not registered a second time
 
     def fold(self) -> Any:
         """What ``forward`` computes with."""
         raise NotImplementedError
 
     def folded(self) -> Any:
-        return self.fold() if self._kept is None else self._kept
+        return self.fold() if self._kept is None else self._kept[0]
 
     def fold_once(self) -> None:
         """Keep what is folded from now on, whatever becomes of the parameters."""
         with torch.inference_mode(False), torch.no_grad():
-            self._kept = self.fold()
+            self._kept = (self.fold(),)
 
 
 class AddNorm(KeepsFloat32, Folding):

@@ -6,6 +6,7 @@ import ctypes
 import functools
 import logging
 import os
+import sys
 from importlib.util import find_spec
 from typing import Literal
 
@@ -70,14 +71,19 @@ def _numba_obstacle(operands: tuple[Tensor, ...]) -> str | None:
         return f"the tensors are {str(x.dtype).removeprefix('torch.')}; it computes in float32"
     if torch.is_grad_enabled() and any(operand.requires_grad for operand in operands):
         return "it has no gradients"
-    if not hasattr(ctypes.CDLL(None), "GOMP_parallel"):
-        return "torch was built without an OpenMP runtime whose threads it could share"
+    if not _threads_are_shared():
+        return "torch brought no OpenMP runtime whose threads it could share"
     return None
 
 
 @functools.cache
 def _installed(package: str) -> bool:
     return find_spec(package) is not None
+
+
+@functools.cache
+def _threads_are_shared() -> bool:
+    return sys.platform == "linux" and hasattr(ctypes.CDLL(None), "GOMP_parallel")
 
 
 @functools.cache

@@ -30,6 +30,8 @@ SIGNATURE = types.void(types.CPointer(types.int64))
 # Vector code needs sums in any order, and divisions that do not check for zero.
 jit = functools.partial(numba.njit, fastmath=True, error_model="numpy")
 
+KEPT_BYTES = 31 << 20  # glibc takes no hint above 32 MiB
+
 thread_number = types.ExternalFunction("omp_get_thread_num", types.int32())
 thread_count = types.ExternalFunction("omp_get_num_threads", types.int32())
 
@@ -106,6 +108,9 @@ def as_rows(x: Tensor) -> Tensor:
 
 @functools.cache
 def _parallel() -> Any:
+    # Freeing a block of this size tells glibc to keep that much for the next allocations. Otherwise it returns what a layer
+    # frees to the system, and the next layer waits for its pages again.
+    torch.empty(KEPT_BYTES, dtype=torch.uint8)
     function = ctypes.CDLL(None).GOMP_parallel
     function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
     function.restype = None

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from hear_axlstm.kernels.compiled import as_rows, kernel, launch, plain, share, silu, tensor
 
+TAPS = 4  # the only width of the convolution that is compiled
 ZERO = np.float32(0.0)
 
 
 def compiled_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, *, reverse: bool = False) -> Tensor:
     x = as_rows(x)
     out = x.new_empty(x.shape)
-    sizes = (*x.shape, x.stride(1), weight.shape[2], reverse)
+    sizes = (*x.shape, x.stride(1), reverse)
     launch(_conv_silu, *sizes, x, plain(weight[:, 0].T), plain(bias), out)
     return out
 
@@ -24,7 +25,7 @@ def compiled_mix(x: Tensor, mix: Tensor) -> Tensor:
     """Every four channels by a 4 x 4 matrix of their own. Shape: x (B, L, n), mix (n / 4, 4 out, 4 in) -> (B, L, n)."""
     x = as_rows(x)
     out = x.new_empty(x.shape)
-    launch(_mix, *x.shape, x.stride(1), x, plain(mix.mT), out)
+    launch(_mix, *x.shape, x.stride(1), x, plain(mix.permute(2, 0, 1)), out)
     return out
 
 
@@ -40,46 +41,41 @@ def compiled_conv_mix_gates(
 
 @kernel
 def _conv_silu(p: Any) -> None:
-    batch, length, inner, stride, taps, reverse = p[0], p[1], p[2], p[3], p[4], p[5]
-    x = tensor(p[6], (batch * length, stride))
-    weight = tensor(p[7], (taps, inner))
-    bias = tensor(p[8], (inner,))
-    out = tensor(p[9], (batch * length, inner))
+    batch, length, inner, stride, reverse = p[0], p[1], p[2], p[3], p[4]
+    x = tensor(p[5], (batch * length, stride))
+    weight = tensor(p[6], (TAPS, inner))
+    bias = tensor(p[7], (inner,))
+    out = tensor(p[8], (batch * length, inner))
+    nothing = np.zeros(stride, np.float32)
+    w0, w1, w2, w3 = weight[0], weight[1], weight[2], weight[3]
+    onward = -1 if reverse else 1
     first, last = share(batch * length)
     for row in range(first, last):
-        t = row % length
-        total = out[row]
+        reading = length - 1 - row % length if reverse else row % length
+        # The present token and the three that are read before it.
+        x3 = x[row]
+        x2 = x[row - onward] if reading >= 1 else nothing
+        x1 = x[row - 2 * onward] if reading >= 2 else nothing
+        x0 = x[row - 3 * onward] if reading >= 3 else nothing
+        c = out[row]
         for i in range(inner):
-            total[i] = bias[i]
-        for tap in range(taps):
-            back = taps - 1 - tap  # tokens between the one that is read and the present one
-            here = weight[tap]
-            if reverse and t + back < length:
-                token = x[row + back]
-                for i in range(inner):
-                    total[i] += here[i] * token[i]
-            elif not reverse and t >= back:
-                token = x[row - back]
-                for i in range(inner):
-                    total[i] += here[i] * token[i]
-        for i in range(inner):
-            total[i] = silu(total[i])
+            c[i] = silu(bias[i] + w0[i] * x0[i] + w1[i] * x1[i] + w2[i] * x2[i] + w3[i] * x3[i])
 
 
 @kernel
 def _mix(p: Any) -> None:
     batch, length, inner, stride = p[0], p[1], p[2], p[3]
     x = tensor(p[4], (batch * length, stride))
-    mix = tensor(p[5], (inner // 4, 4, 4))  # in, out
+    mix = tensor(p[5], (4, inner))  # by the input within a group
     out = tensor(p[6], (batch * length, inner))
+    m0, m1, m2, m3 = mix[0], mix[1], mix[2], mix[3]
     first, last = share(batch * length)
     for row in range(first, last):
         token, mixed = x[row], out[row]
         for group in range(inner // 4):
-            m = mix[group]
             x0, x1, x2, x3 = token[4 * group], token[4 * group + 1], token[4 * group + 2], token[4 * group + 3]
-            for o in range(4):
-                mixed[4 * group + o] = m[0, o] * x0 + m[1, o] * x1 + m[2, o] * x2 + m[3, o] * x3
+            for o in range(4 * group, 4 * group + 4):
+                mixed[o] = m0[o] * x0 + m1[o] * x1 + m2[o] * x2 + m3[o] * x3
 
 
 @kernel

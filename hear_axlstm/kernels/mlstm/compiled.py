@@ -96,16 +96,19 @@ def _weigh(p: Any) -> None:
     for index in range(first, last):
         head, query = index // queries, index % queries
         t = start + query
-        row, exponents, largest = weights[head, query], a[head, seen:], row_max[head, t]
         begin, end = (t - seen, keys) if reverse else (0, t - seen + 1)
+        scores, exponents, largest = weights[head, query, begin:end], a[head, seen + begin : seen + end], row_max[head, t]
         total = ZERO
-        for s in range(begin, end):
-            weight = row[s] * exp(exponents[s] - largest)
-            row[s] = weight
+        for s in range(len(scores)):
+            weight = scores[s] * exp(exponents[s] - largest)
+            scores[s] = weight
             total += weight
-        row[:begin] = ZERO
-        row[end:] = ZERO
         row_sum[head, t] = total
+        before, after = weights[head, query, :begin], weights[head, query, end:]
+        for s in range(len(before)):
+            before[s] = ZERO
+        for s in range(len(after)):
+            after[s] = ZERO
 
 
 @kernel

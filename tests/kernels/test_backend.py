@@ -1,0 +1,99 @@
+"""Which implementation runs, and what is said when one cannot."""
+
+import logging
+
+import pytest
+import torch
+
+from hear_axlstm.errors import BackendError, ConfigError
+from hear_axlstm.kernels import backend as module
+from hear_axlstm.kernels.backend import select
+
+FLOATS = torch.zeros(2)
+
+
+@pytest.fixture(autouse=True)
+def fresh_log():
+    module._log_once.cache_clear()
+
+
+@pytest.fixture
+def without_interpreter(monkeypatch):
+    """As it is for users: Triton's kernels need a GPU."""
+    monkeypatch.delenv("TRITON_INTERPRET")
+
+
+def without(monkeypatch, package):
+    installed = module._installed
+    monkeypatch.setattr(module, "_installed", lambda name: name != package and installed(name))
+
+
+def test_a_cpu_runs_numba_and_what_it_cannot_in_torch():
+    assert select("auto", FLOATS) == "numba"
+    assert select("auto", FLOATS.double()) == "torch"
+    assert select("auto", FLOATS.half()) == "torch"
+    assert select("auto", FLOATS.clone().requires_grad_()) == "torch"
+    with torch.no_grad():
+        assert select("auto", FLOATS.clone().requires_grad_()) == "numba"
+
+
+def test_gradients_of_any_operand_count():
+    assert select("auto", FLOATS, FLOATS.clone().requires_grad_()) == "torch"
+
+
+def test_torch_runs_everything():
+    assert {select("torch", FLOATS.to(dtype)) for dtype in (torch.float16, torch.float64)} == {"torch"}
+
+
+def test_every_reason_to_fall_back_is_logged_once(monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    for _ in range(3):
+        select("auto", FLOATS.double())
+    without(monkeypatch, "numba")
+    for _ in range(3):
+        select("auto", FLOATS)
+    assert [record.getMessage() for record in caplog.records] == [
+        "going on with torch operations, without numba kernels: the tensors are float64; it computes in float32",
+        "going on with torch operations, without numba kernels: the package numba is not installed: "
+        "pip install 'hear-axlstm[cpu]'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("backend", "x", "reason"),
+    [
+        ("triton", FLOATS, "on the device cpu; it runs on CUDA"),
+        ("numba", FLOATS.double(), "are float64"),
+        ("numba", torch.zeros(2, device="meta"), "on the device meta; it runs on a CPU"),
+        ("numba", FLOATS.clone().requires_grad_(), "no gradients"),
+    ],
+)
+def test_a_named_backend_runs_or_raises(without_interpreter, backend, x, reason):
+    with pytest.raises(BackendError, match=rf"'{backend}' cannot run: .*{reason}.*choose 'auto' or 'torch'"):
+        select(backend, x)
+
+
+@pytest.mark.parametrize("package", ["triton", "numba"])
+def test_a_named_backend_that_is_not_installed_says_so(monkeypatch, package):
+    without(monkeypatch, package)
+    with pytest.raises(BackendError, match=f"the package {package} is not installed"):
+        select(package, FLOATS)
+
+
+def test_triton_computes_in_no_float64():
+    assert select("triton", FLOATS) == "triton"
+    with pytest.raises(BackendError, match="float64"):
+        select("triton", FLOATS.double())
+
+
+def test_a_device_of_another_kind_runs_torch(without_interpreter):
+    assert select("auto", torch.zeros(2, device="meta")) == "torch"
+
+
+def test_the_variable_overrules_auto_and_nothing_else(monkeypatch):
+    monkeypatch.setenv("HEAR_AXLSTM_BACKEND", "torch")
+    assert select("auto", FLOATS) == "torch"
+    assert select("numba", FLOATS) == "numba"
+    monkeypatch.setenv("HEAR_AXLSTM_BACKEND", "cuda")
+    with pytest.raises(ConfigError, match="expected one of"):
+        select("auto", FLOATS)
