@@ -1,13 +1,14 @@
 """Training clips a second: one update of a recipe, on sound that is ready and on sound synthesised as it trains.
 
     python benchmarks/pretraining.py [--recipe axlstm-tiny --recipe ssam-tiny] [--batch 1024] [--micro-batch 256]
+    python benchmarks/pretraining.py --backend auto --backend torch    # our kernels beside plain torch, in one run
 
-Medians over the updates after two to warm up. Appends to benchmarks/results/pretraining.json and prints a table of it.
+Medians over the updates after two to warm up. Appends to benchmarks/results/pretraining.json; python benchmarks/page.py makes
+the page of it.
 """
 
-import datetime
+import itertools
 import json
-import platform
 import statistics
 import time
 from pathlib import Path
@@ -15,16 +16,16 @@ from pathlib import Path
 import click
 import torch
 
+from hear_axlstm.bench import machine, table
 from hear_axlstm.pretraining.corpus import Corpus
 from hear_axlstm.pretraining.data import Share, updates
 from hear_axlstm.pretraining.loop import MICRO_BATCH, MICRO_BATCH_ELSEWHERE
 from hear_axlstm.pretraining.recipe import read_recipe
 from hear_axlstm.pretraining.trainer import Trainer
-from hear_axlstm.version import __version__
 
 RESULTS = Path(__file__).parent / "results" / "pretraining.json"
 WARM_UP = 2
-COLUMNS = ["recipe", "batch", "pass", "precision", "compile", "clips/s", "with synthesis", "GiB", "device", "torch", "date"]
+COLUMNS = ["recipe", "batch", "pass", "precision", "compile", "backend", "clips/s", "with synthesis", "GiB"]
 
 
 def seconds(action, device):
@@ -37,9 +38,10 @@ def seconds(action, device):
     return result, time.perf_counter() - start
 
 
-def measure(name, batch, micro_batch, updates_timed, cpu, changes):
+def measure(name, backend, batch, micro_batch, updates_timed, cpu, changes):
     recipe = read_recipe(name, synthetic=1.0, batch=batch, steps=WARM_UP + updates_timed, **changes)
     trainer = Trainer(recipe, cpu=cpu)
+    trainer.encoder.backend = backend
     device = trainer.device
     passes = micro_batch or MICRO_BATCH.get(device.type, MICRO_BATCH_ELSEWHERE)
     data = updates(recipe, Corpus([]), Share(batch, passes), range(recipe.steps), device, workers=0)
@@ -58,39 +60,30 @@ def measure(name, batch, micro_batch, updates_timed, cpu, changes):
         "pass": passes,
         "precision": str(trainer.dtype).removeprefix("torch."),
         "compile": recipe.compile,
+        "backend": backend,
         "clips/s": round(batch / trained, 1),
         "with synthesis": round(batch / both, 1),
         "GiB": round(torch.cuda.max_memory_allocated(device) / 2**30, 1) if cuda else None,
-        "device": torch.cuda.get_device_name(device) if cuda else f"{torch.get_num_threads()} threads of {cpu_name()}",
-        "torch": torch.__version__,
-        "date": datetime.date.today().isoformat(),
-        "hear_axlstm": __version__,
+        **machine(device),
     }
-
-
-def cpu_name():
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
 
 
 @click.command()
 @click.option("--recipe", "recipes", multiple=True, default=["axlstm-tiny", "ssam-tiny"], show_default=True)
+@click.option("--backend", "backends", multiple=True, default=["auto"], show_default=True)
 @click.option("--batch", default=1024, show_default=True)
 @click.option("--micro-batch", type=int)
 @click.option("--updates", "updates_timed", default=10, show_default=True)
 @click.option("--precision")
 @click.option("--compile/--eager", default=None)
 @click.option("--cpu", is_flag=True)
-def main(recipes, batch, micro_batch, updates_timed, cpu, **changes):
+def main(recipes, backends, batch, micro_batch, updates_timed, cpu, **changes):
     rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    for name in recipes:
-        rows.append(measure(name, batch, micro_batch, updates_timed, cpu, changes))
+    for name, backend in itertools.product(recipes, backends):
+        rows.append(measure(name, backend, batch, micro_batch, updates_timed, cpu, changes))
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
-    click.echo(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")
-    for row in rows:
-        click.echo(f"| {' | '.join(str(row[column]) for column in COLUMNS)} |")
+        click.echo(table(COLUMNS, [[str(rows[-1][column]) for column in COLUMNS]]))
 
 
 if __name__ == "__main__":

@@ -256,7 +256,7 @@ class Embedder(nn.Module):
             batch = chunks[start : start + size]
             source = batch.to(spectrogram.device)
             try:
-                tokens = self._tokens(spectrogram[source.clip, source.index])
+                tokens = self.tokens(spectrogram[source.clip, source.index])
             except torch.OutOfMemoryError:
                 if len(batch) == 1:
                     raise
@@ -266,8 +266,8 @@ class Embedder(nn.Module):
             yield batch.to(self.device), tokens
             start += len(batch)
 
-    def _tokens(self, spectrogram: Tensor) -> Tensor:
-        """Shape: (C, 200, 80) -> (C, L, D)."""
+    def tokens(self, spectrogram: Tensor) -> Tensor:
+        """Chunks through the encoder, in the model's precision. Shape: (C, 200, 80) -> (C, L, D), on the model's device."""
         dtype, spectrogram = self.compute_dtype, spectrogram.to(self.device)
         if not (torch.is_grad_enabled() or has_hooks(self.encoder)):
             return self._inference(self.encoder, dtype, spectrogram)

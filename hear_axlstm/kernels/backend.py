@@ -27,10 +27,13 @@ def select(backend: Backend, *operands: Tensor) -> Chosen:
     """The backend that runs an operation; the first operand's device and dtype decide.
 
     backend: "torch", "triton" and "numba" are taken or refused. "auto" is what the variable HEAR_AXLSTM_BACKEND says, else
-    Triton on CUDA and Numba on a CPU where they can, else torch, with one line in the log for each reason.
+    Triton on CUDA and Numba on a CPU where they can, else torch, with one line in the log for each reason; and torch inside
+    torch.compile, which makes kernels of its own.
 
     Raises BackendError when a backend that was named cannot run here, ConfigError when there is none of that name.
     """
+    if backend == "auto" and torch.compiler.is_compiling():
+        return "torch"
     if backend == "auto":
         backend = os.environ.get(VARIABLE, "auto")  # type: ignore[assignment]
     check_choice("backend", backend, Backend)
@@ -67,8 +70,8 @@ def _numba_obstacle(operands: tuple[Tensor, ...]) -> str | None:
         return "the package numba is not installed: pip install 'hear-axlstm[cpu]'"
     if x.device.type != "cpu":
         return f"the tensors are on the device {x.device.type}; it runs on a CPU"
-    if x.dtype != torch.float32:
-        return f"the tensors are {str(x.dtype).removeprefix('torch.')}; it computes in float32"
+    if x.dtype not in (torch.float32, torch.bfloat16):
+        return f"the tensors are {str(x.dtype).removeprefix('torch.')}; it computes in float32 and takes bfloat16"
     if torch.is_grad_enabled() and any(operand.requires_grad for operand in operands):
         return "it has no gradients"
     if not _threads_are_shared():

@@ -53,7 +53,8 @@ def test_every_reason_to_fall_back_is_logged_once(monkeypatch, caplog):
     for _ in range(3):
         select("auto", FLOATS)
     assert [record.getMessage() for record in caplog.records] == [
-        "going on with torch operations, without numba kernels: the tensors are float64; it computes in float32",
+        "going on with torch operations, without numba kernels: the tensors are float64; it computes in float32 and "
+        "takes bfloat16",
         "going on with torch operations, without numba kernels: the package numba is not installed: "
         "pip install 'hear-axlstm[cpu]'",
     ]

@@ -86,6 +86,19 @@ def test_extreme_gates_stay_finite(gate):
         assert torch.isfinite(gated_mlstm(c, v, z, gates, *weights, backend="numba")).all()
 
 
+def test_bfloat16_is_computed_in_float32():
+    """Inputs and outputs are rounded, and the products of the mLSTM; sums, gates and states are not."""
+    for operation, reference, operands in (
+        (causal_conv_silu, reference_conv_silu, conv_operands()[:3]),
+        (gated_mlstm, reference_gated_mlstm, mlstm_operands(gate_scale=1.0)),
+        (gated_scan, reference_gated_scan, scan_operands()),
+    ):
+        rounded = [x.bfloat16() if x.ndim == 3 and len(x) == 2 and x.shape[1] > 4 else x for x in operands]
+        ours, expected = operation(*rounded, backend="numba"), reference(*double(rounded))
+        assert ours.dtype == torch.bfloat16
+        assert (ours - expected).norm() <= 0.01 * expected.norm()
+
+
 def test_silu_far_from_zero():
     x = torch.tensor([-3e38, -1e3, -89.0, -20.0, 0.0, 20.0, 1e3, 3e38])[None, None]
     weight, bias = torch.tensor([0.0, 0.0, 0.0, 1.0]).expand(8, 1, 4), torch.zeros(8)

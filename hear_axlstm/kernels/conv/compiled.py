@@ -1,4 +1,4 @@
-"""The operations on a CPU, compiled by Numba. Float32, no gradients."""
+"""The operations on a CPU, compiled by Numba. They compute in float32, without gradients."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ ZERO = np.float32(0.0)
 
 
 def compiled_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, *, reverse: bool = False) -> Tensor:
-    x = as_rows(x)
+    dtype, x = x.dtype, as_rows(x)
     out = x.new_empty(x.shape)
     sizes = (*x.shape, x.stride(1), reverse)
     launch(_conv_silu, *sizes, x, plain(weight[:, 0].T), plain(bias), out)
-    return out
+    return out.to(dtype)
 
 
 def compiled_mix(x: Tensor, mix: Tensor) -> Tensor:
-    """Every four channels by a 4 x 4 matrix of their own. Shape: x (B, L, n), mix (n / 4, 4 out, 4 in) -> (B, L, n)."""
+    """``eager_mix``, in float32."""
     x = as_rows(x)
     out = x.new_empty(x.shape)
     launch(_mix, *x.shape, x.stride(1), x, plain(mix.permute(2, 0, 1)), out)
@@ -32,11 +32,11 @@ def compiled_mix(x: Tensor, mix: Tensor) -> Tensor:
 def compiled_conv_mix_gates(
     x: Tensor, weight: Tensor, bias: Tensor, mix: Tensor, gate_c: Tensor, gate_x: Tensor, *, reverse: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
-    x = as_rows(x)
+    dtype, x = x.dtype, as_rows(x)
     c = compiled_conv_silu(x, weight, bias, reverse=reverse)
     gates = x.new_empty(*x.shape[:2], len(gate_c))
     launch(_gates, *x.shape, x.stride(1), len(gate_c), x, c, plain(gate_x), plain(gate_c), gates)
-    return c, compiled_mix(x, mix), gates
+    return c.to(dtype), compiled_mix(x, mix).to(dtype), gates
 
 
 @kernel

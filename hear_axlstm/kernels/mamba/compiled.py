@@ -1,4 +1,4 @@
-"""The scan on a CPU, compiled by Numba: the states of a few channels stay in the cache. Float32, no gradients."""
+"""The scan on a CPU, compiled by Numba: the states of a few channels stay in the cache. It computes in float32, without gradients."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def compiled_gated_scan(
     *,
     reverse: bool = False,
 ) -> Tensor:
-    x = plain(x)
-    delta = plain(F.softplus(step + step_bias))
+    dtype, x = x.dtype, plain(x)
+    delta = F.softplus(plain(step) + step_bias)
     gate = as_rows(x if z is None else z)
     out = x.new_empty(x.shape)
     sizes = (*x.shape, a.shape[1], gate.stride(1), z is not None, reverse)
     launch(_scan, *sizes, x, delta, plain(a.T), plain(b), plain(c), plain(d), gate, out)
-    return out
+    return out.to(dtype)
 
 
 @kernel

@@ -1,6 +1,6 @@
 """The mLSTM on a CPU: matrix products by torch, a clip and a block of queries at a time, and the rest in Numba.
 
-Float32, no gradients.
+Products are made in the dtype of the operands, the rest in float32. No gradients.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def compiled_gated_mlstm(
     input_gate: InputGate = "exp",
     reverse: bool = False,
 ) -> Tensor:
-    c, v, z = plain(c), plain(v), as_rows(z)
+    dtype, k, c, z = c.dtype, c, plain(c), as_rows(z)
     batch, length, inner = c.shape
     heads = gates.shape[2] // 2
     width = inner // heads
@@ -44,20 +44,20 @@ def compiled_gated_mlstm(
     least *= math.sqrt(width)
     epilogue = plain(norm_weight), plain(skip)
     out = torch.empty_like(c)
-    q = compiled_mix(c, mix)
-    q_heads, k_heads, v_heads = (x.unflatten(-1, (heads, width)).transpose(1, 2) for x in (q, c, v))  # (B, H, L, K)
+    q = compiled_mix(c, mix).to(dtype)
+    q_heads, k_heads, v_heads = (x.unflatten(-1, (heads, width)).transpose(1, 2) for x in (q, k, v))  # (B, H, L, K)
     for clip in range(batch):
         for start in range(0, length, QUERY_BLOCK):
             stop = min(start + QUERY_BLOCK, length)
             seen = slice(start, length) if reverse else slice(0, stop)
-            weights = torch.bmm(q_heads[clip, :, start:stop], k_heads[clip, :, seen].mT)
+            weights = torch.bmm(q_heads[clip, :, start:stop], k_heads[clip, :, seen].mT).float()
             of_rows = heads, length, start, stop - start, seen.start, seen.stop - seen.start, reverse
             launch(_weigh, *of_rows, a[clip], row_max[clip], weights, row_sum[clip])
-            h = torch.bmm(weights, v_heads[clip, :, seen])
+            h = torch.bmm(weights.to(dtype), v_heads[clip, :, seen]).float()
             of_heads = heads, length, width, start, stop - start, z.stride(1)
             operands = h, row_sum[clip], least[clip], c[clip], z[clip], *epilogue
             launch(_finish, *of_heads, *operands, out[clip])
-    return out
+    return out.to(dtype)
 
 
 @kernel

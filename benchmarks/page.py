@@ -1,0 +1,56 @@
+"""benchmarks/README.md from the results beside it.
+
+python benchmarks/page.py
+"""
+
+import json
+from pathlib import Path
+
+from hear_axlstm.bench import EndToEnd, Rate, end_to_end_table, rates_table, table
+
+HERE = Path(__file__).parent
+TRAINING = ["recipe", "batch", "pass", "precision", "compile", "backend", "clips/s", "with synthesis", "GiB"]
+HEAD = """# Measured
+
+This page is made by `python benchmarks/page.py` from `results/`, which these commands fill:
+
+    hear-axlstm bench -o benchmarks/results/encoders.json     # encoders, and embedding a folder of files
+    python benchmarks/kernels.py                              # each Triton kernel beside plain torch, on CUDA
+    python benchmarks/pretraining.py                          # training clips a second
+
+Medians after a warm-up, on inputs that no cache holds, beside plain torch operations ("eager") in the same run. A chunk is
+2 s. Deviation is the norm of the difference from float32 tokens relative to theirs, with random weights whose gates and
+decays are at work. The numbers of one machine are those of its day: compare ratios within a run.
+"""
+
+
+def read(name):
+    path = HERE / "results" / name
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def heading(record):
+    versions = [f"{name} {record[name]}" for name in ("driver", "torch", "triton", "numba") if record.get(name)]
+    return f"{record['device']}, {record['date']} ({', '.join(versions)})"
+
+
+def page():
+    parts = [HEAD]
+    for record in read("encoders.json"):
+        parts.append(f"## Encoders: {heading(record)}\n\n{rates_table([Rate(**rate) for rate in record['rates']])}")
+        if record["end_to_end"]:
+            runs = end_to_end_table([EndToEnd(**run) for run in record["end_to_end"]])
+            parts.append(f"A folder of files to a folder of embeddings, and where the time went:\n\n{runs}")
+    for record in read("kernels.json"):
+        rows = [[str(cell) for cell in row.values()] for row in record["kernels"]]
+        parts.append(f"## Kernels: {heading(record)}\n\n{table(list(record['kernels'][0]), rows)}")
+    training = {}
+    for row in read("pretraining.json"):
+        training.setdefault(heading(row), []).append([str(row.get(column, "")) for column in TRAINING])
+    for name, rows in training.items():
+        parts.append(f"## Training: {name}\n\n{table(TRAINING, rows)}")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    (HERE / "README.md").write_text(page())
