@@ -228,7 +228,7 @@ def measure_end_to_end(
     device: torch.device,
     *,
     files: int,
-    seconds_each: float,
+    seconds_each: float = 10.0,
     precision: Precision = "auto",
     backend: Backend = "auto",
     workers: int | None = None,

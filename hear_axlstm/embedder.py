@@ -60,7 +60,8 @@ class Chunks:
         return Chunks(self.clip[batch], self.index[batch], self.kept[batch])
 
     def to(self, device: torch.device) -> Chunks:
-        return Chunks(self.clip.to(device), self.index.to(device), self.kept.to(device))
+        """On the device, which is not waited for."""
+        return Chunks(*(x.to(device, non_blocking=True) for x in (self.clip, self.index, self.kept)))
 
 
 def scene_chunks(lengths: Tensor, steps: int) -> Chunks:
@@ -204,7 +205,7 @@ class Embedder(nn.Module):
             steps = steps_from_tokens(tokens, grid, self.layout)
             total = total.index_add(0, batch.clip, (steps * self._is_kept(batch)).sum(1))
         kept = torch.zeros(len(own), dtype=torch.long).index_add(0, chunks.clip, chunks.kept)
-        return (total / kept.to(self.device)[:, None]).float()
+        return (total / kept.to(self.device, non_blocking=True)[:, None]).float()
 
     def timestamps(self, audio: Tensor, lengths: Tensor | Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
         """One embedding a patch column, in the time layout, and the centre of what it covers.
@@ -225,7 +226,7 @@ class Embedder(nn.Module):
         for batch, tokens in self._encode(self._spectrogram(audio, own), chunks):
             steps = steps_from_tokens(tokens, config.grid, "time")
             out[batch.clip, batch.index] = (steps * self._is_kept(batch)).float()
-        return out.flatten(1, 2)[:, : int(counts.max())], timestamps_ms(own, config.patch[0]).to(self.device)
+        return out.flatten(1, 2)[:, : int(counts.max())], timestamps_ms(own, config.patch[0]).to(self.device, non_blocking=True)
 
     @property
     def _weights(self) -> torch.dtype:

@@ -104,7 +104,8 @@ class Graph(NamedTuple):
                     _tokens(encoder, spectrogram)
             torch.cuda.current_stream().wait_stream(side)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=pool):
+            # Other threads, such as those that load data, may use CUDA while this one captures.
+            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
                 tokens = _tokens(encoder, spectrogram)
         return cls(graph, spectrogram, tokens)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -20,6 +22,7 @@ Format = Literal["npy", "parquet"]
 HEADER = "embed.json"
 OURS = ("*.embedding.npy", "*.timestamps.json", "embeddings-*.parquet", ".*.part")
 FLUSH_ROWS, FLUSH_SECONDS = 4_096, 60.0  # a parquet part is written when it has so many rows, or after so long
+WAITING, WAITING_BYTES = 1_024, 256 << 20  # embeddings that may wait to be written
 
 Array = NDArray[np.float32]
 
@@ -63,6 +66,43 @@ class InMemory(Sink):
 
     def close(self) -> None:
         pass
+
+
+class Background(Sink):
+    """Writes to another sink in a thread of its own. ``write`` waits only when very much has not been written yet.
+
+    What a write raises is raised by a later ``write``, or by ``close``, which waits for everything: when that ends well,
+    all is written.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self._waiting: deque[tuple[Future[None], int]] = deque()
+        self._bytes = 0
+
+    def is_done(self, name: str, source: Path) -> bool:
+        return self._sink.is_done(name, source)
+
+    def write(self, name: str, source: Path | None, embedding: Array, timestamps: Array | None) -> None:
+        self._waiting.append((self._thread.submit(self._sink.write, name, source, embedding, timestamps), embedding.nbytes))
+        self._bytes += embedding.nbytes
+        while self._waiting and (self._waiting[0][0].done() or len(self._waiting) > WAITING or self._bytes > WAITING_BYTES):
+            self._settle()
+
+    def close(self) -> None:
+        try:
+            while self._waiting:
+                self._settle()
+        finally:
+            self._thread.shutdown()
+            self._sink.close()
+
+    def _settle(self) -> None:
+        """Wait for the oldest write."""
+        future, size = self._waiting.popleft()
+        self._bytes -= size
+        future.result()
 
 
 class EmbeddingFolder(Sink):

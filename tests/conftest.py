@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton: its kernels run on the CPU
-
 import numpy as np
 import pytest
 import soundfile
@@ -24,6 +22,9 @@ from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Encoder, build_encoder
 from hear_axlstm.weights.convert import convert_checkpoint
 from hear_axlstm.weights.format import load_weights, save_weights
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton: its kernels run on the CPU
 
 GOLDEN = Path(__file__).parent / "parity" / "golden"
 CASES = sorted(path.stem for path in GOLDEN.glob("*.pth"))

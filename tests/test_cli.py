@@ -1,6 +1,7 @@
 """The command as a user runs it: outputs, messages, exit codes."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import torch
 from click.testing import CliRunner
 
 import hear_axlstm
+from hear_axlstm import sounds
 from hear_axlstm.audio import read_audio
 from hear_axlstm.cli import main
 from hear_axlstm.config import SAMPLE_RATE
@@ -40,6 +42,7 @@ def test_embed_in_a_process_of_its_own(sound_folder, weights, tmp_path):
     assert result.returncode == 0, result.stderr
     assert result.stdout == ""
     assert "3 embedded, 0 there already, 0 failed" in result.stderr
+    assert re.search(r"s: \d+\.\d sounds a second, \d+ x real time\n$", result.stderr)
     assert "100%" in result.stderr  # the progress bar
     assert np.load(tmp_path / "out" / "a.wav.embedding.npy").shape == (960,)
     again = subprocess.run(command, capture_output=True, text=True)
@@ -118,7 +121,15 @@ def test_a_full_disk_is_told_and_nothing_is_lost(run, sound_folder, weights, tmp
     assert "No space left" in result.stderr
     assert "repeat the command" in result.stderr
     monkeypatch.setattr(np, "save", save)
-    assert "2 embedded, 1 there already" in run(*command).stderr
+    there = len(list((tmp_path / "out").rglob("*.npy")))
+    assert f"{3 - there} embedded, {there} there already" in run(*command).stderr
+
+
+def test_the_folders_are_searched_once(run, sound_folder, weights, tmp_path, monkeypatch):
+    inside, searched = sounds._inside, []
+    monkeypatch.setattr(sounds, "_inside", lambda folder: [searched.append(folder), inside(folder)][1])
+    assert run("embed", sound_folder, "-o", tmp_path / "out", "--model", weights).exit_code == 0
+    assert searched == [sound_folder]
 
 
 def test_a_variant_from_a_users_folder(run, sound_folder, weights, tmp_path):

@@ -55,6 +55,7 @@ def test_arrays_and_files_give_what_the_hear_functions_give(model, sound_folder)
 
 def test_timestamps_stop_where_each_clip_stops(model):
     result = embed([tone(440, 0.7), tone(440, 2.3)], model, timestamps=True)
+    assert all(array.base is None for array in [*result.embeddings, *result.timestamps])  # the padding is let go
     assert [len(times) for times in result.timestamps] == [18, 58]
     assert [e.shape for e in result.embeddings] == [(18, 240), (58, 240)]
     assert all(np.isfinite(times).all() for times in result.timestamps)
@@ -87,6 +88,7 @@ def test_nothing_to_do(model):
         ([], {"format": "csv"}, "expected one of 'npy', 'parquet'"),
         ([], {"batch_seconds": 0}, "positive number of seconds"),
         ([np.zeros(9)], {"sample_rate": 0}, "positive number of Hz"),
+        ([], {"workers": -1}, "0 or more processes"),
     ],
 )
 def test_bad_options_are_refused(model, sounds, options, message):
@@ -138,6 +140,72 @@ def test_out_of_memory_halves_the_batch_of_clips(model, monkeypatch):
     assert result.failures == {"6": "out of memory for this clip alone"}
     for ours, expected in zip(result.embeddings, whole.embeddings, strict=False):
         np.testing.assert_allclose(ours, expected, rtol=0, atol=BATCH_MATES)
+
+
+@pytest.mark.parametrize("timestamps", [False, True])
+def test_results_fetched_a_batch_late_are_the_same(model, monkeypatch, timestamps):
+    """As on CUDA, where the next batch is under way by then; failures, too, belong to the clips that they come from."""
+    waves = [noise(9_000 + 999 * i, seed=i).numpy() for i in range(7)]
+    waves[3] = waves[3] * 1e30
+    waves[4] = waves[4][:9]
+    expected = embed(waves, model, timestamps=timestamps, batch_seconds=2)
+    launched, fetched = [], []
+    spectrogram, outcomes = model._spectrogram, files._Encoding.outcomes
+    monkeypatch.setattr(model, "_spectrogram", lambda audio, n: [launched.append(len(audio)), spectrogram(audio, n)][1])
+    monkeypatch.setattr(files._Encoding, "outcomes", lambda self: [fetched.append(sum(launched)), outcomes(self)][1])
+    monkeypatch.setitem(files.BATCHES_LATE, "cpu", 1)
+    late = embed(waves, model, timestamps=timestamps, batch_seconds=2)
+    assert launched[0] < fetched[0]  # clips
+    assert late.names == expected.names == ["0", "1", "2", "5", "6"]
+    assert late.failures == expected.failures
+    assert set(late.failures) == {"3", "4"}
+    for ours, theirs in zip(late.embeddings, expected.embeddings, strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+def test_the_time_that_a_call_took_is_accounted_for(model, sound_folder, tmp_path):
+    start = time.perf_counter()
+    result = embed([sound_folder], model, out=tmp_path / "out")
+    took = time.perf_counter() - start
+    assert list(result.seconds) == ["prepare", "decode", "encode", "write"]
+    assert all(seconds > 0 for seconds in result.seconds.values())
+    assert 0.9 * took < sum(result.seconds.values()) <= took
+    assert result.audio_seconds == pytest.approx(1.3 + 2.1 + 0.6)
+
+
+# Processes that decode
+
+
+def test_processes_decode_as_this_one_does(model, sound_folder, tmp_path):
+    (sound_folder / "broken.wav").write_bytes(b"RIFF nothing")
+    header = (sound_folder / "b.flac").read_bytes()[:9_000]
+    (sound_folder / "cut.flac").write_bytes(header)
+    absent = tmp_path / "absent.wav"
+    expected, ours = (embed([sound_folder, absent], model, workers=workers) for workers in (0, 2))
+    assert ours.names == expected.names
+    assert set(ours.failures) == {"absent.wav", "broken.wav", "cut.flac"}
+    assert ours.failures == expected.failures
+    for one, other in zip(ours.embeddings, expected.embeddings, strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_a_file_that_crashes_its_decoder_does_not_stop_the_others(model, sound_folder, tmp_path, monkeypatch):
+    (tmp_path / "codec").mkdir()
+    (tmp_path / "codec" / "sitecustomize.py").write_text(
+        "import os, signal, soundfile\n"
+        "class SoundFile(soundfile.SoundFile):\n"
+        "    def __init__(self, path, *arguments):\n"
+        "        if path.endswith('b.flac'): os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "        super().__init__(path, *arguments)\n"
+        "soundfile.SoundFile = SoundFile\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path / "codec")  # this process has started without it
+    result = embed([sound_folder], model, out=tmp_path / "out", workers=1)
+    assert result.names == ["a.wav", "below/c.ogg"]
+    assert result.failures == {
+        "b.flac": f"{sound_folder}/b.flac: cannot be decoded (the process that tried ended with SIGSEGV)"
+    }
+    assert set(scenes(tmp_path / "out")) == {"a.wav.embedding.npy", "below/c.ogg.embedding.npy"}
 
 
 # Folders
@@ -192,18 +260,18 @@ def test_a_second_run_does_what_is_missing_or_has_changed(model, sound_folder, t
 
 @pytest.mark.parametrize("format", ["npy", "parquet"])
 def test_an_interrupted_run_is_taken_up_again(model, sound_folder, tmp_path, format, monkeypatch):
-    encode, calls = files._encode, []
+    spectrogram, calls = model._spectrogram, []
 
     def interrupted(*arguments):
         calls.append(arguments)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return encode(*arguments)
+        return spectrogram(*arguments)
 
-    monkeypatch.setattr(files, "_encode", interrupted)
+    monkeypatch.setattr(model, "_spectrogram", interrupted)
     with pytest.raises(KeyboardInterrupt):
         embed([sound_folder], model, out=tmp_path / "out", format=format, batch_seconds=0.1)
-    monkeypatch.setattr(files, "_encode", encode)
+    monkeypatch.setattr(model, "_spectrogram", spectrogram)
     result = embed([sound_folder], model, out=tmp_path / "out", format=format)
     assert len(result.skipped) == 2
     assert len(result.names) == 1

@@ -9,8 +9,8 @@ PACKAGE = Path(hear_axlstm.__file__).parent
 VARIANT_MODULE = "a variant's module"
 ORDER = [
     "version", "errors", "storage", "folders", "config", "kernels", "frontend", "patches", "blocks", "encoder", "inference",
-    "embedder",
-    "weights", "hear", VARIANT_MODULE, "audio", "sounds", "output", "files", "bench", "synthesis", "pretraining", "probing", "cli",
+    "embedder", "weights", "hear", VARIANT_MODULE, "audio", "reader", "sounds", "decoding", "output", "files", "bench",
+    "synthesis", "pretraining", "probing", "cli",
 ]  # fmt: skip
 
 
