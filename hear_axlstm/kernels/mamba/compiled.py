@@ -1,4 +1,7 @@
-"""The scan on a CPU, compiled by Numba: the states of a few channels stay in the cache. It computes in float32, without gradients."""
+"""The scan on a CPU, compiled by Numba: the states of a few channels stay in the cache.
+
+It computes in float32, without gradients.
+"""
 
 from __future__ import annotations
 

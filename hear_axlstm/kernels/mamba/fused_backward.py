@@ -1,5 +1,3 @@
-# ruff: noqa: N803, N806, RUF005 - Triton's constants are capitals, and it knows no (*tuple, item)
-# mypy: disable-error-code="no-untyped-def, assignment"
 """The gated scan backward: blocks of tokens from the last to the first, each once forward and once backward."""
 
 from __future__ import annotations

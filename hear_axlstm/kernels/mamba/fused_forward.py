@@ -1,5 +1,3 @@
-# ruff: noqa: N803, RUF005 - Triton's constants are capitals, and it knows no (*tuple, item)
-# mypy: disable-error-code="no-untyped-def, assignment"
 """The gated scan forward: a program holds the states of a few channels of one clip in registers, token after token."""
 
 from __future__ import annotations
