@@ -3,8 +3,8 @@
     python benchmarks/pretraining.py [--recipe axlstm-tiny --recipe ssam-tiny] [--batch 1024] [--micro-batch 256]
     python benchmarks/pretraining.py --backend auto --backend torch    # our kernels beside plain torch, in one run
 
-Medians over the updates after two to warm up. Appends to benchmarks/results/pretraining.json; python benchmarks/page.py makes
-the page of it.
+Medians over the updates after two to warm up. Appends to benchmarks/results/pretraining.json, of which
+python benchmarks/page.py makes the page.
 """
 
 import itertools

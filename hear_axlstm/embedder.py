@@ -226,7 +226,8 @@ class Embedder(nn.Module):
         for batch, tokens in self._encode(self._spectrogram(audio, own), chunks):
             steps = steps_from_tokens(tokens, config.grid, "time")
             out[batch.clip, batch.index] = (steps * self._is_kept(batch)).float()
-        return out.flatten(1, 2)[:, : int(counts.max())], timestamps_ms(own, config.patch[0]).to(self.device, non_blocking=True)
+        times = timestamps_ms(own, config.patch[0]).to(self.device, non_blocking=True)
+        return out.flatten(1, 2)[:, : int(counts.max())], times
 
     @property
     def _weights(self) -> torch.dtype:
