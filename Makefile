@@ -3,7 +3,7 @@ PYTHON := python3
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install -q -c requirements/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check wheel clean
+.PHONY: help demo test check bench wheel clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ check: $(VENV)/.tested ## formatting, lint, types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+
+bench: $(VENV)/.tested ## how fast the encoders are on this machine; ARGS=--help for more
+	$(VENV)/bin/hear-axlstm bench $(ARGS)
 
 wheel: $(VENV)/.tested ## build the wheel into dist/
 	$(VENV)/bin/python -m pip --disable-pip-version-check wheel -q --no-deps --no-build-isolation -w dist .
