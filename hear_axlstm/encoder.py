@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hear_axlstm.blocks import BLOCKS
-from hear_axlstm.blocks.layers import AddNorm, KeepsFloat32, Linear, xavier_linear_
+from hear_axlstm.blocks.layers import AddNorm, KeepsFloat32, Linear, normal_, xavier_linear_
 from hear_axlstm.config import EncoderConfig, variant_config
 from hear_axlstm.kernels.backend import Backend
 from hear_axlstm.patches import PatchEmbed, sincos_positions
@@ -39,8 +39,8 @@ class Encoder(KeepsFloat32):
         self.encoder_norm = AddNorm(width, eps=1e-6)
         head = Linear(width, width), Linear(width, config.patch[0] * config.patch[1])
         self.pred = nn.Sequential(head[0], nn.GELU(), head[1])
-        nn.init.normal_(self.cls_token, std=0.02)
-        nn.init.normal_(self.mask_token, std=0.02)
+        normal_(self.cls_token, std=0.02)
+        normal_(self.mask_token, std=0.02)
         for layer in head:
             xavier_linear_(layer)
 

@@ -30,14 +30,15 @@ def sincos_positions(width: int, grid: tuple[int, int]) -> Tensor:
     order), each half as [sin(p w), cos(p w)] with w_k = 10000^(-k / (width / 4)).
     """
     columns, rows = grid
-    omega = 10_000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    omega = 10_000.0 ** -(torch.arange(width // 4, device="cpu", dtype=torch.float64) / (width // 4))
 
     def encode(count: int) -> Tensor:
-        angle = torch.arange(count, dtype=torch.float64)[:, None] * omega
+        angle = torch.arange(count, device="cpu", dtype=torch.float64)[:, None] * omega
         return torch.cat([angle.sin(), angle.cos()], dim=1)
 
     table = torch.cat([encode(rows).repeat(columns, 1), encode(columns).repeat_interleave(rows, dim=0)], dim=1)
-    return torch.cat([torch.zeros(1, width, dtype=torch.float64), table]).float().unsqueeze(0)
+    table = torch.cat([torch.zeros(1, width, device="cpu", dtype=torch.float64), table]).float().unsqueeze(0)
+    return table.to(torch.get_default_device())
 
 
 class PatchEmbed(nn.Module):

@@ -33,3 +33,21 @@ assert not torch.cuda.is_initialized()
 def test_importing_is_silent_and_free():
     result = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+INFERENCE = """
+import sys, torch, hear_axlstm
+from hear_axlstm.weights.format import fill
+model = hear_axlstm.load_model()
+for config in hear_axlstm.VARIANTS["ssam-tiny"], hear_axlstm.VARIANTS["ssast-tiny"]:
+    fill(config, hear_axlstm.Encoder(config).state_dict(), "a test")
+with torch.no_grad():
+    model(torch.rand(1, 32_000))
+assert "triton" not in sys.modules
+"""
+
+
+def test_inference_on_a_cpu_does_without_triton():
+    """torch's compiler would import it, and TensorFlow, which HEAR's kit imports, bears no Triton after it."""
+    result = subprocess.run([sys.executable, "-c", INFERENCE], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

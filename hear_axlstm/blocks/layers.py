@@ -110,7 +110,7 @@ class BlockDiagonalLinear(KeepsFloat32):
     def __init__(self, width: int, std: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(width // 4, 4, 4))
-        nn.init.normal_(self.weight, std=std)
+        normal_(self.weight, std=std)
 
 
 class DepthwiseConv(KeepsFloat32, nn.Conv1d):
@@ -132,6 +132,12 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer2(F.gelu(self.layer1(x)))
+
+
+def normal_(weight: Tensor, *, std: float) -> None:
+    """N(0, std^2), in place. On "meta" nothing: torch would import its compiler, and Triton with it, to do no more."""
+    if not weight.is_meta:
+        nn.init.normal_(weight, std=std)
 
 
 def xavier_linear_(layer: nn.Linear) -> None:

@@ -59,11 +59,13 @@ class Scan(KeepsFloat32, Folding):
         self.conv1d = DepthwiseConv(inner)
         self.x_proj = Linear(inner, self.rank + 2 * config.state, bias=False)
         self.dt_proj = GateLinear(self.rank, inner)
-        self.A_log = nn.Parameter(torch.arange(1.0, config.state + 1).log().repeat(inner, 1))
+        rates = torch.arange(1.0, config.state + 1, device="cpu").log()
+        self.A_log = nn.Parameter(rates.repeat(inner, 1).to(self.conv1d.weight.device))
         self.D = nn.Parameter(torch.ones(inner))
         nn.init.uniform_(self.dt_proj.weight, -(self.rank**-0.5), self.rank**-0.5)
-        with torch.no_grad():
-            self.dt_proj.bias.copy_(dt_bias(inner))
+        if not self.dt_proj.bias.is_meta:
+            with torch.no_grad():
+                self.dt_proj.bias.copy_(dt_bias(inner))
 
     def fold(self) -> Folded:
         return Folded(-self.A_log.exp(), self.dt_proj.weight.to(self.x_proj.weight.dtype))

@@ -20,6 +20,7 @@ from hear_axlstm.blocks.layers import (
     HeadNorm,
     KeepsFloat32,
     Linear,
+    normal_,
     product_dtype,
 )
 from hear_axlstm.config import AxLSTMConfig
@@ -46,7 +47,7 @@ class MLSTMCell(nn.Module):
         self.fgate = GateLinear(3 * width, heads)
         self.outnorm = HeadNorm(width)
         nn.init.zeros_(self.igate.weight)
-        nn.init.normal_(self.igate.bias, std=0.1)
+        normal_(self.igate.bias, std=0.1)
         nn.init.zeros_(self.fgate.weight)
         with torch.no_grad():
             self.fgate.bias.copy_(torch.linspace(3.0, 6.0, heads))
@@ -83,8 +84,8 @@ class MLSTMLayer(KeepsFloat32, Folding):
         self.mlstm_cell = MLSTMCell(inner, config.heads)
         self.learnable_skip = nn.Parameter(torch.ones(inner))
         self.proj_down = Linear(inner, config.width, bias=False)
-        nn.init.normal_(self.proj_up.weight, std=small_std)
-        nn.init.normal_(self.proj_down.weight, std=2 / math.sqrt(config.width))
+        normal_(self.proj_up.weight, std=small_std)
+        normal_(self.proj_down.weight, std=2 / math.sqrt(config.width))
 
     def fold(self) -> Folded:
         cell = self.mlstm_cell
@@ -111,6 +112,7 @@ class MLSTMLayer(KeepsFloat32, Folding):
             self.learnable_skip,
             input_gate=self.input_gate,
             reverse=self.reverse,
+            overwrite_z=not torch.is_grad_enabled(),
             backend=backend,
         )
         return self.proj_down(h)

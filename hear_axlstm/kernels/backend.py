@@ -55,6 +55,8 @@ def select(backend: Backend, *operands: Tensor) -> Chosen:
 def _triton_obstacle(x: Tensor) -> str | None:
     if not _installed("triton"):
         return "the package triton is not installed"
+    if "tensorflow" in sys.modules and "triton" not in sys.modules:  # both bring LLVM; seen with Triton 3.7 and newer
+        return "TensorFlow was imported first, and Triton, imported after it, can end the process; import triton before it"
     if x.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         return f"the tensors are on the device {x.device.type}; it runs on CUDA"
     if x.dtype not in (torch.float16, torch.bfloat16, torch.float32):

@@ -1,6 +1,7 @@
 """Which implementation runs, and what is said when one cannot."""
 
 import logging
+import sys
 
 import pytest
 import torch
@@ -79,6 +80,13 @@ def test_a_named_backend_that_is_not_installed_says_so(monkeypatch, package):
     without(monkeypatch, package)
     with pytest.raises(BackendError, match=f"the package {package} is not installed"):
         select(package, FLOATS)
+
+
+def test_triton_is_not_imported_after_tensorflow(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", object())
+    monkeypatch.delitem(sys.modules, "triton", raising=False)
+    with pytest.raises(BackendError, match="TensorFlow was imported first.*import triton before"):
+        select("triton", FLOATS)
 
 
 def test_triton_computes_in_no_float64(monkeypatch):

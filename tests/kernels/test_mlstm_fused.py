@@ -208,6 +208,17 @@ def test_without_gradients_nothing_is_kept(monkeypatch):
         assert torch.equal(fused_gated_mlstm(*(x.requires_grad_() for x in inputs)), expected)
 
 
+def test_the_result_may_take_the_place_of_z():
+    inputs = operands(70, 2, 20, batch=2)
+    up = torch.cat([torch.randn_like(inputs[2]), inputs[2]], dim=-1)
+    other, inputs[2] = up.chunk(2, dim=-1)
+    expected, untouched = fused_gated_mlstm(*inputs, reverse=True), other.clone()
+    y = fused_gated_mlstm(*inputs, reverse=True, overwrite_z=True)
+    assert y.data_ptr() == inputs[2].data_ptr()
+    assert torch.equal(y, expected)
+    assert torch.equal(other, untouched)
+
+
 def test_only_some_operands_need_gradients():
     inputs = operands(7, 1, 16)
     dy = torch.randn_like(inputs[0])

@@ -11,16 +11,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hear_axlstm.kernels.conv.fused_backward import gradients
-from hear_axlstm.kernels.conv.tiles import (
-    as_rows,
-    computed_once,
-    convolve,
-    from_quads,
-    load_mix,
-    load_taps,
-    sigmoid,
-    to_quads,
-)
+from hear_axlstm.kernels.conv.tiles import computed_once, convolve, load_mix, load_taps
+from hear_axlstm.kernels.fused import as_rows, from_quads, sigmoid, to_quads
 
 
 class Tile(NamedTuple):

@@ -12,17 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hear_axlstm.kernels.conv.tiles import (
-    as_rows,
-    computed_once,
-    convolve,
-    from_quads,
-    load_mix,
-    load_taps,
-    load_token,
-    sigmoid,
-    to_quads,
-)
+from hear_axlstm.kernels.conv.tiles import computed_once, convolve, load_mix, load_taps, load_token
+from hear_axlstm.kernels.fused import as_rows, from_quads, sigmoid, to_quads
 
 TOKENS, CHANNELS, WARPS = 16, 64, 4  # of a block, in float16 one token of eight channels per thread
 PROGRAMS = 792  # two waves of three on each multiprocessor of an H200

@@ -9,22 +9,8 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from torch import Tensor
 
-LOG2E = tl.constexpr(1.4426950408889634)
 COMPILED = tl.constexpr(not triton.knobs.runtime.interpret)
-
-
-def as_rows(x: Tensor) -> Tensor:
-    """``x`` with its last dimension contiguous."""
-    return x if x.stride(-1) == 1 else x.contiguous()
-
-
-@triton.jit
-def sigmoid(x):
-    """1 / (1 + exp(-x)). The square of a reciprocal root is two instructions, a division about eight."""
-    root = tl.rsqrt(1.0 + tl.exp2(-x * LOG2E))
-    return root * root
 
 
 @triton.jit
@@ -74,17 +60,3 @@ def load_mix(p_mix, group_stride, entry_stride, o_q, m_q):
     for entry in tl.static_range(16):
         mix = mix + (tl.load(p_mix + o_q * group_stride + entry * entry_stride, mask=m_q, other=0.0),)
     return mix
-
-
-@triton.jit
-def to_quads(x):
-    even, odd = tl.split(tl.reshape(x, [x.shape[0], x.shape[1] // 4, 2, 2]))
-    first, third = tl.split(even)
-    second, fourth = tl.split(odd)
-    return first, second, third, fourth
-
-
-@triton.jit
-def from_quads(x):
-    pairs = tl.join(tl.join(x[0], x[2]), tl.join(x[1], x[3]))
-    return tl.reshape(pairs, [x[0].shape[0], 4 * x[0].shape[1]])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hear_axlstm.kernels.fused import as_rows
 from hear_axlstm.kernels.mamba.fused_backward import scan_backward
 from hear_axlstm.kernels.mamba.fused_forward import entry_shape, scan_forward
 
@@ -25,9 +26,9 @@ def fused_gated_scan(
     reverse: bool = False,
 ) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
-        x, step, b, c = (_rows(operand) for operand in (x, step, b, c))
+        x, step, b, c = (as_rows(operand) for operand in (x, step, b, c))
         step_bias, a, d = (parameter.float().contiguous() for parameter in (step_bias, a, d))
-        operands = x, step, step_bias, a, b, c, d, None if z is None else _rows(z)
+        operands = x, step, step_bias, a, b, c, d, None if z is None else as_rows(z)
         if torch.is_grad_enabled() and any(operand is not None and operand.requires_grad for operand in operands):
             y: Tensor = _GatedScan.apply(*operands, reverse)
             return y
@@ -49,9 +50,4 @@ class _GatedScan(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         *operands, entries = ctx.saved_tensors
-        return *scan_backward(_rows(grad_y), *operands, entries=entries, reverse=ctx.reverse), None
-
-
-def _rows(x: Tensor) -> Tensor:
-    """``x`` with its last dimension contiguous."""
-    return x if x.stride(-1) == 1 else x.contiguous()
+        return *scan_backward(as_rows(grad_y), *operands, entries=entries, reverse=ctx.reverse), None

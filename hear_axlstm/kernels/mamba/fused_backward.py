@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from hear_axlstm.kernels.fused import sigmoid
 from hear_axlstm.kernels.mamba.fused_forward import (
     BLOCK,
     Tile,
@@ -15,7 +16,6 @@ from hear_axlstm.kernels.mamba.fused_forward import (
     load_rates,
     load_row,
     load_states,
-    sigmoid,
     softplus,
     store_states,
     together,

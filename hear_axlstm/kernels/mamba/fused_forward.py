@@ -9,6 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from hear_axlstm.kernels.fused import LOG2_E, sigmoid
+
 
 class Tile(NamedTuple):
     """How one warp holds the states of its channels: in blocks of (channels, states), spread over its lanes."""
@@ -22,8 +24,6 @@ WIDE = Tile(channels=32, states=4, tokens=1)  # one lane per channel: the fewest
 NARROW = Tile(channels=8, states=8, tokens=4)  # four lanes per channel: the shortest way through the tokens
 FULL = 8192  # channels, of all clips together, that give wide tiles a warp for every other scheduler of an H200
 BLOCK = 16  # tokens from one state that is kept for backward to the next; a multiple of every ``tokens``
-
-LOG2E = tl.constexpr(1.4426950408889634)
 
 
 def entry_shape(x: Tensor, a: Tensor) -> tuple[int, ...]:
@@ -78,7 +78,7 @@ def softplus(x):
 
     log1p(e) / e is a polynomial of degree 7 on [0, 1], fitted to a relative error of 2e-7.
     """
-    e = tl.exp2(-tl.abs(x) * LOG2E)
+    e = tl.exp2(-tl.abs(x) * LOG2_E)
     p = tl.fma(e, -0.008539202623069286, 0.04408961907029152)
     p = tl.fma(e, p, -0.10768170654773712)
     p = tl.fma(e, p, 0.17745241522789001)
@@ -87,13 +87,6 @@ def softplus(x):
     p = tl.fma(e, p, -0.4999740421772003)
     p = tl.fma(e, p, 0.9999998211860657)
     return tl.fma(e, p, tl.maximum(x, 0.0))
-
-
-@triton.jit
-def sigmoid(x):
-    """1 / (1 + exp(-x)). The square of a reciprocal root is two instructions, a division about eight."""
-    root = tl.rsqrt(1.0 + tl.exp2(-x * LOG2E))
-    return root * root
 
 
 @triton.jit
@@ -156,7 +149,7 @@ def load_rates(p_a, o_c, m_c, o_n, STATES: tl.constexpr, B_STATES: tl.constexpr)
     a = load_states(p_a, o_c, m_c, o_n, STATES, B_STATES)
     rates = ()
     for k in tl.static_range(len(a)):
-        rates = rates + (a[k] * LOG2E,)
+        rates = rates + (a[k] * LOG2_E,)
     return rates
 
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hear_axlstm.config import InputGate
+from hear_axlstm.kernels.fused import LOG2_E, sigmoid
 from hear_axlstm.kernels.mlstm.eager import EPS, NORM_EPS
 from hear_axlstm.kernels.mlstm.fused_backward import gradients
 from hear_axlstm.kernels.mlstm.tiles import (
-    LOG2_E,
     Gates,
     Operands,
     Saved,
@@ -26,7 +26,6 @@ from hear_axlstm.kernels.mlstm.tiles import (
     place,
     program,
     scan_block,
-    sigmoid,
     store_piece,
     tiling,
     weighted_sum,
@@ -44,6 +43,7 @@ def fused_gated_mlstm(
     *,
     input_gate: InputGate = "exp",
     reverse: bool = False,
+    overwrite_z: bool = False,
 ) -> Tensor:
     """``gated_mlstm`` in float16, bfloat16 or float32, differentiable.
 
@@ -56,7 +56,9 @@ def fused_gated_mlstm(
         if torch.is_grad_enabled() and any(x.requires_grad for x in operands):
             y: Tensor = _GatedMLSTM.apply(*operands, *options)
             return y
-        return _forward(operands, *options)[0]
+        y = z if overwrite_z else torch.empty_like(c, memory_format=torch.contiguous_format)
+        _forward(operands, *options, y)
+        return y
 
 
 class _GatedMLSTM(torch.autograd.Function):
@@ -64,7 +66,8 @@ class _GatedMLSTM(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Any) -> Tensor:
         operands, (sigmoid, reverse) = Operands(*arguments[:7]), arguments[7:]
         saved = Saved.empty(operands)
-        y, gates = _forward(operands, sigmoid, reverse, saved)
+        y = torch.empty_like(operands.c, memory_format=torch.contiguous_format)
+        gates = _forward(operands, sigmoid, reverse, y, saved)
         ctx.options = sigmoid, reverse
         ctx.save_for_backward(*operands, *gates, *saved)
         return y
@@ -78,7 +81,8 @@ class _GatedMLSTM(torch.autograd.Function):
             return *gradients(dy, operands, gates, saved, *ctx.options), None, None
 
 
-def _forward(operands: Operands, sigmoid: bool, reverse: bool, saved: Saved | None = None) -> tuple[Tensor, Gates]:
+def _forward(operands: Operands, sigmoid: bool, reverse: bool, y: Tensor, saved: Saved | None = None) -> Gates:
+    """Writes y, which may be z: a program reads what it overwrites before."""
     c, v, z, gates, mix, norm_weight, skip = operands
     batch, length, inner = c.shape
     heads = operands.heads
@@ -86,7 +90,6 @@ def _forward(operands: Operands, sigmoid: bool, reverse: bool, saved: Saved | No
     tile = tiling(width, c.dtype)
     a, row_max, least = c.new_empty((3, batch, heads, length), dtype=torch.float32)
     scanned = Gates(a, row_max, least, enlarge=a.new_empty(heads))
-    y = c.new_empty(c.shape)
     with torch.cuda.device_of(c):
         _scan_gates[batch * heads,](
             gates,
@@ -115,6 +118,7 @@ def _forward(operands: Operands, sigmoid: bool, reverse: bool, saved: Saved | No
             *c.stride()[:2],
             *v.stride()[:2],
             *z.stride()[:2],
+            *y.stride()[:2],
             length,
             REVERSE=reverse,
             HEADS=heads,
@@ -127,7 +131,7 @@ def _forward(operands: Operands, sigmoid: bool, reverse: bool, saved: Saved | No
             num_warps=tile.warps,
             num_stages=tile.stages,
         )
-    return y, scanned
+    return scanned
 
 
 @triton.jit
@@ -217,6 +221,8 @@ def _mlstm(
     row_v,
     batch_z,
     row_z,
+    batch_y,
+    row_y,
     length,
     REVERSE: tl.constexpr,
     HEADS: tl.constexpr,
@@ -238,6 +244,7 @@ def _mlstm(
     p_c += chunk * batch_c + head * WIDTH
     p_v += chunk * batch_v + head * WIDTH
     p_z += chunk * batch_z + head * WIDTH
+    p_y += chunk * batch_y + head * WIDTH
     own = chunk * length * inner + head * WIDTH
     enlarge = tl.load(p_enlarge + head)
 
@@ -273,7 +280,7 @@ def _mlstm(
         norm_weight = load_weight(p_norm_weight + head * WIDTH, o_k[i], WIDTH)
         skip = load_weight(p_skip + head * WIDTH, o_k[i], WIDTH)
         y = (normed * norm_weight + skip * c) * z * sigmoid(z)
-        store_piece(y, p_y + own, inner, row, m_x, o_k[i], WIDTH)
+        store_piece(y, p_y, row_y, row, m_x, o_k[i], WIDTH)
         if p_normed is not None:
             store_piece(normed, p_normed + own, inner, row, m_x, o_k[i], WIDTH)
     if p_row_sum is not None:

@@ -8,13 +8,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from hear_axlstm.kernels.fused import from_quads, sigmoid, to_quads
 from hear_axlstm.kernels.mlstm.eager import EPS, NORM_EPS
 from hear_axlstm.kernels.mlstm.tiles import (
     Gates,
     Operands,
     Saved,
     channels,
-    join_quarters,
     load_piece,
     load_tile,
     load_weight,
@@ -22,9 +22,7 @@ from hear_axlstm.kernels.mlstm.tiles import (
     pieces,
     place,
     program,
-    quarters,
     scan_block,
-    sigmoid,
     store_piece,
     tiling,
     weighted_sum,
@@ -386,13 +384,13 @@ def _queries_backward(
     for i in tl.static_range(len(o_k)):
         d_max -= power * tl.sum(dq[i] * load_piece(p_q + own, inner, row, m_x, o_k[i], WIDTH).to(tl.float32), 1)
         d_mixed = dq[i] * scale[:, None]
-        d_quarters = quarters(d_mixed)
-        c = quarters(load_piece(p_c, row_c, row, m_x, o_k[i], WIDTH).to(tl.float32))
+        d_quarters = to_quads(d_mixed)
+        c = to_quads(load_piece(p_c, row_c, row, m_x, o_k[i], WIDTH).to(tl.float32))
         for o in tl.static_range(4):
             d_row = ()
             for j in tl.static_range(4):
                 d_row = d_row + (tl.sum(d_quarters[o] * c[j], 0, keep_dims=True),)  # [1, piece / 4]
-            tl.store(p_d_mix + sums + o * inner + o_k[i][None, :], join_quarters(d_row), mask=(o_k[i] < WIDTH)[None, :])
+            tl.store(p_d_mix + sums + o * inner + o_k[i][None, :], from_quads(d_row), mask=(o_k[i] < WIDTH)[None, :])
         dc = mix_piece(d_mixed, p_mix, o_k[i], WIDTH, True)
         dc += load_piece(p_dc + own, inner, row, m_x, o_k[i], WIDTH).to(tl.float32)
         store_piece(dc, p_dc + own, inner, row, m_x, o_k[i], WIDTH)

@@ -20,6 +20,7 @@ def gated_mlstm(
     *,
     input_gate: InputGate = "exp",
     reverse: bool = False,
+    overwrite_z: bool = False,
     backend: Backend = "auto",
 ) -> Tensor:
     """(norm(mLSTM(q, k, v)) * norm_weight + skip * c) * SiLU(z), for each of H heads of K = n / H channels.
@@ -29,6 +30,7 @@ def gated_mlstm(
 
     gates: pre-activations of the input gates of all heads, then of their forget gates.
     reverse: the tokens are read from the last to the first.
+    overwrite_z: nobody reads z after this, so that the result may take its place; not for where gradients are needed.
 
     Shape: c, v and z (B, L, n), gates (B, L, 2 H), mix (n / 4, 4 out, 4 in), norm_weight and skip (n) -> (B, L, n), in c's
     dtype. Gates, normalisers and norms are float32 or better.
@@ -38,7 +40,7 @@ def gated_mlstm(
     if chosen == "triton":
         from hear_axlstm.kernels.mlstm.fused import fused_gated_mlstm
 
-        return fused_gated_mlstm(*operands, input_gate=input_gate, reverse=reverse)
+        return fused_gated_mlstm(*operands, input_gate=input_gate, reverse=reverse, overwrite_z=overwrite_z)
     if chosen == "numba":
         from hear_axlstm.kernels.mlstm.compiled import compiled_gated_mlstm
 

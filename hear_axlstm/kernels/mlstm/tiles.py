@@ -15,8 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from hear_axlstm.errors import BackendError
-
-LOG2_E = tl.constexpr(1.4426950408889634)
+from hear_axlstm.kernels.fused import from_quads, to_quads
 
 
 class Operands(NamedTuple):
@@ -165,35 +164,10 @@ def load_weight(p, o_k, WIDTH: tl.constexpr):
 
 
 @triton.jit
-def sigmoid(x):
-    # The reciprocal is a squared reciprocal root, two instructions where a division takes seven.
-    root = tl.rsqrt(1 + tl.exp2(x * -LOG2_E))
-    return root * root
-
-
-@triton.jit
-def quarters(x):
-    """Channels 0, 4, 8, ..; 1, 5, ..; 2, 6, ..; and 3, 7, ..: a thread that holds four in a row needs no other thread's.
-
-    Shape: [rows, piece] -> 4 of [rows, piece / 4].
-    """
-    even, odd = tl.split(tl.reshape(x, [x.shape[0], x.shape[1] // 4, 2, 2]))
-    first, third = tl.split(even)
-    second, fourth = tl.split(odd)
-    return first, second, third, fourth
-
-
-@triton.jit
-def join_quarters(x):
-    joined = tl.join(tl.join(x[0], x[2]), tl.join(x[1], x[3]))
-    return tl.reshape(joined, [x[0].shape[0], 4 * x[0].shape[1]])
-
-
-@triton.jit
 def mix_piece(x, p_mix, o_k, WIDTH: tl.constexpr, TRANSPOSED: tl.constexpr):
     """Every four channels by their 4 x 4 matrix, in float32. Shape: [rows, piece]."""
-    o_four = quarters(o_k[None, :])[0]  # the first of every four channels, [1, piece / 4]
-    quarter = quarters(x.to(tl.float32))
+    o_four = to_quads(o_k[None, :])[0]  # the first of every four channels, [1, piece / 4]
+    quarter = to_quads(x.to(tl.float32))
     mixed = ()
     for o in tl.static_range(4):
         total = tl.zeros_like(quarter[0])
@@ -201,7 +175,7 @@ def mix_piece(x, p_mix, o_k, WIDTH: tl.constexpr, TRANSPOSED: tl.constexpr):
             entry = 4 * i + o if TRANSPOSED else 4 * o + i
             total += tl.load(p_mix + 4 * o_four + entry, mask=o_four < WIDTH, other=0.0).to(tl.float32) * quarter[i]
         mixed = mixed + (total,)
-    return join_quarters(mixed)
+    return from_quads(mixed)
 
 
 @triton.jit
