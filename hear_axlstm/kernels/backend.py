@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib
 import logging
 import os
 import sys
-from importlib.util import find_spec
 from typing import Literal
 
 import torch
@@ -19,6 +19,7 @@ from hear_axlstm.errors import BackendError
 Backend = Literal["auto", "torch", "triton", "numba"]
 Chosen = Literal["torch", "triton", "numba"]
 VARIABLE = "HEAR_AXLSTM_BACKEND"
+HOW_TO_INSTALL = {"numba": ": pip install 'hear-axlstm[cpu]'"}
 
 logger = logging.getLogger(__name__)
 
@@ -53,23 +54,19 @@ def select(backend: Backend, *operands: Tensor) -> Chosen:
 
 
 def _triton_obstacle(x: Tensor) -> str | None:
-    if not _installed("triton"):
-        return "the package triton is not installed"
-    if "tensorflow" in sys.modules and "triton" not in sys.modules:  # both bring LLVM; seen with Triton 3.7 and newer
-        return "TensorFlow was imported first, and Triton, imported after it, can end the process; import triton before it"
     if x.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         return f"the tensors are on the device {x.device.type}; it runs on CUDA"
     if x.dtype not in (torch.float16, torch.bfloat16, torch.float32):
         return f"the tensors are {str(x.dtype).removeprefix('torch.')}; it computes in float16, bfloat16 and float32"
     if x.device.type == "cuda" and torch.cuda.get_device_capability(x.device) < (7, 5):
         return f"{torch.cuda.get_device_name(x.device)} has no tensor cores that Triton programs"
-    return None
+    if "tensorflow" in sys.modules and "triton" not in sys.modules:  # both bring LLVM; seen with Triton 3.7 and newer
+        return "TensorFlow was imported first, and Triton, imported after it, can end the process; import triton before it"
+    return _import_obstacle("triton")
 
 
 def _numba_obstacle(operands: tuple[Tensor, ...]) -> str | None:
     x = operands[0]
-    if not _installed("numba"):
-        return "the package numba is not installed: pip install 'hear-axlstm[cpu]'"
     if x.device.type != "cpu":
         return f"the tensors are on the device {x.device.type}; it runs on a CPU"
     if x.dtype not in (torch.float32, torch.bfloat16):
@@ -78,12 +75,20 @@ def _numba_obstacle(operands: tuple[Tensor, ...]) -> str | None:
         return "it has no gradients"
     if not _threads_are_shared():
         return "torch brought no OpenMP runtime whose threads it could share"
-    return None
+    return _import_obstacle("numba")
 
 
 @functools.cache
-def _installed(package: str) -> bool:
-    return find_spec(package) is not None
+def _import_obstacle(package: str) -> str | None:
+    try:
+        importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name == package:
+            return f"the package {package} is not installed" + HOW_TO_INSTALL.get(package, "")
+        return f"the package {package} cannot be imported ({error})"
+    except (ImportError, OSError) as error:  # such as a Numba that is too old for the NumPy beside it
+        return f"the package {package} cannot be imported ({error})"
+    return None
 
 
 @functools.cache

@@ -86,7 +86,11 @@ def share(count):  # type: ignore[no-untyped-def]
 
 def kernel(function: Callable[[Any], None]) -> Any:
     """Compile ``function(arguments)``, whose arguments are int64: sizes, and addresses of float32 tensors."""
-    return numba.cfunc(SIGNATURE, fastmath=True, error_model="numpy", cache=True)(function)
+    options = {"fastmath": True, "error_model": "numpy"}
+    try:
+        return numba.cfunc(SIGNATURE, cache=True, **options)(function)
+    except RuntimeError:  # there is no folder that could be written to
+        return numba.cfunc(SIGNATURE, **options)(function)
 
 
 def launch(compiled: Any, *arguments: int | Tensor) -> None:

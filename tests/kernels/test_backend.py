@@ -1,7 +1,9 @@
 """Which implementation runs, and what is said when one cannot."""
 
+import importlib
 import logging
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,9 +26,25 @@ def without_interpreter(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
 
 
-def without(monkeypatch, package):
-    installed = module._installed
-    monkeypatch.setattr(module, "_installed", lambda name: name != package and installed(name))
+@pytest.fixture
+def unimportable(monkeypatch):
+    """Make the import of a package raise."""
+
+    def make(package, error):
+        def import_module(name):
+            if name == package:
+                raise error
+            return importlib.import_module(name)
+
+        module._import_obstacle.cache_clear()
+        monkeypatch.setattr(module, "importlib", SimpleNamespace(import_module=import_module))
+
+    yield make
+    module._import_obstacle.cache_clear()
+
+
+def missing(package):
+    return ModuleNotFoundError(f"No module named {package!r}", name=package)
 
 
 def test_a_cpu_runs_numba_and_what_it_cannot_in_torch():
@@ -46,11 +64,11 @@ def test_torch_runs_everything():
     assert {select("torch", FLOATS.to(dtype)) for dtype in (torch.float16, torch.float64)} == {"torch"}
 
 
-def test_every_reason_to_fall_back_is_logged_once(monkeypatch, caplog):
+def test_every_reason_to_fall_back_is_logged_once(unimportable, caplog):
     caplog.set_level(logging.INFO)
     for _ in range(3):
         select("auto", FLOATS.double())
-    without(monkeypatch, "numba")
+    unimportable("numba", missing("numba"))
     for _ in range(3):
         select("auto", FLOATS)
     assert [record.getMessage() for record in caplog.records] == [
@@ -76,16 +94,25 @@ def test_a_named_backend_runs_or_raises(without_interpreter, backend, x, reason)
 
 
 @pytest.mark.parametrize("package", ["triton", "numba"])
-def test_a_named_backend_that_is_not_installed_says_so(monkeypatch, package):
-    without(monkeypatch, package)
+def test_a_named_backend_that_is_not_installed_says_so(monkeypatch, unimportable, package):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    unimportable(package, missing(package))
     with pytest.raises(BackendError, match=f"the package {package} is not installed"):
         select(package, FLOATS)
 
 
+def test_a_broken_installation_is_an_obstacle_and_no_crash(unimportable):
+    unimportable("numba", ImportError("Numba needs NumPy 2.1 or less. Got NumPy 2.4."))
+    assert select("auto", FLOATS) == "torch"
+    with pytest.raises(BackendError, match=r"numba cannot be imported \(Numba needs NumPy 2.1"):
+        select("numba", FLOATS)
+
+
 def test_triton_is_not_imported_after_tensorflow(monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
     monkeypatch.setitem(sys.modules, "tensorflow", object())
     monkeypatch.delitem(sys.modules, "triton", raising=False)
-    with pytest.raises(BackendError, match="TensorFlow was imported first.*import triton before"):
+    with pytest.raises(BackendError, match=r"TensorFlow was imported first.*import triton before"):
         select("triton", FLOATS)
 
 
