@@ -24,12 +24,13 @@ HOW_TO_INSTALL = {"numba": ": pip install 'hear-axlstm[cpu]'"}
 logger = logging.getLogger(__name__)
 
 
-def select(backend: Backend, *operands: Tensor) -> Chosen:
+def select(backend: Backend, *operands: Tensor, triton: str | None = None, numba: str | None = None) -> Chosen:
     """The backend that runs an operation; the first operand's device and dtype decide.
 
     backend: "torch", "triton" and "numba" are taken or refused. "auto" is what the variable HEAR_AXLSTM_BACKEND says, else
     Triton on CUDA and Numba on a CPU where they can, else torch, with one line in the log for each reason; and torch inside
     torch.compile, which makes kernels of its own.
+    triton, numba: why the operation cannot run there with operands of these shapes; None when it can.
 
     Raises BackendError when a backend that was named cannot run here, ConfigError when there is none of that name.
     """
@@ -44,7 +45,7 @@ def select(backend: Backend, *operands: Tensor) -> Chosen:
         wanted: Chosen = "numba" if operands[0].device.type == "cpu" else "triton"
     else:
         wanted = backend
-    obstacle = _triton_obstacle(operands[0]) if wanted == "triton" else _numba_obstacle(operands)
+    obstacle = _triton_obstacle(operands[0]) or triton if wanted == "triton" else _numba_obstacle(operands) or numba
     if obstacle is None:
         return wanted
     if backend == "auto":

@@ -11,6 +11,9 @@ import torch
 from hear_axlstm.errors import BackendError, ConfigError
 from hear_axlstm.kernels import backend as module
 from hear_axlstm.kernels.backend import select
+from hear_axlstm.kernels.conv.op import causal_conv_silu
+from hear_axlstm.kernels.mlstm.op import gated_mlstm
+from hear_axlstm.kernels.norm.op import add_norm
 
 FLOATS = torch.zeros(2)
 
@@ -125,6 +128,20 @@ def test_triton_computes_in_no_float64(monkeypatch):
 
 def test_a_device_of_another_kind_runs_torch(without_interpreter):
     assert select("auto", torch.zeros(2, device="meta")) == "torch"
+
+
+def test_an_operation_that_a_backend_is_not_made_for_runs_in_torch_or_raises(monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    x, weight, bias = torch.randn(1, 5, 4), torch.randn(4, 1, 3), torch.randn(4)
+    torch.testing.assert_close(causal_conv_silu(x, weight, bias), causal_conv_silu(x, weight, bias, backend="torch"))
+    with pytest.raises(BackendError, match="3 tokens wide; it is compiled for 4"):
+        causal_conv_silu(x, weight, bias, backend="numba")
+    wide = torch.zeros(1, 2, 772)
+    with pytest.raises(BackendError, match="heads have 772 channels; it takes 768 or fewer"):
+        gated_mlstm(wide, wide, wide, torch.zeros(1, 2, 2), torch.zeros(193, 4, 4), wide[0, 0], wide[0, 0], backend="triton")
+    x = torch.zeros(1, 4097)
+    with pytest.raises(BackendError, match="there are 4097 channels; it takes 4096 or fewer"):
+        add_norm(x, None, x[0], None, eps=1e-5, dtype=torch.float32, backend="triton")
 
 
 def test_the_variable_overrules_auto_and_nothing_else(monkeypatch):

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from hear_axlstm.kernels.compiled import as_rows, kernel, launch, plain, share, silu, tensor
 
-TAPS = 4  # the only width of the convolution that is compiled
 ZERO = np.float32(0.0)
 
 
@@ -43,7 +42,7 @@ def compiled_conv_mix_gates(
 def _conv_silu(p: Any) -> None:
     batch, length, inner, stride, reverse = p[0], p[1], p[2], p[3], p[4]
     x = tensor(p[5], (batch * length, stride))
-    weight = tensor(p[6], (TAPS, inner))
+    weight = tensor(p[6], (4, inner))
     bias = tensor(p[7], (inner,))
     out = tensor(p[8], (batch * length, inner))
     nothing = np.zeros(stride, np.float32)

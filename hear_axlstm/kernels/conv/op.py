@@ -7,6 +7,8 @@ from torch import Tensor
 from hear_axlstm.kernels.backend import Backend, select
 from hear_axlstm.kernels.conv.eager import eager_conv_mix_gates, eager_conv_silu
 
+NUMBA_TAPS = 4
+
 
 def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, *, reverse: bool = False, backend: Backend = "auto") -> Tensor:
     """SiLU(bias + sum_j weight[:, j] * x[t - (W - 1) + j]): each channel sees itself and the W - 1 tokens before.
@@ -15,7 +17,7 @@ def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, *, reverse: bool =
 
     Shape: x (B, L, n), weight (n, 1, W), bias (n) -> (B, L, n), in x's dtype.
     """
-    chosen = select(backend, x, weight, bias)
+    chosen = select(backend, x, weight, bias, numba=_numba_limit(weight))
     if chosen == "triton":
         from hear_axlstm.kernels.conv.fused import fused_conv_silu
 
@@ -44,7 +46,7 @@ def conv_mix_gates(
     -> c and v (B, L, n) in x's dtype, gates (B, L, G) in float32 or better.
     """
     operands = x, weight, bias, mix, gate_c, gate_x
-    chosen = select(backend, *operands)
+    chosen = select(backend, *operands, numba=_numba_limit(weight))
     if chosen == "triton":
         from hear_axlstm.kernels.conv.fused import fused_conv_mix_gates
 
@@ -54,3 +56,8 @@ def conv_mix_gates(
 
         return compiled_conv_mix_gates(*operands, reverse=reverse)
     return eager_conv_mix_gates(*operands, reverse=reverse)
+
+
+def _numba_limit(weight: Tensor) -> str | None:
+    taps = weight.shape[2]
+    return None if taps == NUMBA_TAPS else f"the convolution is {taps} tokens wide; it is compiled for {NUMBA_TAPS}"

@@ -8,6 +8,8 @@ from hear_axlstm.config import InputGate
 from hear_axlstm.kernels.backend import Backend, select
 from hear_axlstm.kernels.mlstm.eager import eager_gated_mlstm
 
+TRITON_WIDTH = 768  # of a head
+
 
 def gated_mlstm(
     c: Tensor,
@@ -36,7 +38,9 @@ def gated_mlstm(
     dtype. Gates, normalisers and norms are float32 or better.
     """
     operands = c, v, z, gates, mix, norm_weight, skip
-    chosen = select(backend, *operands)
+    width = c.shape[2] // (gates.shape[2] // 2)
+    too_wide = None if width <= TRITON_WIDTH else f"heads have {width} channels; it takes {TRITON_WIDTH} or fewer"
+    chosen = select(backend, *operands, triton=too_wide)
     if chosen == "triton":
         from hear_axlstm.kernels.mlstm.fused import fused_gated_mlstm
 

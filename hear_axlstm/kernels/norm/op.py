@@ -8,6 +8,8 @@ from torch import Tensor
 from hear_axlstm.kernels.backend import Backend, select
 from hear_axlstm.kernels.norm.eager import eager_add_norm
 
+TRITON_WIDTH = 4096
+
 
 def add_norm(
     x: Tensor,
@@ -24,7 +26,9 @@ def add_norm(
     Shape: x and update (..., D), weight and bias (D) -> both (..., D).
     """
     others = [other for other in (update, weight, bias) if other is not None]
-    if select(backend, x, *others) == "triton":
+    width = x.shape[-1]
+    too_wide = None if width <= TRITON_WIDTH else f"there are {width} channels; it takes {TRITON_WIDTH} or fewer"
+    if select(backend, x, *others, triton=too_wide) == "triton":
         from hear_axlstm.kernels.norm.fused import fused_add_norm
 
         return fused_add_norm(x, update, weight, bias, eps=eps, dtype=dtype)
