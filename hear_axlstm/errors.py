@@ -27,3 +27,11 @@ class TrainingError(HearAxlstmError, RuntimeError):
 
 class BackendError(HearAxlstmError, RuntimeError):
     """A backend that was asked for by name and cannot run here."""
+
+
+class TaskError(HearAxlstmError, ValueError):
+    """A HEAR task, its folder or its embeddings that are missing, damaged, or not of the kind that is needed."""
+
+
+class EvaluationError(HearAxlstmError, RuntimeError):
+    """An evaluation that cannot be carried out: hear-eval-kit is missing or failed, or a process died."""

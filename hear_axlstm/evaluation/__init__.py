@@ -1,0 +1,1 @@
+"""The HEAR evaluation: task folders -> embeddings -> classifiers -> scores beside the published ones."""

@@ -1,0 +1,171 @@
+"""The folder of results: who was evaluated, one file a score with all it depends on, and what failed.
+
+RESULTS/MODEL/model.json                                            a ModelRecord
+RESULTS/MODEL/embeddings/ENGINE/TASK/...                            as hear-eval-kit keeps them
+RESULTS/MODEL/scores/PROTOCOL/ENGINE/TASK/seed-000.json             a Score
+RESULTS/MODEL/failures/PROTOCOL/ENGINE/TASK.json                    a Failure, until the task succeeds
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from hear_axlstm.errors import OutputError
+from hear_axlstm.storage import replacing
+
+Engine = Literal["native", "heareval"]
+SCHEMA = 1
+MODEL = "model.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What evaluating one task with one seed gives, before anything is known of its surroundings.
+
+    splits: by test split ("test", or "fold00", ...): "test_loss", "test_score" (the first metric), "test_METRIC" for each
+    metric, "validation_score", "epoch" (of the best check, counted from 0). Scores are fractions, not percent.
+    settings: the grid point that was chosen.
+    """
+
+    splits: dict[str, dict[str, float]]
+    settings: dict[str, Any]
+
+    def mean(self, name: str) -> float:
+        """Over the test splits."""
+        return math.fsum(split[name] for split in self.splits.values()) / len(self.splits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """Something that is kept as a JSON object. Floats that are not finite become strings: "NaN", "Infinity"."""
+
+    def write(self, path: Path) -> None:
+        """Raises OSError."""
+        with replacing(path) as temporary:
+            text = json.dumps({"schema": SCHEMA, **_jsonable(asdict(self))}, indent=1, allow_nan=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Raises OutputError when the file is damaged or of another version."""
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found.pop("schema") != SCHEMA:
+                raise OutputError(f"{path}: made by another version of hear-axlstm; repeat the evaluation elsewhere")
+            return cls(**found)
+        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+            raise OutputError(f"{path} is damaged ({error!r}); delete it and repeat the evaluation") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecord(Record):
+    """Who was evaluated. Everything here must be equal for a model's results to be continued.
+
+    module: the HEAR module. weights_sha256: of the file, None where a module brings its own weights.
+    parameters: of the encoder, None where not known. options: what load_model was given besides the weights.
+    """
+
+    name: str
+    module: str
+    weights_sha256: str | None
+    parameters: int | None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score(Record):
+    """One model on one task with one seed, and what the number depends on.
+
+    score: mean over the test splits of the task's first metric, ``metric``; a fraction for all but d_prime.
+    splits, settings: as in Outcome. task_sha256: of what describes the task. differences: how the task differs from the HEAR
+    task of its name; empty for the real one. versions: of packages, and Python. device: that the classifier was trained on.
+    """
+
+    model: str
+    weights_sha256: str | None
+    task: str
+    task_sha256: str
+    differences: list[str]
+    protocol: str
+    protocol_sha256: str
+    engine: Engine
+    seed: int
+    metric: str
+    score: float
+    splits: dict[str, dict[str, float]]
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    device: str
+    seconds: float
+    finished: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "score", float(self.score))  # "NaN" as it is kept
+        splits = {name: {key: float(value) for key, value in split.items()} for name, split in self.splits.items()}
+        object.__setattr__(self, "splits", splits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure(Record):
+    """A task that could not be evaluated, and why."""
+
+    model: str
+    task: str
+    protocol: str
+    engine: Engine
+    reason: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """What one or several folders of results hold, in the order of the models' names."""
+
+    models: dict[str, ModelRecord]
+    scores: list[Score]
+    failures: list[Failure]
+
+
+def score_path(folder: Path, protocol: str, engine: Engine, task: str, seed: int) -> Path:
+    """Where a model's folder keeps a score."""
+    return folder / "scores" / protocol / engine / task / f"seed-{seed:03}.json"
+
+
+def failure_path(folder: Path, protocol: str, engine: Engine, task: str) -> Path:
+    """Where a model's folder keeps why a task failed."""
+    return folder / "failures" / protocol / engine / f"{task}.json"
+
+
+def read_results(folders: Iterable[Path]) -> Results:
+    """All models of these folders of results.
+
+    Raises OutputError when there are none, when two folders have a model of the same name, or when a file is damaged.
+    """
+    models: dict[str, ModelRecord] = {}
+    origins: dict[str, Path] = {}
+    scores: list[Score] = []
+    failures: list[Failure] = []
+    for folder in folders:
+        for header in sorted(folder.glob(f"*/{MODEL}")):
+            record = ModelRecord.read(header)
+            if record.name in origins:
+                raise OutputError(f"{origins[record.name]} and {header.parent} are both called {record.name}; report one")
+            origins[record.name] = header.parent
+            models[record.name] = record
+            scores += [Score.read(path) for path in sorted(header.parent.glob("scores/*/*/*/seed-*.json"))]
+            failures += [Failure.read(path) for path in sorted(header.parent.glob("failures/*/*/*.json"))]
+    if not models:
+        raise OutputError("no results there; expected folders that `hear-axlstm evaluate -o RESULTS` wrote")
+    return Results(models, scores, failures)
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _jsonable(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
