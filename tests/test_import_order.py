@@ -10,7 +10,7 @@ VARIANT_MODULE = "a variant's module"
 ORDER = [
     "version", "errors", "storage", "folders", "config", "kernels", "frontend", "patches", "blocks", "encoder", "inference",
     "embedder", "weights", "hear", VARIANT_MODULE, "audio", "reader", "sounds", "decoding", "output", "files", "bench",
-    "synthesis", "pretraining", "probing", "cli",
+    "synthesis", "pretraining", "probing", "evaluation", "cli",
 ]  # fmt: skip
 
 

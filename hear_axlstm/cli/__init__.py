@@ -1,0 +1,9 @@
+"""The ``hear-axlstm`` command: parse, check early, call one public function, return an honest exit code.
+
+Exit codes: 0 all done; 1 something failed; 2 the command cannot be carried out as given.
+"""
+
+from hear_axlstm.cli import embedding, pretraining, weights
+from hear_axlstm.cli.common import main
+
+__all__ = ["embedding", "main", "pretraining", "weights"]

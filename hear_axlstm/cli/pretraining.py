@@ -1,0 +1,165 @@
+"""``synthesize``, ``shards``, ``recipes``, ``pretrain`` and ``probe``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from hear_axlstm.audio import AudioFormat
+from hear_axlstm.cli.common import FAILED, GO_ON, REFUSED, chosen_device, failing, main, open_model, reported, source_option
+from hear_axlstm.errors import AudioError, TrainingError
+from hear_axlstm.pretraining.loop import pretrain
+from hear_axlstm.pretraining.recipe import read_recipe, recipe_names
+from hear_axlstm.pretraining.shards import FILES_PER_SHARD, ShardFormat, write_shards
+from hear_axlstm.probing.probe import CLIPS_PER_CLASS, Report, is_held_out, probe
+from hear_axlstm.probing.tasks import TASKS
+from hear_axlstm.storage import replacing
+from hear_axlstm.synthesis import corpus
+from hear_axlstm.synthesis.corpus import write_corpus
+
+
+@main.command("synthesize")
+@click.argument("kind", type=click.Choice(get_args(corpus.Kind)))
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), required=True, help="Of sound in all, at this seed.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Another seed makes other clips, beside the first's.")
+@click.option("--clip-seconds", type=click.FloatRange(0.1, 60), default=10.0)
+@click.option("--format", type=click.Choice(get_args(AudioFormat)), default="flac", help="opus: smaller, not exact, slow.")
+@click.option("--soundfont", metavar="PATH", type=click.Path(path_type=Path), help="For music; TimGM6mb where installed.")
+@click.option("--workers", type=click.IntRange(min=1), help="Clips made at once; as many as processors.")
+def synthesize_command(kind: corpus.Kind, out: Path, hours: float, **options: Any) -> None:
+    """Make hours of sound to train on: procedural, speech (by espeak-ng) or music (by fluidsynth).
+
+    Writes KIND-SEED-NUMBER.flac into the folder OUT. A second run makes what is missing.
+    """
+    with reported(REFUSED), failing(GO_ON, AudioError, OSError):
+        made = write_corpus(out, kind, hours, progress=True, **options)
+    click.echo(f"{made} clips made: {out}", err=True)
+
+
+@main.command("shards")
+@click.argument("inputs", metavar="FILES-OR-FOLDERS...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
+@click.option("--format", type=click.Choice(get_args(ShardFormat)), default="flac", help="16 kHz audio, or log-mels.")
+@click.option("--clip-seconds", type=float, default=10.0, help="Longer recordings are cut into clips.")
+@click.option("--files-per-shard", type=click.IntRange(min=1), default=FILES_PER_SHARD)
+@click.option("--workers", type=click.IntRange(min=1), help="Threads; as many as processors.")
+@click.option("--seed", type=int, default=0, help="Of the order of the files.")
+@click.option("--overwrite", is_flag=True, help="Remove the folder's shards first, whatever they were made of.")
+def shards_command(inputs: tuple[Path, ...], out: Path, **options: Any) -> None:
+    """Pack audio files, and all audio files below folders, into webdataset shards to pretrain on.
+
+    A second run makes the shards that are missing.
+    """
+    with reported(REFUSED), failing(GO_ON, OSError):
+        packed = write_shards(inputs, out, progress=True, **options)
+    for name, reason in packed.failures.items():
+        click.echo(f"failed: {name}: {reason}", err=True)
+    click.echo(
+        f"{len(packed.shards)} shards, {packed.clips} clips, {packed.seconds / 3600:.2f} hours, "
+        f"{len(packed.failures)} files failed: {out}",
+        err=True,
+    )
+    sys.exit(FAILED if packed.failures else 0)
+
+
+@main.command("recipes")
+def recipes_command() -> None:
+    """List the recipes that `pretrain` knows by name."""
+    width = max(map(len, recipe_names()))
+    for name in recipe_names():
+        recipe = read_recipe(name, synthetic=1.0)
+        click.echo(f"{name:{width}}  {recipe.encoder}" + (f"  subset {recipe.subset}" if recipe.subset < 1 else ""))
+
+
+@main.command("pretrain")
+@click.argument("recipe", metavar="RECIPE|FILE.toml")
+@click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the run.")
+@click.option("--shards", multiple=True, help="Folder, tar file or pattern of shards; again for more.")
+@click.option("--synthetic", type=float, help="Share of the clips that is synthesised while training.")
+@click.option("--steps", type=click.IntRange(min=1), help="Updates in all, instead of epochs.")
+@click.option("--subset", type=float, help="Share of the data that is used.")
+@click.option("--batch", type=click.IntRange(min=1), help="Clips of one update, over all processes.")
+@click.option("--seed", type=int)
+@click.option("--cpu", is_flag=True, help="Train on the CPU, also where there is another device.")
+@click.option("--micro-batch", type=click.IntRange(min=1), help="Clips of one pass of one process; 256 on CUDA, else 16.")
+@click.option("--workers", type=click.IntRange(min=0), default=0, help="Processes that decode shards.")
+@click.option("--checkpoint-minutes", type=click.FloatRange(min=0), default=5.0)
+@click.option("--overwrite", is_flag=True, help="Start again in a folder that holds a run.")
+def pretrain_command(
+    recipe: str,
+    out: Path,
+    shards: tuple[str, ...],
+    synthetic: float | None,
+    steps: int | None,
+    subset: float | None,
+    batch: int | None,
+    seed: int | None,
+    **options: Any,
+) -> None:
+    """Train a new encoder by masked reconstruction, or go on with the run in the folder.
+
+    RECIPE is a name of `hear-axlstm recipes`, or a TOML file with `base = "NAME"` and what differs. Starts under torchrun
+    and accelerate launch, too. The folder gets model.safetensors, curve.csv, and logs for TensorBoard.
+    """
+    with reported(REFUSED):
+        changes = {"synthetic": synthetic, "steps": steps, "subset": subset, "batch": batch, "seed": seed}
+        settled = read_recipe(recipe, shards=shards or None, **changes)
+        with failing(f"the last checkpoint is kept in {out}", AudioError, TrainingError, OSError):
+            weights = pretrain(settled, out, progress=True, **options)
+    if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts, one
+        click.echo(weights)
+
+
+@main.command("probe")
+@click.argument("model", metavar="[PATH|VARIANT]", required=False)
+@source_option
+@click.option("--tasks", metavar="A,B,...", help=f"Some of {', '.join(TASKS)}; all otherwise.")
+@click.option(
+    "--clips", type=click.IntRange(min=2), default=CLIPS_PER_CLASS, help="A class, to learn from and again to test."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the clips.")
+@click.option(
+    "--soundfont",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="General MIDI SoundFont that no training sound is from; the system's FluidR3_GM.sf2 otherwise.",
+)
+@click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto is cuda when there is one.")
+@click.option("--format", type=click.Choice(get_args(Report)), default="text", help="Of the report.")
+@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="File for the report; stdout otherwise.")
+def probe_command(
+    model: str | None,
+    source: str | None,
+    tasks: str | None,
+    clips: int,
+    seed: int,
+    soundfont: Path | None,
+    device: str,
+    format: Report,
+    out: Path | None,
+) -> None:
+    """Tell how good weights are, by small synthetic tasks that training sound has nothing to do with.
+
+    Frozen embeddings, in both layouts, are classified by logistic regression and by their neighbours, beside those of
+    random weights and statistics of the log-mel. Needs the extra [probe]; speech needs espeak-ng, music fluidsynth and
+    FluidR3_GM.sf2. A task that cannot be run is told, and makes the exit code 1.
+    """
+    with reported(REFUSED):
+        names = None if tasks is None else [name.strip() for name in tasks.split(",")]
+        encoder = open_model(model, source, None, "auto").encoder.to(chosen_device(device))
+        if soundfont is not None and not is_held_out(soundfont):
+            click.echo(f"warning: {soundfont} is what training music is played with: music tasks are not held out", err=True)
+        result = probe(encoder, names, seed=seed, clips_per_class=clips, soundfont=soundfont, progress=True)
+    report = result.to_report(format)
+    if out is None:
+        click.echo(report, nl=False)
+    else:
+        with reported(FAILED), replacing(out) as temporary:
+            temporary.write_text(report, encoding="utf-8")
+    if result.not_run:
+        click.echo(f"not run: {', '.join(result.not_run)}: the report says why", err=True)
+        sys.exit(FAILED)
