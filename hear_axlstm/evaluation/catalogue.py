@@ -269,3 +269,13 @@ KNOWN_TASKS: dict[str, KnownTask] = {
 }
 
 PAPER_TASKS: dict[str, KnownTask] = {task.key: task for task in KNOWN_TASKS.values() if task.key is not None}
+
+
+def in_order(folder: str) -> tuple[int, str]:
+    """A key to sort tasks by: HEAR's in the order of the table, then others by name.
+
+    >>> sorted(["birds-v1-full", "esc50-v2.0.0-full", "beijing_opera-v1.0-hear2021-full"], key=in_order)[-1]
+    'birds-v1-full'
+    """
+    known = list(KNOWN_TASKS)
+    return (known.index(folder) if folder in KNOWN_TASKS else len(known)), folder

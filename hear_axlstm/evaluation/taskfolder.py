@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from hear_axlstm.errors import TaskError
-from hear_axlstm.evaluation.catalogue import KNOWN_TASKS, EmbeddingType, KnownTask, PredictionType, SplitMode
+from hear_axlstm.evaluation.catalogue import KNOWN_TASKS, EmbeddingType, KnownTask, PredictionType, SplitMode, in_order
 
 METADATA, VOCABULARY = "task_metadata.json", "labelvocabulary.csv"
 SPLIT_NAME = re.compile(r"[\w.-]+")
@@ -169,8 +169,7 @@ def find_tasks(folder: Path) -> list[Path]:
     found = [folder] if (folder / METADATA).is_file() else [path.parent for path in folder.glob(f"*/{METADATA}")]
     if not found:
         raise TaskError(f"{folder}: no HEAR task there; expected folders with {METADATA}, such as {next(iter(KNOWN_TASKS))}")
-    order = list(KNOWN_TASKS)
-    return sorted(found, key=lambda path: (order.index(path.name) if path.name in order else len(order), path.name))
+    return sorted(found, key=lambda path: in_order(path.name))
 
 
 def _read_vocabulary(path: Path) -> tuple[str, ...]:

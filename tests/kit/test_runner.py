@@ -1,6 +1,7 @@
-"""The real heareval.embeddings.runner on a small task folder of each kind."""
+"""The real heareval.embeddings.runner on a small task folder of each kind, beside our own embedding of it."""
 
 import json
+import pickle
 import subprocess
 import sys
 
@@ -11,6 +12,8 @@ import torch
 
 from hear_axlstm import get_scene_embeddings, get_timestamp_embeddings, load_model
 from hear_axlstm.config import SAMPLE_RATE
+from hear_axlstm.evaluation.embeddings import embed_task
+from hear_axlstm.evaluation.taskfolder import read_task
 from tests.conftest import tone
 from tests.tolerances import BATCH_MATES, MILLISECONDS
 
@@ -79,3 +82,35 @@ def test_the_runner_writes_our_embeddings(tasks, tmp_path, random_weights, modul
         count, size = json.loads((out / task / "train.embedding-dimensions.json").read_text())
         assert size == model.scene_embedding_size
         assert count == (4 if "scene" in task else 4 * len(times))
+        ours = tmp_path / "ours" / task
+        embed_task(read_task(tasks / task), model, ours)
+        assert_same_folders(ours, out / task)
+
+
+def assert_same_folders(ours, theirs):
+    """The same files, but for what says who made them; the same content, embeddings within what batches may change."""
+    names = sorted(path.relative_to(theirs) for path in theirs.rglob("*") if path.is_file())
+    assert names == sorted(
+        path.relative_to(ours) for path in ours.rglob("*") if path.is_file() and path.name != "embed.json"
+    )
+    for name in names:
+        one, other = ours / name, theirs / name
+        if name.name == "profile.embeddings.json":
+            assert json.loads(one.read_text()).keys() == json.loads(other.read_text()).keys()
+        elif name.suffix == ".pkl":
+            assert pickle.loads(one.read_bytes()) == pickle.loads(other.read_bytes())
+        elif name.suffix == ".npy":
+            whole = name.name.endswith(".embeddings.npy")  # no npy file, but numbers alone
+            pair = [np.fromfile(path, np.float32) if whole else np.load(path) for path in (one, other)]
+            assert pair[0].dtype == pair[1].dtype
+            np.testing.assert_allclose(*pair, rtol=0, atol=1e-5)
+        elif name.name.endswith(".filename-timestamps.json"):
+            (slugs, times), (their_slugs, their_times) = (
+                zip(*json.loads(path.read_text()), strict=True) for path in (one, other)
+            )
+            assert [slug.split("/")[-2:] for slug in slugs] == [slug.split("/")[-2:] for slug in their_slugs]
+            np.testing.assert_allclose(times, their_times, rtol=0, atol=MILLISECONDS)
+        elif name.name.endswith(".timestamps.json"):
+            np.testing.assert_allclose(json.loads(one.read_text()), json.loads(other.read_text()), rtol=0, atol=MILLISECONDS)
+        else:
+            assert one.read_text() == other.read_text()

@@ -1,0 +1,127 @@
+"""A task folder and an encoder -> the folder of its embeddings, file by file as hear-eval-kit writes it."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import time
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hear_axlstm.config import SAMPLE_RATE
+from hear_axlstm.embedder import Embedder
+from hear_axlstm.errors import TaskError
+from hear_axlstm.evaluation.native.data import stored_order
+from hear_axlstm.evaluation.taskfolder import METADATA, VOCABULARY, TaskFolder, read_task
+from hear_axlstm.files import embed
+from hear_axlstm.sounds import FileSound
+from hear_axlstm.storage import replacing
+
+DONE = ".done.embeddings"
+FAILURES_TOLD = 3
+END_OF_EVENT = 0.0001  # ms: an event is heard at its very end, too
+
+
+def is_embedded(task: TaskFolder, out: Path) -> bool:
+    """Whether ``out`` holds all embeddings of the task as it is described now."""
+    if not (out / DONE).is_file():
+        return False
+    try:
+        return read_task(out).sha256 == task.sha256
+    except (TaskError, OSError):
+        return False
+
+
+def embed_task(task: TaskFolder, model: Embedder, out: Path, *, workers: int | None = None, progress: bool = False) -> None:
+    """Embed all clips of a task, in batches of mixed lengths, into what hear-eval-kit's predictions take.
+
+    model: on the device to use. out: a folder for this task alone; a second call does the clips that are missing or have
+    changed. workers, progress: as in ``embed``.
+
+    Raises TaskError when a clip cannot be embedded (the others are kept) or the task is damaged, OutputError when the folder
+    was made with other weights or settings.
+    """
+    start = time.perf_counter()
+    (out / DONE).unlink(missing_ok=True)
+    events = task.embedding_type == "event"
+    sounds = [
+        FileSound(f"{split}/{clip}", task.audio(split, SAMPLE_RATE) / clip)
+        for split in task.splits
+        for clip in task.clips(split)
+    ]
+    failures = embed(sounds, model, out=out, timestamps=events, workers=workers, progress=progress).failures
+    if failures:
+        told = "; ".join(f"{name}: {reason}" for name, reason in list(failures.items())[:FAILURES_TOLD])
+        raise TaskError(f"{task.name}: {len(failures)} of {len(sounds)} clips cannot be embedded: {told}")
+    for name in (METADATA, VOCABULARY, *(f"{split}.json" for split in task.splits)):
+        with replacing(out / name) as temporary:
+            shutil.copyfile(task.path / name, temporary)
+    order = stored_order(task)
+    for split in task.splits:
+        _write_split(task, split, order[split], out)
+    _write_json(
+        out / "profile.embeddings.json",
+        {"time_elapsed": time.perf_counter() - start, "gpu_max_mem": None, "gpu_device_name": _device_name(model)},
+        indent=4,
+    )
+    (out / DONE).touch()
+
+
+def frame_labels(events: Sequence[dict[str, Any]], timestamps: Sequence[float]) -> list[list[str]]:
+    """What is heard at each time. events: label, start and end in ms; timestamps: in ms, ascending."""
+    labels: list[list[str]] = [[] for _ in timestamps]
+    for event in events:
+        first, end = (bisect_left(timestamps, time) for time in (event["start"], event["end"] + END_OF_EVENT))
+        for frame in labels[first:end]:
+            frame.append(event["label"])
+    return labels
+
+
+def _write_split(task: TaskFolder, split: str, order: Sequence[str], out: Path) -> None:
+    """The files of single clips beside their embeddings, and those of the whole split."""
+    clips = task.clips(split)
+    folder = out / split
+    labels: list[Any] = []
+    frames: list[tuple[str, float]] = []
+    for clip in order:
+        if task.embedding_type == "scene":
+            own: list[Any] = clips[clip]
+            labels.append(own)
+        else:
+            timestamps = json.loads((folder / f"{clip}.timestamps.json").read_text(encoding="utf-8"))
+            own = frame_labels(clips[clip], timestamps)
+            labels += own
+            frames += [(str(folder / clip), timestamp) for timestamp in timestamps]
+        _write_json(folder / f"{clip}.target-labels.json", own, indent=None if task.embedding_type == "scene" else 4)
+    shape = _write_rows(out / f"{split}.embeddings.npy", (np.load(folder / f"{clip}.embedding.npy") for clip in order))
+    _write_json(out / f"{split}.embedding-dimensions.json", shape)
+    with replacing(out / f"{split}.target-labels.pkl") as temporary:
+        temporary.write_bytes(pickle.dumps(labels))
+    if task.embedding_type == "event":
+        _write_json(out / f"{split}.filename-timestamps.json", frames, indent=4)
+
+
+def _write_rows(path: Path, embeddings: Iterator[np.ndarray[Any, np.dtype[np.float32]]]) -> tuple[int, int]:
+    """One after the other, without a header. Returns rows and columns."""
+    rows, columns = 0, 0
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        for embedding in embeddings:
+            found = np.atleast_2d(embedding).astype(np.float32, copy=False)
+            found.tofile(file)
+            rows, columns = rows + len(found), found.shape[1]
+    return rows, columns
+
+
+def _write_json(path: Path, value: Any, indent: int | None = None) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=indent), encoding="utf-8")
+
+
+def _device_name(model: Embedder) -> str:
+    return torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else "cpu"

@@ -1,0 +1,75 @@
+"""Embeddings and labels as the kit's own datasets give them."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from hear_axlstm.errors import TaskError
+from hear_axlstm.evaluation.native.data import read_split, read_splits, stored_order
+from hear_axlstm.evaluation.taskfolder import read_task
+from tests.evaluation.folders import write_embeddings
+
+SIZES = {"fold00": 7, "fold01": 9, "fold02": 8}
+
+
+@pytest.fixture(params=["multiclass", "multilabel"])
+def folder(request, tmp_path):
+    return write_embeddings(tmp_path / "task", sizes=SIZES, prediction_type=request.param)
+
+
+def test_splits_are_in_the_order_of_the_kits_files(folder):
+    task = read_task(folder)
+    for split in SIZES:
+        ours = read_split(task, split)
+        with open(folder / f"{split}.target-labels.pkl", "rb") as file:
+            theirs = pickle.load(file)
+        assert [[task.labels[index] for index in np.flatnonzero(row)] for row in ours.targets.numpy()] == [
+            sorted(labels) for labels in theirs
+        ]
+        rows = np.memmap(folder / f"{split}.embeddings.npy", np.float32, "r", shape=ours.embeddings.shape)
+        assert np.array_equal(ours.embeddings, rows)
+
+
+def test_splits_are_joined_in_the_given_order(folder):
+    task = read_task(folder)
+    both = read_splits(task, ["fold02", "fold00"])
+    assert len(both) == SIZES["fold02"] + SIZES["fold00"]
+    assert torch.equal(both.embeddings[: SIZES["fold02"]], read_split(task, "fold02").embeddings)
+    assert torch.equal(both.targets[SIZES["fold02"] :], read_split(task, "fold00").targets)
+
+
+def test_every_clip_is_stored_once_and_not_in_the_order_of_the_file(folder):
+    task = read_task(folder)
+    for split, clips in stored_order(task).items():
+        assert sorted(clips) == sorted(task.clips(split))
+        assert clips != list(task.clips(split))
+
+
+def test_what_does_not_fit_is_named(folder):
+    task = read_task(folder)
+    dimensions = folder / "fold00.embedding-dimensions.json"
+    rows = folder / "fold00.embeddings.npy"
+    count, size = json.loads(dimensions.read_text())
+    dimensions.write_text(json.dumps([count, size - 1]))
+    with pytest.raises(TaskError, match="bytes"):
+        read_split(task, "fold00")
+    dimensions.write_text(json.dumps([count - 1, size]))
+    rows.write_bytes(rows.read_bytes()[: (count - 1) * size * 4])
+    with pytest.raises(TaskError, match="6 embeddings of fold00"):
+        read_split(task, "fold00")
+    dimensions.unlink()
+    with pytest.raises(TaskError, match="cannot be read"):
+        read_split(task, "fold00")
+    values = np.fromfile(folder / "fold01.embeddings.npy", np.float32)
+    values[5] = np.nan
+    values.tofile(folder / "fold01.embeddings.npy")
+    with pytest.raises(TaskError, match="NaN"):
+        read_split(task, "fold01")
+    clips = json.loads((folder / "fold02.json").read_text())
+    clips[next(iter(clips))] = ["unheard of"]
+    (folder / "fold02.json").write_text(json.dumps(clips))
+    with pytest.raises(TaskError, match="'unheard of', which is not in the vocabulary"):
+        read_split(task, "fold02")
