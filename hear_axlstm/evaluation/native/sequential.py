@@ -16,6 +16,7 @@ from hear_axlstm.errors import TaskError
 from hear_axlstm.evaluation.metrics import score
 from hear_axlstm.evaluation.native.data import Split, read_splits
 from hear_axlstm.evaluation.native.network import build_network
+from hear_axlstm.evaluation.native.step import Step
 from hear_axlstm.evaluation.native.stopping import Stopping
 from hear_axlstm.evaluation.protocols import Protocol, Settings
 from hear_axlstm.evaluation.results import Outcome
@@ -71,17 +72,15 @@ def train(task: TaskFolder, split: DataSplit, settings: Settings, on_check: Chec
             "hear-eval-kit fails on it, too"
         )
     network = build_network(settings, data.embeddings.shape[1], len(task.labels))
-    optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr)
     loss_of = LOSSES[task.prediction_type]
+    step = Step(network, loss_of, settings.lr, min(settings.batch_size, len(data)))
     by_score = monitors_score(task)
     stopping = Stopping(settings.patience, maximize=by_score)
     best: dict[str, Any] = {}
     for epoch in range(settings.max_epochs):
         _draw_seed_of_loader()
         for x, y in zip(data.embeddings.split(settings.batch_size), data.targets.split(settings.batch_size), strict=True):
-            optimizer.zero_grad()
-            loss_of(network(x), y).backward()
-            optimizer.step()
+            step(x, y)
         if (epoch + 1) % settings.check_val_every_n_epoch:
             continue
         _draw_seed_of_loader()

@@ -2,14 +2,17 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from hear_axlstm.errors import TaskError
 from hear_axlstm.evaluation.kit.launch import evaluate_with_kit
+from hear_axlstm.evaluation.native import sequential
 from hear_axlstm.evaluation.native.sequential import evaluate_sequentially
 from hear_axlstm.evaluation.protocols import PROTOCOLS
 from tests.evaluation.folders import write_embeddings
+from tests.evaluation.kit import record
 
 SMALL = {"hidden_dim": [32], "max_epochs": [14]}
 FOLDS = {"fold00": 14, "fold01": 13, "fold02": 13}
@@ -63,6 +66,28 @@ def test_a_whole_protocol_equals_the_kits(tmp_path, one_thread, case):
         assert found["epoch"] == expected["epoch"]
         for name in found:  # the kit rounds scores to float32
             assert found[name] == pytest.approx(expected[name], rel=1e-6, nan_ok=True), name
+
+
+@pytest.mark.parametrize("name", ["multiclass", "multilabel", "stopped"])
+def test_curves_and_outcome_are_those_that_the_kit_was_recorded_with(tmp_path, one_thread, monkeypatch, name):
+    """On the machine that recorded them they are equal; another one, or another torch, may round otherwise."""
+    case, curves = record.CASES[name], []
+
+    def train(task, split, settings):
+        curves.append([])
+        return original(task, split, settings, lambda *checked: curves[-1].append(checked))
+
+    original = sequential.train
+    monkeypatch.setattr(sequential, "train", train)
+    outcome = evaluate_sequentially(case.write(tmp_path / "task"), case.protocol, case.seed)
+    recorded = [[tuple(row.values()) for row in curve] for curve in record.recorded_curves(name)]
+    assert [[check[0] for check in curve] for curve in curves] == [[row[0] for row in curve] for curve in recorded]
+    for curve, expected in zip(curves, recorded, strict=True):
+        np.testing.assert_allclose(np.array(curve), np.array(expected), rtol=1e-6)
+    expected = record.recorded_outcome(name)
+    assert outcome.settings == expected.settings
+    for split, values in expected.splits.items():
+        assert outcome.splits[split] == pytest.approx(values, rel=1e-6, nan_ok=True)
 
 
 def test_seeds_differ_and_repeat_and_leave_torchs_generator_alone(tmp_path):
