@@ -101,7 +101,7 @@ class TaskFolder:
         if known is None:
             return [f"{self.name} is no HEAR task"]
         counts = {split: len(self.clips(split)) for split in self.splits}
-        found: list[str] = []
+        found = ["its sound is synthesised"] if self.metadata.get("synthetic") else []
 
         def compare(what: str, here: object, there: object) -> None:
             if there is not None and here != there:
