@@ -3,13 +3,18 @@ PYTHON := python3
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install -q -c requirements/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench wheel clean
+.PHONY: help demo suite test check bench wheel clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed ## set up, then embed sounds that it synthesises and print how similar they are
 	$(VENV)/bin/python examples/demo.py
+
+suite: $(VENV)/.installed ## set up, then evaluate the default weights on ten small tasks that it synthesises, into demo/report.html
+	$(VENV)/bin/hear-axlstm tasks generate demo/tasks
+	$(VENV)/bin/hear-axlstm evaluate demo/tasks --seeds 2 -o demo/results
+	$(VENV)/bin/hear-axlstm report demo/results -o demo/report.html
 
 test: $(VENV)/.tested ## set up, then run all tests
 	$(VENV)/bin/python -m pytest $(ARGS)
@@ -31,7 +36,7 @@ clean: ## remove the environment and everything built
 $(VENV)/.installed: pyproject.toml requirements/constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) -e .
+	$(PIP) -e '.[evaluate]'
 	touch $@
 
 $(VENV)/.tested: $(VENV)/.installed requirements/kit.txt

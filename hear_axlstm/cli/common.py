@@ -54,15 +54,20 @@ def main() -> None:
 
 
 def open_model(model: str | None, source: str | None, layout: Layout | None, precision: Precision) -> Embedder:
+    return load_model(find_weights(model, source)[1], layout=layout, precision=precision)
+
+
+def find_weights(model: str | None, source: str | None) -> tuple[str, Path]:
+    """A name for the model, and the file of its weights. model: a file or a variant, the default one when left out."""
     if model is None:
         model = default_variant()
-    if model not in list_models():
-        if source is not None:
-            raise ConfigError(f"--source goes with a variant's name, but the model is {model}")
-        if not Path(model).is_file():
-            raise ConfigError(f"model {model} is neither a file nor one of {', '.join(list_models())}")
-        return load_model(model, layout=layout, precision=precision)
-    return load_model(download(model, source=source), layout=layout, precision=precision)
+    if model in list_models():
+        return model, download(model, source=source)
+    if source is not None:
+        raise ConfigError(f"--source goes with a variant's name, but the model is {model}")
+    if not Path(model).is_file():
+        raise ConfigError(f"model {model} is neither a file nor one of {', '.join(list_models())}")
+    return Path(model).stem, Path(model)
 
 
 def chosen_device(name: str) -> torch.device:

@@ -26,8 +26,8 @@ def scores(name: str, probabilities: Tensor, targets: Tensor) -> Tensor:
     A class without positives has an AP of 0. A class with positives only, or with none, makes aucroc and d_prime NaN; an AUC
     of 1 makes d_prime infinite. NaN among the probabilities makes mAP, aucroc and d_prime NaN.
 
-    Shape: probabilities (R, N, C) in [0, 1], compared as float32, targets (N, C), 0 or 1 -> (R,) float64. Raises TaskError on a metric
-    that is not among METRICS.
+    Shape: probabilities (R, N, C) in [0, 1], compared as float32, targets (N, C), 0 or 1 -> (R,) float64. Raises TaskError
+    on a metric that is not among METRICS.
     """
     check_metrics([name])
     return METRICS[name](probabilities, targets)

@@ -9,26 +9,16 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from click.testing import CliRunner
 
 import hear_axlstm
 from hear_axlstm import sounds
 from hear_axlstm.audio import read_audio
-from hear_axlstm.cli import main
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.pretraining.recipe import recipe_names
 from tests.conftest import GOLDEN, tone
 from tests.tolerances import BATCH_MATES
 
 VARIANT = "ssast-tiny"
-
-
-@pytest.fixture
-def run():
-    def run(*arguments):
-        return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-    return run
 
 
 @pytest.fixture
