@@ -1,0 +1,274 @@
+"""``tasks``, ``evaluate`` and ``report``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from hear_axlstm.cli.common import (
+    FAILED,
+    GO_ON,
+    REFUSED,
+    chosen_device,
+    failing,
+    find_weights,
+    main,
+    reported,
+    source_option,
+)
+from hear_axlstm.config import SAMPLE_RATE, Layout, Precision
+from hear_axlstm.errors import ConfigError, EvaluationError, HearAxlstmError
+from hear_axlstm.evaluation.catalogue import KNOWN_TASKS, PAPER_TASKS, in_order
+from hear_axlstm.evaluation.check import check_task
+from hear_axlstm.evaluation.prepare import RATES, prepare_task
+from hear_axlstm.evaluation.protocols import PROTOCOLS, find_protocol
+from hear_axlstm.evaluation.report import ReportFormat, write_report
+from hear_axlstm.evaluation.results import Engine, Score, read_results
+from hear_axlstm.evaluation.run import Evaluated, evaluate
+from hear_axlstm.evaluation.subject import Subject, module_subject, our_subject
+from hear_axlstm.evaluation.suite import CLIPS_PER_LABEL, write_suite
+from hear_axlstm.evaluation.taskfolder import find_tasks
+from hear_axlstm.evaluation.zenodo import RECORD, download_tasks
+from hear_axlstm.hear import load_model
+from hear_axlstm.storage import replacing
+
+THE_TEN = "the ten of the papers"
+
+tasks_option = click.option(
+    "--tasks", metavar="A,B,...", help="Some of them, by folder name or its beginning; all otherwise."
+)
+
+
+@main.group("tasks")
+def tasks_group() -> None:
+    """Get the tasks of the HEAR benchmark, and look after them."""
+
+
+@tasks_group.command("list")
+def list_command() -> None:
+    """List the HEAR tasks: the papers' ten first."""
+    click.echo(f"{'task':36}  {'labels':>6}  {'clips':>7}  {'seconds':>7}  score")
+    for task in KNOWN_TASKS.values():
+        clips = "?" if task.clips is None else f"{task.clips:,}"
+        seconds = "mixed" if task.seconds is None else f"{task.seconds:g}"
+        remarks = [
+            task.metrics[0],
+            *(["events"] if task.embedding_type == "event" else []),
+            *(["papers"] if task.key else []),
+        ]
+        click.echo(f"{task.folder:36}  {task.labels:>6}  {clips:>7}  {seconds:>7}  {', '.join(remarks)}")
+
+
+@tasks_group.command("download")
+@click.argument("names", nargs=-1, metavar="[TASKS]...")
+@click.option(
+    "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for the archives."
+)
+@click.option("--record", default=RECORD, help="Of Zenodo: HEAR's tasks at 48 kHz.")
+def download_tasks_command(names: tuple[str, ...], out: Path, record: str) -> None:
+    """Download the archives of TASKS at 48 kHz; the papers' ten when none is named.
+
+    A second run goes on where the first one ended.
+    """
+    with reported(REFUSED):
+        chosen = _named(names, list(KNOWN_TASKS)) if names else [task.folder for task in PAPER_TASKS.values()]
+        with failing(GO_ON, HearAxlstmError, OSError):
+            result = download_tasks(chosen, out, record=record, progress=True)
+    for name, reason in result.failures.items():
+        click.echo(f"failed: {name}: {reason}", err=True)
+    click.echo(f"{len(result.archives)} archives, {len(result.failures)} failed: {out}", err=True)
+    sys.exit(FAILED if result.failures else 0)
+
+
+@tasks_group.command("prepare")
+@click.argument("sources", nargs=-1, required=True, metavar="ARCHIVES-OR-FOLDERS...", type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of all tasks.")
+@click.option("--workers", type=click.IntRange(min=1), help="Clips resampled at once; as many as processors.")
+def prepare_command(sources: tuple[Path, ...], out: Path, workers: int | None) -> None:
+    """Resample tasks to 16 kHz, from the archives of `tasks download`, folders of such, or task folders.
+
+    A second run does what is missing. Tasks that are at 16 kHz already need no preparing.
+    """
+    failures = 0
+    with reported(REFUSED):
+        found = [path for source in sources for path in _inside(source)]
+        for path in found:
+            try:
+                task = prepare_task(path, out, workers=workers, progress=True)
+                click.echo(f"{task.name}: {task.path}", err=True)
+            except (HearAxlstmError, OSError) as error:
+                failures += 1
+                click.echo(f"failed: {path}: {error}", err=True)
+    click.echo(f"{len(found) - failures} prepared, {failures} failed: {out}", err=True)
+    sys.exit(FAILED if failures else 0)
+
+
+def _inside(source: Path) -> list[Path]:
+    """A source itself, or the archives or tasks of a folder of them."""
+    archives = sorted(source.glob("*.tar.gz")) if source.is_dir() else []
+    return archives or (find_tasks(source) if source.is_dir() else [source])
+
+
+@tasks_group.command("check")
+@click.argument("folder", metavar="TASKS", type=click.Path(path_type=Path))
+@tasks_option
+def check_command(folder: Path, tasks: str | None) -> None:
+    """Look for what is missing, damaged or of the wrong kind in the tasks of a folder, and how they differ from HEAR's."""
+    broken = 0
+    with reported(FAILED):
+        for path in _chosen(folder, tasks):
+            check = check_task(path, progress=True)
+            broken += not check.is_good
+            click.echo(f"{path.name}: {f'{len(check.problems)} problems' if check.problems else 'good'}")
+            for kind, lines in (("", check.problems), ("remark: ", check.remarks), ("not as in HEAR: ", check.differences)):
+                for line in lines:
+                    click.echo(f"  {kind}{line}")
+    sys.exit(FAILED if broken else 0)
+
+
+@tasks_group.command("generate")
+@click.argument("out", metavar="TASKS", type=click.Path(file_okay=False, path_type=Path))
+@tasks_option
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Another seed makes other clips.")
+@click.option("--clips-per-label", type=click.IntRange(min=2), default=CLIPS_PER_LABEL, help="In each split.")
+@click.option(
+    "--sample-rate", type=click.Choice((SAMPLE_RATE, *RATES)), default=SAMPLE_RATE, help="48000 is what `prepare` takes."
+)
+def generate_command(out: Path, tasks: str | None, **options: Any) -> None:
+    """Make a small suite of synthesised sound in the tasks' format and under their names, to try everything out.
+
+    It is not HEAR: scores on it compare with nothing but each other.
+    """
+    with reported(REFUSED):
+        names = None if tasks is None else _named(tasks.split(","), list(KNOWN_TASKS))
+        with failing(GO_ON, OSError):
+            for path in write_suite(out, names, progress=True, **options):
+                click.echo(path)
+
+
+@main.command("evaluate")
+@click.argument("folder", metavar="TASKS", type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of results.")
+@click.option("--model", metavar="PATH|VARIANT", help="Weights file or variant name; the bundled default otherwise.")
+@source_option
+@click.option("--layout", type=click.Choice(get_args(Layout)), help="How scene embeddings group tokens; the weights' own.")
+@click.option("--precision", type=click.Choice(get_args(Precision)), default="auto")
+@click.option("--module", help="Another HEAR module instead, installed or in this folder; --model is then what it loads.")
+@click.option("--model-options", metavar="JSON", help="What else the module's load_model is given.")
+@click.option("--name", help="Of the model among the results; after its weights or module otherwise.")
+@tasks_option
+@click.option("--protocol", type=click.Choice(list(PROTOCOLS)), default="axlstm", help="The papers' or HEAR 2021's.")
+@click.option("--seeds", type=click.IntRange(min=1), default=10, help="Classifiers a task: seeds 0, 1, ...")
+@click.option("--engine", type=click.Choice(get_args(Engine)), default="native", help="Or hear-eval-kit itself.")
+@click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto is cuda when there is one.")
+@click.option("--workers", type=click.IntRange(min=0), help="Processes side by side, as many as processors; 0: this one.")
+def evaluate_command(
+    folder: Path,
+    out: Path,
+    tasks: str | None,
+    protocol: str,
+    seeds: int,
+    engine: Engine,
+    device: str,
+    workers: int | None,
+    **model: Any,
+) -> None:
+    """Evaluate a model on all HEAR tasks in the folder TASKS.
+
+    The model embeds every task, then shallow classifiers are trained, and each score is kept at once, with all that it
+    depends on. A second run does what is missing. A task that fails does not stop the others; it makes the exit code 1.
+    """
+    with reported(REFUSED):
+        settled = find_protocol(protocol)
+        paths = _chosen(folder, tasks)
+        on = chosen_device(device)
+        subject = _subject(device=on, **model)
+        options: dict[str, Any] = {"engine": engine, "device": on, "workers": workers, "progress": True}
+        with failing(GO_ON, OSError, EvaluationError):
+            evaluated = evaluate(paths, subject, out, protocol=settled, seeds=range(seeds), **options)
+    _tell(evaluated, out / subject.record.name)
+    sys.exit(FAILED if evaluated.failures else 0)
+
+
+def _subject(
+    device: Any,
+    model: str | None,
+    source: str | None,
+    layout: Layout | None,
+    precision: Precision,
+    module: str | None,
+    model_options: str | None,
+    name: str | None,
+) -> Subject:
+    if module is None:
+        if model_options is not None:
+            raise ConfigError("--model-options goes with --module")
+        stem, weights = find_weights(model, source)
+        encoder = load_model(weights, layout=layout, precision=precision).to(device)
+        return our_subject(weights, encoder, name or stem)
+    if source is not None or layout is not None or precision != "auto":
+        raise ConfigError("--source, --layout and --precision are for our models; a --module takes --model-options")
+    try:
+        options = json.loads(model_options or "{}")
+    except ValueError as error:
+        raise ConfigError(f"--model-options {model_options!r} is not JSON ({error})") from error
+    if not isinstance(options, dict):
+        raise ConfigError(f'--model-options {model_options!r}: expected an object such as {{"size": 3}}')
+    if model is not None and not Path(model).is_file():
+        raise ConfigError(f"--model {model}: no such file")
+    return module_subject(module, None if model is None else Path(model), options, name or module)
+
+
+def _tell(evaluated: Evaluated, folder: Path) -> None:
+    by_task: dict[str, list[Score]] = {}
+    for score in evaluated.scores:
+        by_task.setdefault(score.task, []).append(score)
+    for task in sorted(by_task, key=in_order):
+        scores = by_task[task]
+        mean = sum(score.score for score in scores) / len(scores)
+        click.echo(f"{task:36}  {scores[0].metric:9}  {mean:.4f}  over {len(scores)} seeds")
+    for name, reason in evaluated.failures.items():
+        click.echo(f"failed: {name}: {reason}", err=True)
+    there = len(evaluated.scores) - evaluated.computed
+    click.echo(
+        f"{evaluated.computed} scores computed, {there} there already, {len(evaluated.failures)} tasks failed: {folder}",
+        err=True,
+    )
+
+
+def _chosen(folder: Path, names: str | None) -> list[Path]:
+    paths = find_tasks(folder)
+    if names is None:
+        return paths
+    chosen = _named(names.split(","), [path.name for path in paths])
+    return [path for path in paths if path.name in chosen]
+
+
+def _named(names: Any, known: list[str]) -> list[str]:
+    """The names meant by these, which may be beginnings. Raises ConfigError on one that means none."""
+    chosen = []
+    for name in names:
+        found = [name.strip()] if name.strip() in known else [full for full in known if full.startswith(name.strip())]
+        if not found:
+            raise ConfigError(f"no task is called {name.strip()!r}; there are {', '.join(known)}")
+        chosen += found
+    return list(dict.fromkeys(chosen))
+
+
+@main.command("report")
+@click.argument("folders", nargs=-1, required=True, metavar="RESULTS...", type=click.Path(path_type=Path))
+@click.option("--format", type=click.Choice(get_args(ReportFormat)), default="html")
+@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="File for the report; stdout otherwise.")
+def report_command(folders: tuple[Path, ...], format: ReportFormat, out: Path | None) -> None:
+    """Tell the results of `evaluate` beside the published ones: tables, plots, intervals, where every number is from."""
+    with reported(FAILED):
+        text = write_report(read_results(folders), format)
+        if out is None:
+            click.echo(text, nl=False)
+        else:
+            with replacing(out) as temporary:
+                temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,210 @@
+"""Scores of one protocol -> rows: a model with an engine on every task, and the published models beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from hear_axlstm.evaluation.catalogue import KNOWN_TASKS, PAPER_TASKS
+from hear_axlstm.evaluation.published import PublishedTable
+from hear_axlstm.evaluation.report.numbers import is_percent, ranges, shown
+from hear_axlstm.evaluation.results import Engine, Failure, ModelRecord, Score
+from hear_axlstm.evaluation.statistics import BySeed, Estimate, estimate
+
+SHORT_SHA256 = 8
+
+# The papers' abbreviations, for tables on paper.
+SHORT_TITLES = {
+    "beijing_opera": "BO",
+    "mridangam_stroke": "Mri-S",
+    "mridangam_tonic": "Mri-T",
+    "nsynth_pitch_5h": "NS-5h",
+    "crema_d": "CD",
+    "libricount": "LC",
+    "speech_commands_5h": "SC-5h",
+    "vox_lingua_top10": "VL",
+    "esc50": "E50",
+    "fsd50k": "F50K",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A task. metric: its score."""
+
+    task: str
+    title: str
+    short: str
+    metric: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A model on a task, in the unit that is shown. seeds: what ``estimate`` is of; empty for published ones.
+
+    metric: the column's, unless the task differs. differences: from the HEAR task of this name.
+    task_sha256: None for published ones.
+    """
+
+    estimate: Estimate
+    metric: str
+    seeds: BySeed = field(default_factory=dict)
+    differences: tuple[str, ...] = ()
+    task_sha256: str | None = None
+
+    @property
+    def percent(self) -> bool:
+        """Whether it is in percent."""
+        return is_percent(self.metric)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """What is wanting of a model on a task. kind: "failed", "missing", "mixed" (no score at all), "seeds" (some)."""
+
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One model. engine: None for published ones. cells, gaps: by task; a task may have both.
+
+    label: tells it from all other rows. note: of the published table. aggregate: s(m).
+    """
+
+    label: str
+    model: str
+    engine: Engine | None
+    weights_sha256: str | None
+    parameters: int | None
+    cells: Mapping[str, Cell]
+    gaps: Mapping[str, Gap] = field(default_factory=dict)
+    aggregate: Estimate | None = None
+    note: str | None = None
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is of these results."""
+        return self.engine is not None
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of any task."""
+        return sorted({seed for cell in self.cells.values() for seed in cell.seeds})
+
+
+RowKey = tuple[str, Engine, str | None]  # model, engine, sha256 of the weights
+
+
+def by_row(scores: Iterable[Score]) -> dict[RowKey, dict[str, list[Score]]]:
+    """Scores by row and task, seeds in order."""
+    found: dict[RowKey, dict[str, list[Score]]] = {}
+    for score in sorted(scores, key=lambda score: (score.model, score.engine, score.weights_sha256 or "", score.seed)):
+        row = found.setdefault((score.model, score.engine, score.weights_sha256), {})
+        row.setdefault(score.task, []).append(score)
+    return found
+
+
+def find_columns(tasks: Iterable[str], scores: Iterable[Score], *, papers: bool) -> list[Column]:
+    """tasks: that there is anything of; the papers' ten first and always with ``papers``. In the catalogue's order."""
+    wanted = set(tasks) | ({task.folder for task in PAPER_TASKS.values()} if papers else set())
+    metrics = {score.task: score.metric for score in scores}
+    order = list(KNOWN_TASKS)
+    columns = []
+    for name in sorted(wanted, key=lambda name: (order.index(name) if name in order else len(order), name)):
+        known = KNOWN_TASKS.get(name)
+        metric = known.metrics[0] if known is not None else metrics.get(name, "")
+        title = name if known is None else known.title
+        short = SHORT_TITLES.get(known.key or "", title) if known is not None else title
+        columns.append(Column(task=name, title=title, short=short, metric=metric))
+    return columns
+
+
+def our_rows(
+    scores: Mapping[RowKey, Mapping[str, list[Score]]],
+    failures: Iterable[Failure],
+    models: Mapping[str, ModelRecord],
+    columns: Iterable[Column],
+) -> list[Row]:
+    """A row for whatever has scores or failures, by name."""
+    reasons: dict[RowKey, dict[str, str]] = {}
+    for failure in failures:
+        keys = [key for key in scores if key[:2] == (failure.model, failure.engine)]
+        for key in keys or [(failure.model, failure.engine, models[failure.model].weights_sha256)]:
+            reasons.setdefault(key, {})[failure.task] = failure.reason
+    keys = sorted(scores.keys() | reasons.keys(), key=lambda key: (key[0], key[1], key[2] or ""))
+    rows = []
+    for key in keys:
+        model, engine, weights = key
+        several = sum(other[:2] == key[:2] for other in keys) > 1
+        of_weights = f", weights {(weights or 'of the module')[:SHORT_SHA256]}" if several else ""
+        cells, gaps = _cells_and_gaps(scores.get(key, {}), reasons.get(key, {}), columns)
+        rows.append(
+            Row(
+                label=f"{model} ({engine}{of_weights})",
+                model=model,
+                engine=engine,
+                weights_sha256=weights,
+                parameters=models[model].parameters,
+                cells=cells,
+                gaps=gaps,
+            )
+        )
+    return rows
+
+
+def _cells_and_gaps(
+    scores: Mapping[str, list[Score]], reasons: Mapping[str, str], columns: Iterable[Column]
+) -> tuple[dict[str, Cell], dict[str, Gap]]:
+    cells: dict[str, Cell] = {}
+    gaps: dict[str, Gap] = {}
+    seeds = {score.seed for of_task in scores.values() for score in of_task}
+    for column in columns:
+        task = column.task
+        found = scores.get(task, [])
+        versions = {(score.task_sha256, score.metric) for score in found}
+        if len(versions) > 1:
+            gaps[task] = Gap(kind="mixed", reason="its seeds are of different tasks of this name: evaluate it again")
+        elif found:
+            cells[task] = _cell(found)
+        if task in reasons:
+            gaps[task] = Gap(kind="failed", reason=reasons[task])
+        elif not found:
+            gaps[task] = Gap(kind="missing", reason="not evaluated")
+        elif missing := sorted(seeds - {score.seed for score in found}):
+            gaps.setdefault(task, Gap(kind="seeds", reason=f"no score with seed {ranges(missing)}"))
+    return cells, gaps
+
+
+def _cell(scores: list[Score]) -> Cell:
+    seeds = {score.seed: shown(score.metric, score.score) for score in scores}
+    return Cell(
+        estimate=estimate(list(seeds.values())),
+        metric=scores[0].metric,
+        seeds=seeds,
+        differences=tuple(scores[0].differences),
+        task_sha256=scores[0].task_sha256,
+    )
+
+
+def published_rows(table: PublishedTable, columns: Iterable[Column]) -> list[Row]:
+    """In the table's order."""
+    metrics = {column.task: column.metric for column in columns}
+    return [
+        Row(
+            label=model.name,
+            model=model.name,
+            engine=None,
+            weights_sha256=None,
+            parameters=model.parameters,
+            cells={
+                task: Cell(estimate=model.scores[task], metric=metric)
+                for task, metric in metrics.items()
+                if task in model.scores
+            },
+            aggregate=model.aggregate,
+            note=model.pretraining,
+        )
+        for model in table.models
+    ]

@@ -1,0 +1,190 @@
+"""Results -> what every format shows of them, a section a protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from hear_axlstm.evaluation.protocols import PROTOCOLS
+from hear_axlstm.evaluation.published import PublishedTable, papers_table, published_with
+from hear_axlstm.evaluation.report.details import Details, find_details
+from hear_axlstm.evaluation.report.pairs import Pair, find_pairs
+from hear_axlstm.evaluation.report.rankings import Ranking, find_rankings, with_aggregates
+from hear_axlstm.evaluation.report.rows import SHORT_SHA256, Column, Row, by_row, find_columns, our_rows, published_rows
+from hear_axlstm.evaluation.results import Failure, ModelRecord, Results, Score
+from hear_axlstm.version import __version__
+
+
+@dataclass(frozen=True, kw_only=True)
+class Differing:
+    """How a task of ours differs from HEAR's. rows: labels of those that were evaluated on it."""
+
+    title: str
+    differences: tuple[str, ...]
+    rows: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What failed or is missing. kind: as in Gap."""
+
+    row: str
+    title: str
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """Everything with one protocol. title: its name, with its sha256 where another one has this name.
+
+    source: what the protocol is. table: what was published with it. papers: whether s(m) is on the papers' scale here.
+    warnings: what keeps rows from being compared.
+    """
+
+    protocol: str
+    sha256: str | None
+    title: str
+    source: str
+    table: PublishedTable | None
+    papers: bool
+    columns: tuple[Column, ...]
+    ours: tuple[Row, ...]
+    published: tuple[Row, ...]
+    rankings: tuple[Ranking, ...]
+    pairs: tuple[Pair, ...]
+    details: tuple[Details, ...]
+    differences: tuple[Differing, ...]
+    problems: tuple[Problem, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Ours without s(m) first, then all by it; without s(m) anywhere, ours first."""
+        missing = [row for row in self.ours if row.aggregate is None]
+        ranked = [row for row in (*self.ours, *self.published) if row.aggregate is not None]
+        others = [row for row in self.published if row.aggregate is None]
+        return (*missing, *sorted(ranked, key=lambda row: -row.aggregate.mean if row.aggregate else 0.0), *others)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """version: of this package. without_results: models that were begun and have neither a score nor a failure."""
+
+    version: str
+    models: tuple[str, ...]
+    without_results: tuple[str, ...]
+    sections: tuple[Section, ...]
+
+
+ProtocolKey = tuple[str, str | None]  # name, sha256
+
+
+def summarise(results: Results) -> Summary:
+    """Raises ConfigError without scipy."""
+    scores: dict[ProtocolKey, list[Score]] = {}
+    for score in results.scores:
+        scores.setdefault((score.protocol, score.protocol_sha256), []).append(score)
+    failures: dict[ProtocolKey, list[Failure]] = {}
+    for failure in results.failures:
+        failures.setdefault(_protocol_of(failure, scores), []).append(failure)
+    order = list(PROTOCOLS)
+    keys = sorted(
+        scores.keys() | failures.keys(),
+        key=lambda key: (order.index(key[0]) if key[0] in order else len(order), key[0], not _is_known(key), key[1] or ""),
+    )
+    there = {score.model for score in results.scores} | {failure.model for failure in results.failures}
+    return Summary(
+        version=__version__,
+        models=tuple(results.models),
+        without_results=tuple(name for name in results.models if name not in there),
+        sections=tuple(_section(key, scores.get(key, []), failures.get(key, []), results.models, keys) for key in keys),
+    )
+
+
+def _protocol_of(failure: Failure, scores: Iterable[ProtocolKey]) -> ProtocolKey:
+    """A failure does not say of which of several protocols of one name it is: of the one that we know, if any."""
+    keys = sorted((key for key in scores if key[0] == failure.protocol), key=lambda key: not _is_known(key))
+    known = PROTOCOLS.get(failure.protocol)
+    return keys[0] if keys else (failure.protocol, None if known is None else known.sha256)
+
+
+def _is_known(key: ProtocolKey) -> bool:
+    return key[0] in PROTOCOLS and PROTOCOLS[key[0]].sha256 == key[1]
+
+
+def _section(
+    key: ProtocolKey,
+    scores: Sequence[Score],
+    failures: Sequence[Failure],
+    models: Mapping[str, ModelRecord],
+    keys: Sequence[ProtocolKey],
+) -> Section:
+    name, sha256 = key
+    table = published_with(name, sha256 or "")
+    papers = table is papers_table()
+    tasks = {score.task for score in scores} | {failure.task for failure in failures}
+    columns = find_columns(tasks, scores, papers=papers)
+    grouped = by_row(scores)
+    ours = our_rows(grouped, failures, models, columns)
+    if papers:
+        ours = with_aggregates(ours)
+    published = [] if table is None else published_rows(table, columns)
+    several = sum(other[0] == name for other in keys) > 1
+    details = [
+        find_details(row, models[row.model], found, columns)
+        for row in ours
+        if row.engine is not None and (found := grouped.get((row.model, row.engine, row.weights_sha256)))
+    ]
+    return Section(
+        protocol=name,
+        sha256=sha256,
+        title=f"{name} ({(sha256 or '')[:SHORT_SHA256]})" if several or not _is_known(key) else name,
+        source=PROTOCOLS[name].source if _is_known(key) else "a grid that this version of hear-axlstm does not know",
+        table=table,
+        papers=papers,
+        columns=tuple(columns),
+        ours=tuple(ours),
+        published=tuple(published),
+        rankings=tuple(find_rankings(ours, published, papers=papers)),
+        pairs=tuple(find_pairs(ours, columns)),
+        details=tuple(details),
+        differences=tuple(_differences(columns, ours)),
+        problems=tuple(
+            Problem(row=row.label, title=column.title, kind=row.gaps[column.task].kind, reason=row.gaps[column.task].reason)
+            for row in ours
+            for column in columns
+            if column.task in row.gaps
+        ),
+        warnings=tuple(_warnings(key, several, columns, ours)),
+    )
+
+
+def _differences(columns: Iterable[Column], ours: Sequence[Row]) -> Iterable[Differing]:
+    for column in columns:
+        found: dict[tuple[str, ...], list[str]] = {}
+        for row in ours:
+            cell = row.cells.get(column.task)
+            if cell is not None and cell.differences:
+                found.setdefault(cell.differences, []).append(row.label)
+        for differences, rows in found.items():
+            yield Differing(title=column.title, differences=differences, rows=tuple(rows))
+
+
+def _warnings(key: ProtocolKey, several: bool, columns: Iterable[Column], ours: Sequence[Row]) -> Iterable[str]:
+    name, _ = key
+    if several:
+        yield (
+            f"There are scores of several protocols that are all called {name}. Each has a section of its own; "
+            "they must not be compared."
+        )
+    if name in PROTOCOLS and not _is_known(key):
+        yield f"This is not the protocol {name} of this version of hear-axlstm: nothing that was published is comparable."
+    for column in columns:
+        versions: dict[str | None, list[str]] = {}
+        for row in ours:
+            if column.task in row.cells:
+                versions.setdefault(row.cells[column.task].task_sha256, []).append(row.label)
+        if len(versions) > 1:
+            groups = "; ".join(f"{', '.join(rows)} ({(sha256 or '')[:SHORT_SHA256]})" for sha256, rows in versions.items())
+            yield f"{column.title}: not the same clips and labels for all models, and so not comparable: {groups}."

@@ -1,0 +1,134 @@
+"""Summary -> words that all formats share: what a cell says, what a ranking is, how to read the numbers."""
+
+from __future__ import annotations
+
+from hear_axlstm.evaluation.report.numbers import PLUS_MINUS, with_interval
+from hear_axlstm.evaluation.report.pairs import SIGNIFICANT, Pair
+from hear_axlstm.evaluation.report.rankings import AGGREGATE, Ranking, why_no_aggregate
+from hear_axlstm.evaluation.report.rows import Column, Row
+from hear_axlstm.evaluation.report.summary import Problem, Section, Summary
+from hear_axlstm.evaluation.statistics import papers_scale
+
+DIFFERS = "\N{DAGGER}"
+NOTHING = "\N{EN DASH}"
+KINDS = {"failed": "failed", "missing": "missing", "mixed": "mixed", "seeds": "seeds missing"}
+
+
+def cell_words(row: Row, column: Column) -> str:
+    """A score with its interval and marks, or why there is none."""
+    cell = row.cells.get(column.task)
+    if cell is None:
+        gap = row.gaps.get(column.task)
+        return NOTHING if gap is None or gap.kind == "missing" else gap.kind
+    text = with_interval(cell.estimate, percent=cell.percent)
+    return text + (DIFFERS if cell.differences else "") + seeds_words(row, column)
+
+
+def seeds_words(row: Row, column: Column) -> str:
+    """How many seeds a score of ours has, where others of its row have more."""
+    cell = row.cells.get(column.task)
+    if cell is None or not row.ours or len(cell.seeds) == len(row.seeds):
+        return ""
+    return f" (n = {len(cell.seeds)})"
+
+
+def aggregate_words(row: Row) -> str:
+    """s(m), or why there is none."""
+    if row.aggregate is not None:
+        return with_interval(row.aggregate) + aggregate_seeds_words(row)
+    return why_no_aggregate(row) if row.ours else NOTHING
+
+
+def aggregate_seeds_words(row: Row) -> str:
+    """How many seeds s(m) of ours has, where single tasks have more."""
+    if row.aggregate is None or not row.ours or row.aggregate.n == len(row.seeds):
+        return ""
+    return f" (n = {row.aggregate.n})"
+
+
+def sentence(words: str) -> str:
+    """
+    >>> sentence("the papers: their fork")
+    'The papers: their fork.'
+    """
+    return f"{words[:1].upper()}{words[1:]}."
+
+
+def several(count: int, noun: str) -> str:
+    """
+    >>> several(1, "seed"), several(10, "seed")
+    ('1 seed', '10 seeds')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def ranking_words(ranking: Ranking, section: Section) -> str:
+    """What a ranking is of, and what it must not be taken for."""
+    titles = {column.task: column.title for column in section.columns}
+    if ranking.title == AGGREGATE:
+        return "The papers' aggregate of the ten tasks, higher is better."
+    if ranking.differ:
+        words = "Of tasks that are not known to be HEAR's; nothing published is comparable."
+    elif section.table is None:
+        words = "Nothing was published with this protocol."
+    else:
+        words = "Published models over the same tasks, from their printed means."
+    if ranking.partial:
+        words = f"Partial: this is not s(m), which needs all ten tasks as in HEAR. {words}"
+    missing = [column.title for column in section.columns if column.task not in ranking.tasks]
+    if section.papers and not ranking.differ and missing:
+        words += f" Without {', '.join(missing)}."
+    else:
+        words += f" Tasks: {', '.join(titles[task] for task in ranking.tasks)}."
+    if ranking.left_out:
+        words += f" Left out, since they lack one of these tasks: {', '.join(ranking.left_out)}."
+    return words
+
+
+def pair_words(pair: Pair) -> str:
+    """How many tasks differ beyond chance."""
+    better = sum(1 for task in pair.tasks if _significant(task.adjusted) and task.difference.estimate.mean > 0)
+    worse = sum(1 for task in pair.tasks if _significant(task.adjusted) and task.difference.estimate.mean < 0)
+    return (
+        f"Of {several(len(pair.tasks), 'task')}, {pair.left} is higher on {better} and lower on {worse} "
+        f"(adjusted p < {SIGNIFICANT})."
+    )
+
+
+def _significant(p: float | None) -> bool:
+    return p is not None and p < SIGNIFICANT
+
+
+def problem_words(problem: Problem) -> str:
+    return f"{KINDS[problem.kind]}: {problem.reason}" if problem.kind != "missing" else problem.reason
+
+
+def how_to_read(summary: Summary) -> list[str]:
+    """What the numbers are. A paragraph an item."""
+    scale = papers_scale()
+    words = [
+        f"Scores are percentages, unless a unit is named: the mean over seeds, {PLUS_MINUS} the half width of its 95 % "
+        "t-interval. Of one seed there is no interval. Folds are averaged first.",
+        "What varies from seed to seed is the classifier alone. The embeddings stay as they are, so that an interval says "
+        "nothing about another pretraining run or other test clips.",
+    ]
+    if any(section.papers for section in summary.sections):
+        words.append(
+            "s(m) is on the scale of Table 2 of the AxLSTM paper. The paper normalises every task by its worst and best "
+            "single run, which are not printed; but s(m) is affine in the ten scores, and the table's 20 rows determine it. "
+            f"The constants fitted to them reproduce every printed s(m) within {scale.largest_error:.3f}, and that of a row "
+            f"left out of the fit within {scale.largest_error_left_out:.2f}. s(m) is computed seed by seed, from the seeds "
+            "that all ten tasks have. Missing tasks are never filled in: with fewer than ten there is no s(m) but the mean "
+            "over the tasks there are."
+        )
+    if any(section.table is not None and not section.papers for section in summary.sections):
+        words.append("HEAR's leaderboard was made with another protocol than the papers' table; the two must not be mixed.")
+    if any(section.pairs for section in summary.sections):
+        words.append(
+            "Differences are between two models over the seeds that both have: their mean, its 95 % interval, and a "
+            "two-sided paired t-test, whose p is adjusted after Holm for the number of tasks. Seeds are those of the "
+            "classifier: a small p says that the two sets of embeddings differ, not that the two methods do."
+        )
+    if any(section.differences for section in summary.sections):
+        words.append(f"{DIFFERS} marks scores of a task that is not as in HEAR; they are comparable with nothing published.")
+    return words

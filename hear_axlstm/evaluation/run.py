@@ -1,0 +1,266 @@
+"""Task folders and a model -> a folder of results: embed, train the classifiers of every seed, keep each score at once."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from hear_axlstm.decoding import processors
+from hear_axlstm.errors import ConfigError, HearAxlstmError, OutputError
+from hear_axlstm.evaluation.embeddings import embed_task, is_embedded
+from hear_axlstm.evaluation.kit.launch import embed_with_kit, evaluate_with_kit, require_kit
+from hear_axlstm.evaluation.metrics import check_metrics
+from hear_axlstm.evaluation.native.batched import evaluate_batched
+from hear_axlstm.evaluation.native.sequential import evaluate_sequentially
+from hear_axlstm.evaluation.protocols import Protocol
+from hear_axlstm.evaluation.results import (
+    MODEL,
+    Engine,
+    Failure,
+    ModelRecord,
+    Outcome,
+    Score,
+    failure_path,
+    score_path,
+)
+from hear_axlstm.evaluation.subject import Subject
+from hear_axlstm.evaluation.taskfolder import TaskFolder, read_task
+from hear_axlstm.evaluation.workers import Workers
+
+LOGGER = logging.getLogger("hear_axlstm")
+PACKAGES: dict[Engine, tuple[str, ...]] = {
+    "native": ("hear-axlstm", "torch", "numpy"),
+    "heareval": ("hear-axlstm", "torch", "numpy", "heareval", "pytorch-lightning", "scikit-learn"),
+}
+
+
+@dataclass
+class Evaluated:
+    """What ``evaluate`` did. scores: those there are now, old ones included. failures: task -> reason."""
+
+    scores: list[Score] = field(default_factory=list)
+    computed: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def evaluate(
+    tasks: Sequence[Path],
+    subject: Subject,
+    results: Path,
+    *,
+    protocol: Protocol,
+    seeds: Sequence[int],
+    engine: Engine = "native",
+    device: torch.device | None = None,
+    workers: int | None = None,
+    progress: bool = False,
+) -> Evaluated:
+    """Evaluate a model on HEAR tasks, with one classifier (or k, of a task with folds) a seed.
+
+    tasks: their folders. results: RESULTS/MODEL is made or continued: what is there already, for the same model, task and
+    protocol, is not done again, whatever ended the last run.
+    engine: "native", our own classifiers; or "heareval", hear-eval-kit itself in processes of its own.
+    device: for embedding and for the classifiers; the native engine trains all seeds at once on CUDA, and in ``workers``
+    processes side by side elsewhere (as many as processors when left out; 0: this one). progress: bars on stderr.
+
+    A task that fails is recorded in ``failures`` and does not stop the others. Raises OutputError when RESULTS/MODEL holds
+    another model, EvaluationError when the kit is needed and is not installed, ConfigError on no seeds, OSError when results
+    cannot be written; what was finished by then is kept.
+    """
+    if not seeds:
+        raise ConfigError("no seeds; expected at least one")
+    device = device or torch.device("cpu")
+    if engine == "heareval" or subject.model is None:
+        require_kit()
+    folder = results / subject.record.name
+    _claim(folder, subject.record)
+    run = _Run(subject, folder, protocol, engine, device, Evaluated())
+    ready = [task for path in tasks if (task := run.prepared(path, workers, progress)) is not None]
+    pending = {task.name: run.pending(task, seeds) for task in ready}
+    total = len(tasks) * len(seeds)
+    with (
+        tqdm(total=total, initial=len(run.evaluated.scores), unit="score", disable=not progress) as bar,
+        ExitStack() as stack,
+    ):
+        if device.type == "cuda" and engine == "native":
+            finished = run.on_device(ready, pending)
+        else:
+            jobs = sum(map(len, pending.values()))
+            pool = stack.enter_context(Workers(min(processors() if workers is None else workers, jobs)))
+            finished = run.in_processes(ready, pending, pool)
+        for name, count in finished:
+            bar.set_postfix_str(name)
+            bar.update(count)
+    for task in ready:
+        if task.name not in run.evaluated.failures:
+            failure_path(folder, protocol.name, engine, task.name).unlink(missing_ok=True)
+    return run.evaluated
+
+
+@dataclass
+class _Run:
+    """One call of ``evaluate``."""
+
+    subject: Subject
+    folder: Path
+    protocol: Protocol
+    engine: Engine
+    device: torch.device
+    evaluated: Evaluated
+
+    def prepared(self, path: Path, workers: int | None, progress: bool) -> TaskFolder | None:
+        """The task, embedded; None where that fails."""
+        try:
+            task = read_task(path)
+            if self.engine == "native":
+                check_metrics(task.metrics)
+            self._embed(task, workers, progress)
+        except HearAxlstmError as error:
+            self._fail(path.name, error)
+            return None
+        return task
+
+    def pending(self, task: TaskFolder, seeds: Sequence[int]) -> list[int]:
+        """Seeds without a score; the scores that are there are entered."""
+        missing = []
+        for seed in seeds:
+            path = self._score_path(task, seed)
+            if path.is_file() and self._is_current(score := Score.read(path), task):
+                self.evaluated.scores.append(score)
+            else:
+                missing.append(seed)
+        return missing
+
+    def on_device(self, tasks: Sequence[TaskFolder], pending: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, int]]:
+        """All seeds of a task at once. Yields task and number of scores."""
+        for task in tasks:
+            if seeds := pending[task.name]:
+                start = perf_counter()
+                try:
+                    outcomes = evaluate_batched(self._embeddings(task), self.protocol, seeds, self.device)
+                except (HearAxlstmError, torch.OutOfMemoryError) as error:
+                    self._fail(task.name, error)
+                    continue
+                for seed, outcome in outcomes.items():
+                    self._keep(task, seed, outcome, (perf_counter() - start) / len(outcomes))
+                yield task.name, len(outcomes)
+
+    def in_processes(
+        self, tasks: Sequence[TaskFolder], pending: Mapping[str, Sequence[int]], pool: Workers
+    ) -> Iterator[tuple[str, int]]:
+        """Every seed of every task for itself, side by side. Yields task and number of scores."""
+        one: Callable[..., Outcome] = evaluate_sequentially
+        if self.engine == "heareval":
+            one = partial(evaluate_with_kit, device=str(self.device))
+        jobs = [
+            ((task, seed), (_timed, (one, self._embeddings(task), self.protocol, seed)))
+            for task in tasks
+            for seed in pending[task.name]
+        ]
+        for (task, seed), future in pool.run(jobs):
+            try:
+                outcome, seconds = future.result()
+            except HearAxlstmError as error:
+                self._fail(task.name, error)
+            else:
+                self._keep(task, seed, outcome, seconds)
+                yield task.name, 1
+
+    def _embed(self, task: TaskFolder, workers: int | None, progress: bool) -> None:
+        out = self._embeddings(task)
+        if is_embedded(task, out):
+            return
+        if self.engine == "native" and self.subject.model is not None:
+            embed_task(task, self.subject.model, out, workers=workers, progress=progress)
+        else:
+            record = self.subject.record
+            embed_with_kit(
+                record.module,
+                task.path,
+                out,
+                model=self.subject.weights,
+                model_options=record.options,
+                device=str(self.device),
+            )
+
+    def _keep(self, task: TaskFolder, seed: int, outcome: Outcome, seconds: float) -> None:
+        score = Score(
+            model=self.subject.record.name,
+            weights_sha256=self.subject.record.weights_sha256,
+            task=task.name,
+            task_sha256=task.sha256,
+            differences=task.differences(),
+            protocol=self.protocol.name,
+            protocol_sha256=self.protocol.sha256,
+            engine=self.engine,
+            seed=seed,
+            metric=task.metrics[0],
+            score=outcome.mean("test_score"),
+            splits=outcome.splits,
+            settings=outcome.settings,
+            versions=_versions(self.engine),
+            device=self.device.type,
+            seconds=seconds,
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        score.write(self._score_path(task, seed))
+        self.evaluated.scores.append(score)
+        self.evaluated.computed += 1
+
+    def _fail(self, task: str, error: Exception) -> None:
+        reason = str(error)
+        LOGGER.info("%s failed: %s", task, reason)
+        self.evaluated.failures[task] = reason
+        failure = Failure(
+            model=self.subject.record.name, task=task, protocol=self.protocol.name, engine=self.engine, reason=reason
+        )
+        failure.write(failure_path(self.folder, self.protocol.name, self.engine, task))
+
+    def _is_current(self, score: Score, task: TaskFolder) -> bool:
+        return score.task_sha256 == task.sha256 and score.protocol_sha256 == self.protocol.sha256
+
+    def _score_path(self, task: TaskFolder, seed: int) -> Path:
+        return score_path(self.folder, self.protocol.name, self.engine, task.name, seed)
+
+    def _embeddings(self, task: TaskFolder) -> Path:
+        return self.folder / "embeddings" / self.engine / task.name
+
+
+def _claim(folder: Path, record: ModelRecord) -> None:
+    """Make the folder this model's."""
+    header = folder / MODEL
+    if not header.is_file():
+        record.write(header)
+        return
+    found = ModelRecord.read(header)
+    if found != record:
+        theirs, ours = asdict(found), asdict(record)
+        details = ", ".join(f"{key} was {theirs[key]!r}, now {ours[key]!r}" for key in ours if theirs[key] != ours[key])
+        raise OutputError(f"{folder} has results of another model: {details}; say another --name, or another folder")
+
+
+def _timed(function: Callable[..., Outcome], *arguments: Any) -> tuple[Outcome, float]:
+    start = perf_counter()
+    return function(*arguments), perf_counter() - start
+
+
+def _versions(engine: Engine) -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES[engine]:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed as a package"
+    return found

@@ -1,0 +1,139 @@
+"""From nothing to a report, as a user does it, on two small synthesised tasks."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+OPERA, TAGS = "beijing_opera-v1.0-hear2021-full", "fsd50k-v1.0-full"
+GRID = {"max_epochs": [12], "hidden_dim": [64]}
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory):
+    """One task with folds and one with tags on clips of mixed lengths; classifiers are small and trained for long enough."""
+    folder = tmp_path_factory.mktemp("suite") / "tasks"
+    command = [sys.executable, "-m", "hear_axlstm", "tasks", "generate", folder, "--tasks", "beijing_opera,fsd50k"]
+    result = subprocess.run([*command, "--clips-per-label", "2"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == [str(folder / OPERA), str(folder / TAGS)]
+    for name in (OPERA, TAGS):
+        path = folder / name / "task_metadata.json"
+        metadata = json.loads(path.read_text())
+        path.write_text(json.dumps({**metadata, "evaluation_params": {"task_specific_param_grid": GRID}}))
+    return folder
+
+
+def scores(results):
+    return {path: path.read_bytes() for path in results.rglob("seed-*.json")}
+
+
+def test_a_run_that_is_killed_again_and_again_ends_as_one_that_is_not(suite, tmp_path, run):
+    """Killed after the first embeddings, and once more after the first score."""
+    results, whole = tmp_path / "results", tmp_path / "whole"
+    command = [sys.executable, "-m", "hear_axlstm", "evaluate", suite, "--seeds", "2", "--workers", "1", "-o"]
+
+    def killed_at(pattern):
+        process = subprocess.Popen([*command, results], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not list(results.rglob(pattern)):
+            assert process.poll() is None, "the run ended before it could be stopped"
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+
+    killed_at("*.embedding.npy")
+    embedded = {path: path.stat().st_mtime_ns for path in results.rglob("*.embedding.npy")}
+    killed_at("seed-*.json")
+    assert all(path.stat().st_mtime_ns == written for path, written in embedded.items())
+    done = scores(results)
+    assert 1 <= len(done) < 4
+    last = subprocess.run([*command, results], capture_output=True, text=True)
+    assert last.returncode == 0, last.stderr
+    assert f"{4 - len(done)} scores computed, {len(done)} there already, 0 tasks failed" in last.stderr
+    assert all(path.read_bytes() == content for path, content in done.items())
+    assert run("evaluate", suite, "--seeds", 2, "--workers", 0, "-o", whole).exit_code == 0
+    for path, content in scores(results).items():
+        other = json.loads((whole / path.relative_to(results)).read_text())
+        found = json.loads(content)
+        assert found["settings"] == other["settings"]
+        assert found["score"] == pytest.approx(other["score"], abs=0.2)  # a clip or two, as batches and threads may round
+
+
+def test_every_format_of_the_report_tells_the_scores(suite, tmp_path, run):
+    results = tmp_path / "results"
+    result = run(
+        "evaluate", suite, "--seeds", 1, "--workers", 0, "--tasks", "beijing_opera", "--name", "mine", "-o", results
+    )
+    assert result.exit_code == 0, result.output
+    assert f"{OPERA}" in result.stdout
+    assert "over 1 seeds" in result.stdout
+    for format in ("html", "md", "csv", "json", "latex"):
+        report = run("report", results, "--format", format, "-o", tmp_path / "report")
+        assert report.exit_code == 0, report.output
+        assert "mine" in (tmp_path / "report").read_text()
+        assert "AxLSTM-B" in (tmp_path / "report").read_text()
+    assert json.loads(run("report", results, "--format", "json").stdout)
+
+
+def test_a_broken_task_makes_the_exit_code_one_and_is_in_the_report(suite, tmp_path, run):
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    (folder / OPERA).symlink_to(suite / OPERA)
+    (folder / TAGS).mkdir()
+    (folder / TAGS / "task_metadata.json").write_text("{}")
+    result = run("evaluate", folder, "--seeds", 1, "--workers", 0, "-o", tmp_path / "results")
+    assert result.exit_code == 1
+    assert f"failed: {TAGS}" in result.stderr
+    assert "1 scores computed, 0 there already, 1 tasks failed" in result.stderr
+    assert "is missing" in run("report", tmp_path / "results", "--format", "md").stdout
+    assert run("tasks", "check", folder).exit_code == 1
+    assert run("tasks", "check", suite).exit_code == 0
+
+
+def test_48_khz_to_16_khz(suite, tmp_path, run):
+    made = run("tasks", "generate", tmp_path / "raw", "--tasks", "gunshot", "--clips-per-label", 2, "--sample-rate", 48000)
+    assert made.exit_code == 0, made.output
+    prepared = run("tasks", "prepare", tmp_path / "raw", "-o", tmp_path / "tasks")
+    assert prepared.exit_code == 0, prepared.output
+    assert "1 prepared, 0 failed" in prepared.stderr
+    assert run("tasks", "check", tmp_path / "tasks").exit_code == 0
+    (tmp_path / "empty.tar.gz").write_bytes(b"")
+    broken = run("tasks", "prepare", tmp_path / "empty.tar.gz", "-o", tmp_path / "tasks")
+    assert broken.exit_code == 1
+    assert "failed: " in broken.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--tasks", "esc50"], "no task is called 'esc50'"),
+        (["--model", "nothing.safetensors"], "neither a file nor one of"),
+        (["--model-options", "{}"], "goes with --module"),
+        (["--module", "m", "--model-options", "[1]"], "expected an object"),
+        (["--module", "m", "--model-options", "{"], "is not JSON"),
+        (["--module", "m", "--layout", "time"], "are for our models"),
+        (["--module", "m", "--model", "nothing"], "no such file"),
+        (["--name", "a/b"], "say --name"),
+        (["--device", "cuda:99"], "--device cuda:99"),
+    ],
+)
+def test_what_cannot_be_carried_out_exits_with_two(suite, tmp_path, run, arguments, complaint):
+    result = run("evaluate", suite, "-o", tmp_path / "results", *arguments)
+    assert (result.exit_code, complaint in result.stderr) == (2, True), result.output
+    assert not (tmp_path / "results").exists()
+
+
+def test_nothing_to_evaluate_or_to_report_is_told(tmp_path, run):
+    result = run("evaluate", tmp_path, "-o", tmp_path / "results")
+    assert (result.exit_code, "no HEAR task there" in result.stderr) == (2, True)
+    result = run("report", tmp_path)
+    assert (result.exit_code, "no results there" in result.stderr) == (1, True)
+
+
+def test_the_tasks_are_listed(run):
+    lines = run("tasks", "list").stdout.splitlines()
+    assert len(lines) == 21
+    assert lines[1].split()[:2] == [OPERA, "4"]
+    assert sum("papers" in line for line in lines) == 10
