@@ -16,8 +16,8 @@ suite: $(VENV)/.installed ## set up, then evaluate the default weights on ten sm
 	$(VENV)/bin/hear-axlstm evaluate demo/tasks --seeds 2 -o demo/results
 	$(VENV)/bin/hear-axlstm report demo/results -o demo/report.html
 
-test: $(VENV)/.tested ## set up, then run all tests
-	$(VENV)/bin/python -m pytest $(ARGS)
+test: $(VENV)/.tested ## set up, then run all tests, on two processors
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/.tested ## formatting, lint, types
 	$(VENV)/bin/ruff format --check .
