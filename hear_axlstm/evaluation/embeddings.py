@@ -21,7 +21,7 @@ from hear_axlstm.evaluation.native.data import stored_order
 from hear_axlstm.evaluation.taskfolder import METADATA, VOCABULARY, TaskFolder, read_task
 from hear_axlstm.files import embed
 from hear_axlstm.sounds import FileSound
-from hear_axlstm.storage import replacing
+from hear_axlstm.storage import replacing, sweep
 
 DONE = ".done.embeddings"
 FAILURES_TOLD = 3
@@ -49,6 +49,8 @@ def embed_task(task: TaskFolder, model: Embedder, out: Path, *, workers: int | N
     """
     start = time.perf_counter()
     (out / DONE).unlink(missing_ok=True)
+    for folder in (out, *(out / split for split in task.splits)):
+        sweep(folder)
     events = task.embedding_type == "event"
     sounds = [
         FileSound(f"{split}/{clip}", task.audio(split, SAMPLE_RATE) / clip)

@@ -12,7 +12,6 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -38,12 +37,16 @@ from hear_axlstm.evaluation.results import (
 from hear_axlstm.evaluation.subject import Subject
 from hear_axlstm.evaluation.taskfolder import TaskFolder, read_task
 from hear_axlstm.evaluation.workers import Workers
+from hear_axlstm.storage import sweep
 
 LOGGER = logging.getLogger("hear_axlstm")
 PACKAGES: dict[Engine, tuple[str, ...]] = {
     "native": ("hear-axlstm", "torch", "numpy"),
     "heareval": ("hear-axlstm", "torch", "numpy", "heareval", "pytorch-lightning", "scikit-learn"),
 }
+
+
+Pending = Mapping[TaskFolder, Sequence[int]]  # seeds to be done of each task
 
 
 @dataclass
@@ -87,23 +90,22 @@ def evaluate(
     folder = results / subject.record.name
     _claim(folder, subject.record)
     run = _Run(subject, folder, protocol, engine, device, Evaluated())
-    ready = [task for path in tasks if (task := run.prepared(path, workers, progress)) is not None]
-    pending = {task.name: run.pending(task, seeds) for task in ready}
+    pending = dict(found for path in tasks if (found := run.prepared(path, seeds, workers, progress)) is not None)
     total = len(tasks) * len(seeds)
     with (
         tqdm(total=total, initial=len(run.evaluated.scores), unit="score", disable=not progress) as bar,
         ExitStack() as stack,
     ):
         if device.type == "cuda" and engine == "native":
-            finished = run.on_device(ready, pending)
+            finished = run.on_device(pending)
         else:
             jobs = sum(map(len, pending.values()))
             pool = stack.enter_context(Workers(min(processors() if workers is None else workers, jobs)))
-            finished = run.in_processes(ready, pending, pool)
+            finished = run.in_processes(pending, pool)
         for name, count in finished:
             bar.set_postfix_str(name)
             bar.update(count)
-    for task in ready:
+    for task in pending:
         if task.name not in run.evaluated.failures:
             failure_path(folder, protocol.name, engine, task.name).unlink(missing_ok=True)
     return run.evaluated
@@ -120,62 +122,52 @@ class _Run:
     device: torch.device
     evaluated: Evaluated
 
-    def prepared(self, path: Path, workers: int | None, progress: bool) -> TaskFolder | None:
-        """The task, embedded; None where that fails."""
+    def prepared(
+        self, path: Path, seeds: Sequence[int], workers: int | None, progress: bool
+    ) -> tuple[TaskFolder, list[int]] | None:
+        """The task, embedded, and seeds without a score; None where that fails. Scores that are there are entered."""
         try:
             task = read_task(path)
             if self.engine == "native":
                 check_metrics(task.metrics)
             self._embed(task, workers, progress)
+            there = self._scores(task, seeds)
         except HearAxlstmError as error:
-            self._fail(path.name, error)
+            self._fail(path.name, str(error))
             return None
-        return task
+        self.evaluated.scores += there.values()
+        return task, [seed for seed in seeds if seed not in there]
 
-    def pending(self, task: TaskFolder, seeds: Sequence[int]) -> list[int]:
-        """Seeds without a score; the scores that are there are entered."""
-        missing = []
-        for seed in seeds:
-            path = self._score_path(task, seed)
-            if path.is_file() and self._is_current(score := Score.read(path), task):
-                self.evaluated.scores.append(score)
-            else:
-                missing.append(seed)
-        return missing
-
-    def on_device(self, tasks: Sequence[TaskFolder], pending: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, int]]:
+    def on_device(self, pending: Pending) -> Iterator[tuple[str, int]]:
         """All seeds of a task at once. Yields task and number of scores."""
-        for task in tasks:
-            if seeds := pending[task.name]:
-                start = perf_counter()
-                try:
-                    outcomes = evaluate_batched(self._embeddings(task), self.protocol, seeds, self.device)
-                except (HearAxlstmError, torch.OutOfMemoryError) as error:
-                    self._fail(task.name, error)
-                    continue
-                for seed, outcome in outcomes.items():
-                    self._keep(task, seed, outcome, (perf_counter() - start) / len(outcomes))
-                yield task.name, len(outcomes)
+        for task, seeds in pending.items():
+            if not seeds:
+                continue
+            start = perf_counter()
+            try:
+                outcomes = evaluate_batched(self._embeddings(task), self.protocol, seeds, self.device)
+            except Exception as error:
+                self._fail(task.name, _reason(error))
+                continue
+            for seed, outcome in outcomes.items():
+                self._keep(task, seed, outcome, (perf_counter() - start) / len(outcomes))
+            yield task.name, len(outcomes)
 
-    def in_processes(
-        self, tasks: Sequence[TaskFolder], pending: Mapping[str, Sequence[int]], pool: Workers
-    ) -> Iterator[tuple[str, int]]:
+    def in_processes(self, pending: Pending, pool: Workers) -> Iterator[tuple[str, int]]:
         """Every seed of every task for itself, side by side. Yields task and number of scores."""
         one: Callable[..., Outcome] = evaluate_sequentially
         if self.engine == "heareval":
             one = partial(evaluate_with_kit, device=str(self.device))
         jobs = [
             ((task, seed), (_timed, (one, self._embeddings(task), self.protocol, seed)))
-            for task in tasks
-            for seed in pending[task.name]
+            for task, seeds in pending.items()
+            for seed in seeds
         ]
         for (task, seed), future in pool.run(jobs):
-            try:
-                outcome, seconds = future.result()
-            except HearAxlstmError as error:
-                self._fail(task.name, error)
+            if (error := future.exception()) is not None:
+                self._fail(task.name, _reason(error))
             else:
-                self._keep(task, seed, outcome, seconds)
+                self._keep(task, seed, *future.result())
                 yield task.name, 1
 
     def _embed(self, task: TaskFolder, workers: int | None, progress: bool) -> None:
@@ -219,17 +211,21 @@ class _Run:
         self.evaluated.scores.append(score)
         self.evaluated.computed += 1
 
-    def _fail(self, task: str, error: Exception) -> None:
-        reason = str(error)
+    def _scores(self, task: TaskFolder, seeds: Sequence[int]) -> dict[int, Score]:
+        """By seed, those that are there, of this task and this protocol. Raises OutputError on a damaged one."""
+        sweep(self._score_path(task, 0).parent)
+        paths = {seed: self._score_path(task, seed) for seed in seeds}
+        found = {seed: Score.read(path) for seed, path in paths.items() if path.is_file()}
+        current = (task.sha256, self.protocol.sha256)
+        return {seed: score for seed, score in found.items() if (score.task_sha256, score.protocol_sha256) == current}
+
+    def _fail(self, task: str, reason: str) -> None:
         LOGGER.info("%s failed: %s", task, reason)
         self.evaluated.failures[task] = reason
         failure = Failure(
             model=self.subject.record.name, task=task, protocol=self.protocol.name, engine=self.engine, reason=reason
         )
         failure.write(failure_path(self.folder, self.protocol.name, self.engine, task))
-
-    def _is_current(self, score: Score, task: TaskFolder) -> bool:
-        return score.task_sha256 == task.sha256 and score.protocol_sha256 == self.protocol.sha256
 
     def _score_path(self, task: TaskFolder, seed: int) -> Path:
         return score_path(self.folder, self.protocol.name, self.engine, task.name, seed)
@@ -251,9 +247,13 @@ def _claim(folder: Path, record: ModelRecord) -> None:
         raise OutputError(f"{folder} has results of another model: {details}; say another --name, or another folder")
 
 
-def _timed(function: Callable[..., Outcome], *arguments: Any) -> tuple[Outcome, float]:
+def _timed(function: Callable[..., Outcome], *arguments: object) -> tuple[Outcome, float]:
     start = perf_counter()
     return function(*arguments), perf_counter() - start
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) if isinstance(error, HearAxlstmError) else f"{type(error).__name__}: {error}"
 
 
 def _versions(engine: Engine) -> dict[str, str]:

@@ -30,7 +30,7 @@ class DataSplit:
     test: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TaskFolder:
     """A task as its folder describes it; see ``read_task``.
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -90,6 +91,56 @@ def test_a_broken_task_makes_the_exit_code_one_and_is_in_the_report(suite, tmp_p
     assert "is missing" in run("report", tmp_path / "results", "--format", "md").stdout
     assert run("tasks", "check", folder).exit_code == 1
     assert run("tasks", "check", suite).exit_code == 0
+
+
+MODULE = """
+import torch
+
+class Loudness(torch.nn.Module):
+    sample_rate = 16_000
+    scene_embedding_size = timestamp_embedding_size = 32
+
+def load_model(path="", power=1):
+    model = Loudness()
+    model.power = power
+    return model.eval()
+
+def get_scene_embeddings(audio, model):
+    spectrum = torch.fft.rfft(audio).abs()
+    return torch.nn.functional.adaptive_avg_pool1d(spectrum, 32).add(1e-3).log() ** model.power
+"""
+
+
+@pytest.mark.kit
+def test_another_module_scores_the_same_with_either_engine(suite, tmp_path, monkeypatch, run):
+    (tmp_path / "loudness.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    command = [
+        "evaluate",
+        suite,
+        "--module",
+        "loudness",
+        "--model-options",
+        '{"power": 2}',
+        "--tasks",
+        "beijing",
+        "--seeds",
+        1,
+    ]
+    for engine in ("native", "heareval"):
+        result = run(*command, "--engine", engine, "-o", "results")
+        assert result.exit_code == 0, result.output
+    native, kit = (json.loads(path.read_text()) for path in sorted(Path("results").rglob("seed-000.json"), reverse=True))
+    assert (native["engine"], kit["engine"]) == ("native", "heareval")
+    assert native["settings"] == kit["settings"]
+    for split, found in native["splits"].items():
+        assert found["test_loss"] == kit["splits"][split]["test_loss"]
+        assert found["epoch"] == kit["splits"][split]["epoch"]
+        assert found["test_top1_acc"] == pytest.approx(kit["splits"][split]["test_top1_acc"], rel=1e-6)
+    assert {"heareval", "pytorch-lightning"} <= kit["versions"].keys()
+    report = run("report", "results", "--format", "md").stdout
+    assert "loudness (native)" in report
+    assert "loudness (heareval)" in report
 
 
 def test_48_khz_to_16_khz(suite, tmp_path, run):

@@ -85,6 +85,28 @@ def test_a_broken_task_is_told_and_the_others_are_done(tasks, subject, tmp_path)
     assert {failure.task for failure in read_results([results]).failures} == {"nowhere"}
 
 
+def test_a_damaged_score_and_a_surprise_fail_their_own_task_alone(tasks, subject, tmp_path, monkeypatch):
+    results = tmp_path / "results"
+    evaluate(tasks, subject, results, protocol=PROTOCOL, seeds=[0], workers=0)
+    damaged = score_path(results / "m", PROTOCOL.name, "native", "folds", 0)
+    damaged.write_text("{")
+    done = evaluate(tasks, subject, results, protocol=PROTOCOL, seeds=[0], workers=0)
+    assert "seed-000.json is damaged" in done.failures["folds"]
+    assert [score.task for score in done.scores] == ["parts"]
+    damaged.unlink()
+
+    def surprise(embeddings, *rest):
+        if embeddings.name == "folds":
+            raise ZeroDivisionError("division by zero")
+        return original(embeddings, *rest)
+
+    original = run.evaluate_sequentially
+    monkeypatch.setattr(run, "evaluate_sequentially", surprise)
+    done = evaluate(tasks, subject, results, protocol=PROTOCOL, seeds=[0, 1], workers=0)
+    assert done.failures == {"folds": "ZeroDivisionError: division by zero"}
+    assert {(score.task, score.seed) for score in done.scores} == {("parts", 0), ("parts", 1)}
+
+
 def test_an_event_task_is_refused_by_the_native_engine_with_the_way_out(tasks, subject, tmp_path):
     path = tasks[0] / "task_metadata.json"
     events = {"embedding_type": "event", "evaluation": ["event_onset_200ms_fms"]}
