@@ -11,7 +11,6 @@ benchmarks/results/evaluation.json.
 import json
 import platform
 import resource
-import statistics
 import tempfile
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +19,7 @@ from pathlib import Path
 import click
 import torch
 
+from benchmarks.page import evaluation_row
 from hear_axlstm.bench import machine, table
 from hear_axlstm.evaluation.kit.launch import evaluate_with_kit
 from hear_axlstm.evaluation.native.batched import evaluate_batched
@@ -102,21 +102,6 @@ def installed(package):
         return None
 
 
-def shown(row):
-    cells = {
-        "task's shape": row["case"],
-        "seeds": row["seeds"],
-        "s a seed": row["seconds"],
-        "score": round(statistics.mean(row["scores"]), 4),
-        "GiB": row["GiB"],
-        "kit's seeds": row.get("kit_seeds"),
-        "kit's s a seed": row.get("kit_seconds"),
-        "kit's score": round(statistics.mean(row["kit_scores"]), 4) if "kit_scores" in row else None,
-        "speed-up": row.get("speed-up"),
-    }
-    return {name: "" if cell is None else str(cell) for name, cell in cells.items()}
-
-
 @click.command()
 @click.option("--case", "cases", multiple=True, type=click.Choice(list(CASES)), default=list(CASES), show_default=True)
 @click.option("--protocol", type=click.Choice(list(PROTOCOLS)), default="axlstm", show_default=True)
@@ -137,7 +122,7 @@ def main(cases, protocol, seeds, kit_seeds, device):
     records.append({**machine(device), "python": platform.python_version(), **versions, "evaluation": rows})
     with replacing(RESULTS) as temporary:
         temporary.write_text(json.dumps(records, indent=1) + "\n")
-    lines = [shown(row) for row in rows]
+    lines = [evaluation_row(row) for row in rows]
     click.echo(table(list(lines[0]), [list(line.values()) for line in lines]))
 
 

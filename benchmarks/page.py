@@ -4,6 +4,7 @@ python benchmarks/page.py
 """
 
 import json
+import statistics
 from pathlib import Path
 
 from hear_axlstm.bench import EndToEnd, Rate, end_to_end_table, rates_table, table
@@ -17,10 +18,12 @@ This page is made by `python benchmarks/page.py` from `results/`, which these co
     hear-axlstm bench -o benchmarks/results/encoders.json     # encoders, and embedding a folder of files
     python benchmarks/kernels.py                              # each Triton kernel beside plain torch, on CUDA
     python benchmarks/pretraining.py                          # training clips a second
+    python -m benchmarks.evaluation                           # the native evaluator beside hear-eval-kit
 
 Medians after a warm-up, on inputs that no cache holds, beside plain torch operations ("eager") in the same run. A chunk is
 2 s. Deviation is the norm of the difference from float32 tokens relative to theirs, with random weights whose gates and
-decays are at work. The numbers of one machine are those of its day: compare ratios within a run.
+decays are at work. The numbers of one machine are those of its day: compare ratios within a run. Evaluation: on a CPU
+seconds are those of the processors, of one thread, and the kit's include its imports, about 5 s.
 """
 
 
@@ -29,8 +32,27 @@ def read(name):
     return json.loads(path.read_text()) if path.exists() else []
 
 
+def evaluation_row(row):
+    """What is shown of a task's shape in evaluation.json."""
+    cells = {
+        "task's shape": row["case"],
+        "protocol": row["protocol"],
+        "seeds": row["seeds"],
+        "s a seed": row["seconds"],
+        "score": f"{statistics.mean(row['scores']):.4f}",
+        "GiB": row["GiB"],
+        "kit's seeds": row.get("kit_seeds"),
+        "kit's s a seed": row.get("kit_seconds"),
+        "kit's score": f"{statistics.mean(row['kit_scores']):.4f}" if "kit_scores" in row else None,
+        "speed-up": row.get("speed-up"),
+    }
+    return {name: "" if cell is None else str(cell) for name, cell in cells.items()}
+
+
 def heading(record):
-    versions = [f"{name} {record[name]}" for name in ("driver", "torch", "triton", "numba") if record.get(name)]
+    versions = [
+        f"{name} {record[name]}" for name in ("driver", "torch", "triton", "numba", "pytorch-lightning") if record.get(name)
+    ]
     return f"{record['device']}, {record['date']} ({', '.join(versions)})"
 
 
@@ -49,6 +71,9 @@ def page():
         training.setdefault(heading(row), []).append([str(row.get(column, "")) for column in TRAINING])
     for name, rows in training.items():
         parts.append(f"## Training: {name}\n\n{table(TRAINING, rows)}")
+    for record in read("evaluation.json"):
+        rows = [evaluation_row(row) for row in record["evaluation"]]
+        parts.append(f"## Evaluation: {heading(record)}\n\n{table(list(rows[0]), [list(row.values()) for row in rows])}")
     return "\n".join(parts)
 
 

@@ -21,7 +21,7 @@ from hear_axlstm.cli.common import (
     source_option,
 )
 from hear_axlstm.config import SAMPLE_RATE, Layout, Precision
-from hear_axlstm.errors import ConfigError, EvaluationError, HearAxlstmError
+from hear_axlstm.errors import ConfigError, HearAxlstmError
 from hear_axlstm.evaluation.catalogue import KNOWN_TASKS, PAPER_TASKS, in_order
 from hear_axlstm.evaluation.check import check_task
 from hear_axlstm.evaluation.prepare import RATES, prepare_task
@@ -188,7 +188,7 @@ def evaluate_command(
         on = chosen_device(device)
         subject = _subject(device=on, **model)
         options: dict[str, Any] = {"engine": engine, "device": on, "workers": workers, "progress": True}
-        with failing(GO_ON, OSError, EvaluationError):
+        with failing(GO_ON, OSError):
             evaluated = evaluate(paths, subject, out, protocol=settled, seeds=range(seeds), **options)
     _tell(evaluated, out / subject.record.name)
     sys.exit(FAILED if evaluated.failures else 0)
