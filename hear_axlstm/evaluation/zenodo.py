@@ -8,7 +8,7 @@ import logging
 import shutil
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPResponse
@@ -34,6 +34,8 @@ PROGRESS = 1 << 20  # bytes after which a line that broke counts as a good one
 TRANSIENT = frozenset({408, 425, 429})  # besides 5xx
 BYTES_PER_SECOND = 2 * SAMPLE_RATE  # of a clip once it is prepared
 PREPARED_SHARE = 0.5  # of an archive's size, where clips differ in length: a third of the samples, not compressed
+
+RECORD_TRIES = 4  # nothing has been fetched by then that would make more of them worthwhile
 
 T = TypeVar("T")
 
@@ -143,6 +145,7 @@ def read_record(record: str = RECORD, *, api: str = API, patience: Patience = PA
             except (OSError, HTTPException, ValueError) as error:
                 raise _BrokenError(f"{url}: the answer is not whole ({_cause(error)})") from error
 
+    patience = replace(patience, tries=min(patience.tries, RECORD_TRIES))
     answer = _patiently(ask, patience, lambda: 0)
     try:
         files = [_record_file(entry, url) for entry in _entries(answer)]
@@ -306,7 +309,7 @@ def _patiently(step: Callable[[], T], patience: Patience, reached: Callable[[], 
                     f"{broken}; given up after {failed} tries. Repeat it later: what is there is continued"
                 ) from broken
             seconds = min(max(broken.wait, patience.pause * 2 ** (failed - 1)), patience.longest)
-            LOGGER.info("%s; again in %.0f s", broken, seconds)
+            LOGGER.warning("%s; again in %.0f s", broken, seconds)
             sleep(seconds)
 
 
