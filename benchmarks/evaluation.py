@@ -113,17 +113,28 @@ def main(cases, protocol, seeds, kit_seeds, device):
     if device.type == "cpu":
         torch.set_num_threads(1)
     rows = []
+    record = {**machine(device), "python": platform.python_version(), **versions(), "evaluation": rows}
     with tempfile.TemporaryDirectory() as folder:
         for case in cases:
             rows.append(measure(case, find_protocol(protocol), seeds, kit_seeds, device, Path(folder)))
             click.echo(json.dumps(rows[-1]))
-    versions = {name: installed(name) for name in ("heareval", "pytorch-lightning", "scikit-learn")}
-    records = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    records.append({**machine(device), "python": platform.python_version(), **versions, "evaluation": rows})
-    with replacing(RESULTS) as temporary:
-        temporary.write_text(json.dumps(records, indent=1) + "\n")
+            keep(record)
     lines = [evaluation_row(row) for row in rows]
     click.echo(table(list(lines[0]), [list(line.values()) for line in lines]))
+
+
+def keep(record):
+    """In the results, in place of what was kept of this run so far."""
+    records = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    done = record["evaluation"][:-1]
+    if done and records and records[-1] == {**record, "evaluation": done}:
+        records.pop()
+    with replacing(RESULTS) as temporary:
+        temporary.write_text(json.dumps([*records, record], indent=1) + "\n")
+
+
+def versions():
+    return {name: installed(name) for name in ("heareval", "pytorch-lightning", "scikit-learn")}
 
 
 if __name__ == "__main__":
