@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from hear_axlstm.evaluation.catalogue import KNOWN_TASKS, PAPER_TASKS
+from hear_axlstm.evaluation.catalogue import KNOWN_TASKS, PAPER_TASKS, in_order
 from hear_axlstm.evaluation.published import PublishedTable
 from hear_axlstm.evaluation.report.numbers import is_percent, ranges, shown
 from hear_axlstm.evaluation.results import Engine, Failure, ModelRecord, Score
@@ -110,9 +110,8 @@ def find_columns(tasks: Iterable[str], scores: Iterable[Score], *, papers: bool)
     """tasks: that there is anything of; the papers' ten first and always with ``papers``. In the catalogue's order."""
     wanted = set(tasks) | ({task.folder for task in PAPER_TASKS.values()} if papers else set())
     metrics = {score.task: score.metric for score in scores}
-    order = list(KNOWN_TASKS)
     columns = []
-    for name in sorted(wanted, key=lambda name: (order.index(name) if name in order else len(order), name)):
+    for name in sorted(wanted, key=in_order):
         known = KNOWN_TASKS.get(name)
         metric = known.metrics[0] if known is not None else metrics.get(name, "")
         title = name if known is None else known.title
