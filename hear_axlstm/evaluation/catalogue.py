@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+from hear_axlstm.errors import ConfigError
 
 EmbeddingType = Literal["scene", "event"]
 PredictionType = Literal["multiclass", "multilabel"]
@@ -150,6 +152,12 @@ KNOWN_TASKS: dict[str, KnownTask] = {
 # fmt: on
 
 PAPER_TASKS: dict[str, KnownTask] = {task.key: task for task in KNOWN_TASKS.values() if task.key is not None}
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raises ConfigError, which lists the names there are, on one that is no HEAR task's folder."""
+    if unknown := [name for name in names if name not in KNOWN_TASKS]:
+        raise ConfigError(f"no HEAR task is called {', '.join(map(repr, unknown))}; there are {', '.join(KNOWN_TASKS)}")
 
 
 def in_order(folder: str) -> tuple[int, str]:

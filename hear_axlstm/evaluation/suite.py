@@ -19,7 +19,7 @@ from tqdm import tqdm
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.decoding import processors
 from hear_axlstm.errors import ConfigError, OutputError
-from hear_axlstm.evaluation.catalogue import KNOWN_TASKS, PAPER_TASKS, KnownTask
+from hear_axlstm.evaluation.catalogue import KNOWN_TASKS, PAPER_TASKS, KnownTask, check_names
 from hear_axlstm.evaluation.imitations import IMITATIONS, Imitation
 from hear_axlstm.evaluation.prepare import RATES, finish, unfinished, write_wav
 from hear_axlstm.evaluation.taskfolder import METADATA, VOCABULARY, Labels
@@ -68,8 +68,7 @@ def write_suite(
     be written.
     """
     names = [task.folder for task in PAPER_TASKS.values()] if names is None else names
-    if unknown := [name for name in names if name not in KNOWN_TASKS]:
-        raise ConfigError(f"no HEAR task is called {', '.join(map(repr, unknown))}; there are {', '.join(KNOWN_TASKS)}")
+    check_names(names)
     if clips_per_label < 1 or seed < 0:
         raise ConfigError(f"clips_per_label is {clips_per_label}, seed {seed}; expected 1 or more, and 0 or more")
     if sample_rate not in (SAMPLE_RATE, *RATES):

@@ -20,8 +20,8 @@ from urllib.error import HTTPError
 from tqdm import tqdm
 
 from hear_axlstm.config import SAMPLE_RATE
-from hear_axlstm.errors import ConfigError, OutputError, TaskError
-from hear_axlstm.evaluation.catalogue import KNOWN_TASKS
+from hear_axlstm.errors import OutputError, TaskError
+from hear_axlstm.evaluation.catalogue import KNOWN_TASKS, check_names
 from hear_axlstm.version import __version__
 
 LOGGER = logging.getLogger("hear_axlstm")
@@ -109,8 +109,7 @@ def download_tasks(
     Raises ConfigError on unknown names, TaskError when the record cannot be read, OutputError when the disk is too small
     for what is missing, OSError when it cannot be written.
     """
-    if unknown := [name for name in names if name not in KNOWN_TASKS]:
-        raise ConfigError(f"no HEAR task is called {', '.join(map(repr, unknown))}; there are {', '.join(KNOWN_TASKS)}")
+    check_names(names)
     targets = {name: folder / KNOWN_TASKS[name].archive for name in names}
     result = Downloaded(skipped=[name for name, target in targets.items() if target.is_file()])
     if missing := [name for name in targets if name not in result.skipped]:

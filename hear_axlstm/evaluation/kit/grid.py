@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, get_args
+from collections.abc import Mapping
+from typing import Any
 
-import torch
-
-from hear_axlstm.evaluation.protocols import SETTINGS, Initialization, Protocol, Settings
-
-INITIALIZATIONS: dict[str, Callable[..., Any]] = {
-    name: getattr(torch.nn.init, f"{name}_") for name in get_args(Initialization)
-}
+from hear_axlstm.evaluation.native.network import INITIALIZATIONS
+from hear_axlstm.evaluation.protocols import SETTINGS, Protocol, Settings
 
 
 def kit_grid(protocol: Protocol) -> dict[str, list[Any]]:

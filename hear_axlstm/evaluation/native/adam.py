@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hear_axlstm.evaluation.native.stack import Stack, along
 
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam (Kingma & Ba, 2015), as torch.optim has them
 
 
 class Adam:

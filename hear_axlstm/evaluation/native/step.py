@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from hear_axlstm.evaluation.native.adam import BETA1, BETA2, EPSILON
+
 aten = torch.ops.aten
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam (Kingma & Ba, 2015), as torch.optim has them
 
 
 @dataclass
