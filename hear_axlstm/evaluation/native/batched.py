@@ -10,13 +10,12 @@ from pathlib import Path
 
 import torch
 
-from hear_axlstm.errors import TaskError
 from hear_axlstm.evaluation.metrics import check_metrics
 from hear_axlstm.evaluation.native.batched_network import ROWS_AT_ONCE
 from hear_axlstm.evaluation.native.batched_training import Data, Group
 from hear_axlstm.evaluation.native.data import Split, read_splits
 from hear_axlstm.evaluation.native.draws import Draws
-from hear_axlstm.evaluation.native.sequential import monitors_score
+from hear_axlstm.evaluation.native.sequential import check_points, monitors_score
 from hear_axlstm.evaluation.protocols import Protocol, Settings
 from hear_axlstm.evaluation.results import Outcome
 from hear_axlstm.evaluation.taskfolder import DataSplit, TaskFolder, read_task
@@ -54,7 +53,7 @@ def evaluate_batched(
         for seed in dict.fromkeys(seeds)
         for index, settings in enumerate(protocol.points(seed, task.metadata))
     ]
-    _check(task, {training.settings for training in tried})
+    check_points(task, {training.settings for training in tried})
     sign = 1 if monitors_score(task) else -1
     with torch.inference_mode(), _full_precision():
         ended = _train(task, first, tried, device, draws)
@@ -69,23 +68,6 @@ def evaluate_batched(
             for seed, training in best.items():
                 splits[seed][split.test] = ended[training]
     return {seed: Outcome(splits[seed], best[seed].settings.to_dict()) for seed in best}
-
-
-def _check(task: TaskFolder, points: set[Settings]) -> None:
-    """Raises TaskError when these settings cannot be trained on a split of the task."""
-    for point in points:
-        if point.max_epochs < point.check_val_every_n_epoch:
-            raise TaskError(
-                f"{task.name}: a check every {point.check_val_every_n_epoch} epochs is none in {point.max_epochs}; "
-                "expected max_epochs of at least as many"
-            )
-        for split in task.data_splits:
-            clips = sum(len(task.clips(name)) for name in split.train)
-            if point.hidden_layers and clips % point.batch_size == 1:
-                raise TaskError(
-                    f"{task.name}: {clips} clips of {'+'.join(split.train)} end in a batch of 1, too few for batch norm; "
-                    "hear-eval-kit fails on it, too"
-                )
 
 
 def _train(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,12 @@ def evaluate_sequentially(embeddings: Path, protocol: Protocol, seed: int) -> Ou
     Raises TaskError.
     """
     task = read_task(embeddings)
+    points = protocol.points(seed, task.metadata)
+    check_points(task, points)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         first, *others = task.data_splits
-        tried = [train(task, first, settings) for settings in protocol.points(seed, task.metadata)]
+        tried = [train(task, first, settings) for settings in points]
         sign = 1 if monitors_score(task) else -1
         best = max(tried, key=lambda training: sign * training.validation_score)  # of equal ones, the first that was run
         trainings = [best, *(train(task, split, best.settings) for split in others)]
@@ -53,6 +55,23 @@ def evaluate_sequentially(embeddings: Path, protocol: Protocol, seed: int) -> Ou
         split.test: measure(task, split, training) for split, training in zip(task.data_splits, trainings, strict=True)
     }
     return Outcome(splits, best.settings.to_dict())
+
+
+def check_points(task: TaskFolder, points: Iterable[Settings]) -> None:
+    """Raises TaskError when these settings cannot be trained on a split of the task."""
+    for point in points:
+        if point.max_epochs < point.check_val_every_n_epoch:
+            raise TaskError(
+                f"{task.name}: a check every {point.check_val_every_n_epoch} epochs is none in {point.max_epochs}; "
+                "expected max_epochs of at least as many"
+            )
+        for split in task.data_splits:
+            clips = sum(len(task.clips(name)) for name in split.train)
+            if point.hidden_layers and clips % point.batch_size == 1:
+                raise TaskError(
+                    f"{task.name}: {clips} clips of {'+'.join(split.train)} end in a batch of 1: a single clip is too few "
+                    "for batch norm; hear-eval-kit fails on it, too"
+                )
 
 
 def monitors_score(task: TaskFolder) -> bool:
@@ -63,14 +82,9 @@ def monitors_score(task: TaskFolder) -> bool:
 def train(task: TaskFolder, split: DataSplit, settings: Settings, on_check: Check | None = None) -> Training:
     """Train one classifier with torch's generator as it is; as it leaves it, the next one is drawn.
 
-    on_check: told epoch, validation loss and score at every check. Raises TaskError.
+    settings: that pass ``check_points``. on_check: told epoch, validation loss and score at every check. Raises TaskError.
     """
     data, valid = read_splits(task, split.train), read_splits(task, [split.valid])
-    if settings.hidden_layers and len(data) % settings.batch_size == 1:
-        raise TaskError(
-            f"{task.name}: the last batch of {'+'.join(split.train)} would be a single clip, too few for batch norm; "
-            "hear-eval-kit fails on it, too"
-        )
     network = build_network(settings, data.embeddings.shape[1], len(task.labels))
     loss_of = LOSSES[task.prediction_type]
     step = Step(network, loss_of, settings.lr, min(settings.batch_size, len(data)))
@@ -93,11 +107,7 @@ def train(task: TaskFolder, split: DataSplit, settings: Settings, on_check: Chec
             best = copy.deepcopy(network.state_dict())
         if stopping.stopped:
             break
-    if stopping.epoch is None:
-        raise TaskError(
-            f"{task.name}: a check every {settings.check_val_every_n_epoch} epochs is none in {settings.max_epochs}; "
-            "expected max_epochs of at least as many"
-        )
+    assert stopping.epoch is not None  # check_points
     network.load_state_dict(best)
     return Training(settings, network, stopping.epoch, stopping.best)
 
