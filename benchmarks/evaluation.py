@@ -23,7 +23,7 @@ from benchmarks.page import evaluation_row
 from hear_axlstm.bench import machine, table
 from hear_axlstm.evaluation.kit.launch import evaluate_with_kit
 from hear_axlstm.evaluation.native.batched import evaluate_batched
-from hear_axlstm.evaluation.native.sequential import evaluate_sequentially
+from hear_axlstm.evaluation.native.faithful import evaluate_sequentially
 from hear_axlstm.evaluation.protocols import PROTOCOLS, find_protocol
 from hear_axlstm.storage import replacing
 from tests.evaluation.folders import write_embeddings

@@ -15,9 +15,9 @@ import torch
 
 from hear_axlstm.bench import machine, table
 from hear_axlstm.kernels.conv.op import causal_conv_silu, conv_mix_gates
-from hear_axlstm.kernels.mamba.op import gated_scan
 from hear_axlstm.kernels.mlstm.op import gated_mlstm
 from hear_axlstm.kernels.norm.op import add_norm
+from hear_axlstm.kernels.scan.op import gated_scan
 from hear_axlstm.storage import replacing
 
 RESULTS = Path(__file__).parent / "results" / "kernels.json"

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from hear_axlstm.weights.resolve import default_variant
+from hear_axlstm.weights.find import default_variant
 
 RATE = 22_050  # on purpose not the encoder's: the command resamples
 RNG = np.random.default_rng(0)

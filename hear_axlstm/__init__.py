@@ -22,9 +22,9 @@ from hear_axlstm.errors import (
 )
 from hear_axlstm.hear import get_scene_embeddings, get_timestamp_embeddings, list_models, load_model
 from hear_axlstm.version import __version__
-from hear_axlstm.weights.convert import convert_checkpoint
-from hear_axlstm.weights.format import save_weights
-from hear_axlstm.weights.resolve import download
+from hear_axlstm.weights.find import download
+from hear_axlstm.weights.load import save_weights
+from hear_axlstm.weights.released import convert_checkpoint
 
 if TYPE_CHECKING:
     from hear_axlstm.files import Embedded, embed

@@ -28,7 +28,7 @@ from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Encoder
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.files import embed
-from hear_axlstm.kernels.backend import Backend
+from hear_axlstm.ops.backend import Backend
 from hear_axlstm.storage import replacing
 from hear_axlstm.version import __version__
 

@@ -23,8 +23,8 @@ from hear_axlstm.config import (
 from hear_axlstm.encoder import Encoder
 from hear_axlstm.errors import AudioError
 from hear_axlstm.frontend import log_mel
-from hear_axlstm.inference import Inference, has_hooks
-from hear_axlstm.kernels.backend import Backend
+from hear_axlstm.kernels.graphs import Inference, has_hooks
+from hear_axlstm.ops.backend import Backend
 from hear_axlstm.patches import steps_from_tokens
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from hear_axlstm.blocks import BLOCKS
 from hear_axlstm.blocks.layers import AddNorm, KeepsFloat32, Linear, normal_, xavier_linear_
 from hear_axlstm.config import EncoderConfig, variant_config
-from hear_axlstm.kernels.backend import Backend
+from hear_axlstm.ops.backend import Backend
 from hear_axlstm.patches import PatchEmbed, sincos_positions
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hear_axlstm.config import Layout
-from hear_axlstm.kernels import wide
+from hear_axlstm.ops import wide
 
 
 def patchify(spectrogram: Tensor, patch: tuple[int, int]) -> Tensor:

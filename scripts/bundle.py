@@ -14,7 +14,7 @@ import click
 from hear_axlstm.config import Layout
 from hear_axlstm.pretraining.state import CURVE, WEIGHTS, read_curve
 from hear_axlstm.storage import replacing, sha256_of
-from hear_axlstm.weights.format import load_weights, read_header, save_weights
+from hear_axlstm.weights.load import load_weights, read_header, save_weights
 from hear_axlstm.weights.manifest import PACKAGE, manifest_path
 
 POINTS = 20  # of the loss curve, each the mean of the updates since the one before

@@ -18,7 +18,7 @@ def state():
 
 before = state()
 loaded = set(sys.modules)
-import hear_axlstm, hear_axlstm.axlstm_base
+import hear_axlstm, hear_axlstm.hear.axlstm_base
 assert state() == before, "importing changed global state"
 new = {name.partition(".")[0] for name in set(sys.modules) - loaded}
 unwanted = {
@@ -37,7 +37,7 @@ def test_importing_is_silent_and_free():
 
 INFERENCE = """
 import sys, torch, hear_axlstm
-from hear_axlstm.weights.format import fill
+from hear_axlstm.weights.load import fill
 model = hear_axlstm.load_model()
 for config in hear_axlstm.VARIANTS["ssam-tiny"], hear_axlstm.VARIANTS["ssast-tiny"]:
     fill(config, hear_axlstm.Encoder(config).state_dict(), "a test")

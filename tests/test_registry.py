@@ -16,7 +16,7 @@ from hear_axlstm.config import VARIANTS
 from hear_axlstm.errors import WeightsError
 from hear_axlstm.pretraining import read_recipe
 from hear_axlstm.storage import sha256_of
-from hear_axlstm.weights.format import load_weights, read_config, read_header
+from hear_axlstm.weights.load import load_weights, read_config, read_header
 from hear_axlstm.weights.manifest import SCHEMA, manifest_path, parse_manifest, read_manifest
 from tests.test_config import PUBLISHED_PARAMETERS
 
@@ -36,7 +36,7 @@ def test_the_manifest_has_every_variant_as_the_table_has_it():
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_is_a_hear_module(variant):
-    module = importlib.import_module(f"hear_axlstm.{variant.replace('-', '_')}")
+    module = importlib.import_module(f"hear_axlstm.hear.{variant.replace('-', '_')}")
     assert module.__doc__.startswith(variant)
     assert {"load_model", "get_scene_embeddings", "get_timestamp_embeddings"} <= vars(module).keys()
     with pytest.raises(WeightsError, match=f"no weights of {variant} at"):
@@ -44,7 +44,11 @@ def test_every_variant_is_a_hear_module(variant):
 
 
 def test_no_module_stands_for_a_variant_that_is_gone():
-    modules = {path.stem.replace("_", "-") for path in PACKAGE.glob("*.py") if re.match("(axlstm|ssam|ssast)_", path.stem)}
+    modules = {
+        path.stem.replace("_", "-")
+        for path in (PACKAGE / "hear").glob("*.py")
+        if re.match("(axlstm|ssam|ssast)_", path.stem)
+    }
     assert modules == VARIANTS.keys()
 
 

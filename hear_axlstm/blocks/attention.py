@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from hear_axlstm.blocks.layers import AddNorm, Linear, Mlp, product_dtype, xavier_linear_
 from hear_axlstm.config import SSASTConfig
-from hear_axlstm.kernels.backend import Backend
+from hear_axlstm.ops.backend import Backend
 
 
 class Attention(nn.Module):

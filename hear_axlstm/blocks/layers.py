@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_axlstm.kernels.backend import Backend
 from hear_axlstm.kernels.norm.op import add_norm
+from hear_axlstm.ops.backend import Backend
 
 
 def product_dtype(weight: Tensor) -> torch.dtype:

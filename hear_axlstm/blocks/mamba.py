@@ -23,9 +23,9 @@ from hear_axlstm.blocks.layers import (
     product_dtype,
 )
 from hear_axlstm.config import SSAMConfig
-from hear_axlstm.kernels.backend import Backend
 from hear_axlstm.kernels.conv.op import causal_conv_silu
-from hear_axlstm.kernels.mamba.op import gated_scan
+from hear_axlstm.kernels.scan.op import gated_scan
+from hear_axlstm.ops.backend import Backend
 
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4
 

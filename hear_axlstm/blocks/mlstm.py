@@ -24,10 +24,10 @@ from hear_axlstm.blocks.layers import (
     product_dtype,
 )
 from hear_axlstm.config import AxLSTMConfig
-from hear_axlstm.kernels import wide
-from hear_axlstm.kernels.backend import Backend
 from hear_axlstm.kernels.conv.op import conv_mix_gates
 from hear_axlstm.kernels.mlstm.op import gated_mlstm
+from hear_axlstm.ops import wide
+from hear_axlstm.ops.backend import Backend
 
 
 class CausalConv(nn.Module):

@@ -15,7 +15,7 @@ from hear_axlstm.config import Layout, Precision
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import ConfigError, HearAxlstmError
 from hear_axlstm.hear import list_models, load_model
-from hear_axlstm.weights.resolve import SOURCE_VARIABLE, default_variant, download
+from hear_axlstm.weights.find import SOURCE_VARIABLE, default_variant, download
 
 FAILED, REFUSED = 1, 2
 GO_ON = "what was finished is kept: mend that, and repeat the command"

@@ -13,9 +13,9 @@ from hear_axlstm.cli.common import FAILED, GO_ON, REFUSED, chosen_device, failin
 from hear_axlstm.config import VARIANTS, Layout, Precision
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.files import embed
-from hear_axlstm.kernels.backend import Backend
-from hear_axlstm.output import Format
-from hear_axlstm.sounds import find_files
+from hear_axlstm.files.find import find_files
+from hear_axlstm.files.write import Format
+from hear_axlstm.ops.backend import Backend
 
 
 @main.command("embed")

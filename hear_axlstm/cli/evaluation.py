@@ -22,17 +22,17 @@ from hear_axlstm.cli.common import (
 )
 from hear_axlstm.config import SAMPLE_RATE, Layout, Precision
 from hear_axlstm.errors import ConfigError, HearAxlstmError
-from hear_axlstm.evaluation.catalogue import KNOWN_TASKS, PAPER_TASKS, in_order
-from hear_axlstm.evaluation.check import check_task
-from hear_axlstm.evaluation.prepare import RATES, prepare_task
 from hear_axlstm.evaluation.protocols import PROTOCOLS, find_protocol
 from hear_axlstm.evaluation.report import ReportFormat, write_report
 from hear_axlstm.evaluation.results import Engine, Score, read_results
 from hear_axlstm.evaluation.run import Evaluated, evaluate
 from hear_axlstm.evaluation.subject import Subject, module_subject, our_subject
-from hear_axlstm.evaluation.suite import CLIPS_PER_LABEL, write_suite
-from hear_axlstm.evaluation.taskfolder import find_tasks
-from hear_axlstm.evaluation.zenodo import RECORD, download_tasks
+from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS, PAPER_TASKS, in_order
+from hear_axlstm.evaluation.tasks.check import check_task
+from hear_axlstm.evaluation.tasks.prepare import RATES, prepare_task
+from hear_axlstm.evaluation.tasks.suite import CLIPS_PER_LABEL, write_suite
+from hear_axlstm.evaluation.tasks.taskfolder import find_tasks
+from hear_axlstm.evaluation.tasks.zenodo import RECORD, download_tasks
 from hear_axlstm.hear import load_model
 from hear_axlstm.storage import replacing
 

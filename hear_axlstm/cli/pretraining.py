@@ -12,11 +12,11 @@ import click
 from hear_axlstm.audio import AudioFormat
 from hear_axlstm.cli.common import FAILED, GO_ON, REFUSED, chosen_device, failing, main, open_model, reported, source_option
 from hear_axlstm.errors import AudioError, TrainingError
+from hear_axlstm.evaluation.probe.probe import CLIPS_PER_CLASS, Report, is_held_out, probe
+from hear_axlstm.evaluation.probe.tasks import TASKS
 from hear_axlstm.pretraining.loop import pretrain
 from hear_axlstm.pretraining.recipe import read_recipe, recipe_names
 from hear_axlstm.pretraining.shards import FILES_PER_SHARD, ShardFormat, write_shards
-from hear_axlstm.probing.probe import CLIPS_PER_CLASS, Report, is_held_out, probe
-from hear_axlstm.probing.tasks import TASKS
 from hear_axlstm.storage import replacing
 from hear_axlstm.synthesis import corpus
 from hear_axlstm.synthesis.corpus import write_corpus

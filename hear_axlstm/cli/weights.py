@@ -9,11 +9,11 @@ import click
 
 from hear_axlstm.cli.common import FAILED, main, reported, source_option
 from hear_axlstm.config import InputGate
-from hear_axlstm.weights.convert import convert_checkpoint
-from hear_axlstm.weights.format import load_weights
+from hear_axlstm.weights.find import cache_file, download, require_variant
 from hear_axlstm.weights.hub import manifest_lines, publish
+from hear_axlstm.weights.load import load_weights
 from hear_axlstm.weights.manifest import Entry, read_manifest
-from hear_axlstm.weights.resolve import cache_file, download, require_variant
+from hear_axlstm.weights.released import convert_checkpoint
 
 
 @main.command("models")

@@ -18,9 +18,9 @@ from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import TaskError
 from hear_axlstm.evaluation.native.data import stored_order
-from hear_axlstm.evaluation.taskfolder import METADATA, VOCABULARY, TaskFolder, read_task
+from hear_axlstm.evaluation.tasks.taskfolder import METADATA, VOCABULARY, TaskFolder, read_task
 from hear_axlstm.files import embed
-from hear_axlstm.sounds import FileSound
+from hear_axlstm.files.find import FileSound
 from hear_axlstm.storage import replacing, sweep
 
 DONE = ".done.embeddings"

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from hear_axlstm.evaluation.catalogue import KNOWN_TASKS, PAPER_TASKS
 from hear_axlstm.evaluation.protocols import PROTOCOLS, Protocol
 from hear_axlstm.evaluation.statistics import Estimate
+from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS, PAPER_TASKS
 
 TABLES = Path(__file__).with_name("tables")
 

@@ -16,13 +16,12 @@ from time import perf_counter
 import torch
 from tqdm import tqdm
 
-from hear_axlstm.decoding import processors
 from hear_axlstm.errors import ConfigError, HearAxlstmError, OutputError
 from hear_axlstm.evaluation.embeddings import embed_task, is_embedded
 from hear_axlstm.evaluation.kit.launch import embed_with_kit, evaluate_with_kit, require_kit
 from hear_axlstm.evaluation.metrics import check_metrics
 from hear_axlstm.evaluation.native.batched import evaluate_batched
-from hear_axlstm.evaluation.native.sequential import evaluate_sequentially
+from hear_axlstm.evaluation.native.faithful import evaluate_sequentially
 from hear_axlstm.evaluation.protocols import Protocol
 from hear_axlstm.evaluation.results import (
     MODEL,
@@ -35,8 +34,9 @@ from hear_axlstm.evaluation.results import (
     score_path,
 )
 from hear_axlstm.evaluation.subject import Subject
-from hear_axlstm.evaluation.taskfolder import TaskFolder, read_task
-from hear_axlstm.evaluation.workers import Workers
+from hear_axlstm.evaluation.tasks.taskfolder import TaskFolder, read_task
+from hear_axlstm.files.decode import processors
+from hear_axlstm.parallel import Workers
 from hear_axlstm.storage import sweep
 
 LOGGER = logging.getLogger("hear_axlstm")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hear_axlstm.errors import ConfigError, EvaluationError
-from hear_axlstm.evaluation.catalogue import PAPER_TASKS
+from hear_axlstm.evaluation.tasks.catalogue import PAPER_TASKS
 
 CONFIDENCE = 0.95
 FLOAT32 = 1e-6  # scores are rounded to it, relatively; that must not pass for a spread

@@ -18,8 +18,8 @@ from torch import Tensor
 from hear_axlstm.audio import checked, decode
 from hear_axlstm.config import N_MELS
 from hear_axlstm.errors import AudioError, ConfigError
+from hear_axlstm.files.find import SUFFIXES
 from hear_axlstm.frontend import log_mel
-from hear_axlstm.sounds import SUFFIXES
 
 LOG_MEL_SUFFIX = ".npy"
 

@@ -19,7 +19,7 @@ from hear_axlstm.pretraining.recipe import Recipe, Schedule
 from hear_axlstm.pretraining.state import LOGS, WEIGHTS, Curve, RunFolder
 from hear_axlstm.pretraining.trainer import Trainer
 from hear_axlstm.version import __version__
-from hear_axlstm.weights.format import save_weights
+from hear_axlstm.weights.load import save_weights
 
 MICRO_BATCH = {"cuda": 256}  # clips of one forward and backward pass
 MICRO_BATCH_ELSEWHERE = 16

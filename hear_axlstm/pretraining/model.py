@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from hear_axlstm.encoder import Encoder
-from hear_axlstm.kernels import wide
+from hear_axlstm.ops import wide
 from hear_axlstm.pretraining.objective import reconstruction_loss
 from hear_axlstm.pretraining.recipe import Recipe
 

@@ -20,10 +20,9 @@ from tqdm import tqdm
 from hear_axlstm.audio import Wave, encode, read_audio
 from hear_axlstm.config import SAMPLE_RATE, check_choice
 from hear_axlstm.errors import AudioError, ConfigError
-from hear_axlstm.folders import claim_folder
+from hear_axlstm.files.find import FileSound, find_files
 from hear_axlstm.frontend import log_mel
-from hear_axlstm.sounds import FileSound, find_files
-from hear_axlstm.storage import replacing, sweep
+from hear_axlstm.storage import claim_folder, replacing, sweep
 
 ShardFormat = Literal["flac", "wav", "opus", "log-mel"]
 INDEX = "shards.json"

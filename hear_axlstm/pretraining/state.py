@@ -14,9 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hear_axlstm.errors import OutputError
-from hear_axlstm.folders import claim_folder
 from hear_axlstm.pretraining.trainer import Trainer
-from hear_axlstm.storage import replacing, sweep
+from hear_axlstm.storage import claim_folder, replacing, sweep
 
 RECIPE, CHECKPOINT, CURVE = "recipe.json", "checkpoint.safetensors", "curve.csv"
 WEIGHTS, LOGS = "model.safetensors", "tensorboard"

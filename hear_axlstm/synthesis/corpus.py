@@ -16,8 +16,7 @@ from tqdm import tqdm
 from hear_axlstm.audio import AudioFormat, Wave, encode
 from hear_axlstm.config import check_choice
 from hear_axlstm.errors import ConfigError
-from hear_axlstm.folders import claim_folder
-from hear_axlstm.storage import replacing, sha256_of
+from hear_axlstm.storage import claim_folder, replacing, sha256_of
 from hear_axlstm.synthesis.music import find_soundfont, random_music
 from hear_axlstm.synthesis.procedural import MAX_SECONDS, synthesize
 from hear_axlstm.synthesis.programs import program_version

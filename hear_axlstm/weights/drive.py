@@ -9,8 +9,8 @@ from typing import Any
 from hear_axlstm.config import AxLSTMConfig
 from hear_axlstm.errors import WeightsError
 from hear_axlstm.storage import replacing, sha256_of
-from hear_axlstm.weights.convert import convert_checkpoint
 from hear_axlstm.weights.manifest import Entry
+from hear_axlstm.weights.released import convert_checkpoint
 
 
 def convert_flags(entry: Entry) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from hear_axlstm.config import EncoderConfig
 from hear_axlstm.errors import WeightsError
 from hear_axlstm.storage import sha256_of
-from hear_axlstm.weights.format import read_config, read_header
+from hear_axlstm.weights.load import read_config, read_header
 from hear_axlstm.weights.manifest import HubFile
 
 WEIGHTS_FILE = "model.safetensors"

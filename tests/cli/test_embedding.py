@@ -11,9 +11,9 @@ import soundfile
 import torch
 
 import hear_axlstm
-from hear_axlstm import sounds
 from hear_axlstm.audio import read_audio
 from hear_axlstm.config import SAMPLE_RATE
+from hear_axlstm.files import find as sounds
 from hear_axlstm.pretraining.recipe import recipe_names
 from tests.conftest import GOLDEN, tone
 from tests.tolerances import BATCH_MATES

@@ -2,10 +2,10 @@
 
 import pytest
 
-from hear_axlstm.evaluation.catalogue import KNOWN_TASKS, PAPER_TASKS
 from hear_axlstm.evaluation.protocols import PROTOCOLS
 from hear_axlstm.evaluation.published import leaderboard, papers_table, published_with
 from hear_axlstm.evaluation.statistics import Estimate
+from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS, PAPER_TASKS
 
 ESC = "esc50-v2.0.0-full"
 

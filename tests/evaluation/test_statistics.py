@@ -8,7 +8,6 @@ import pytest
 import scipy.stats
 
 from hear_axlstm.errors import ConfigError, EvaluationError
-from hear_axlstm.evaluation.catalogue import PAPER_TASKS
 from hear_axlstm.evaluation.published import papers_table
 from hear_axlstm.evaluation.statistics import (
     Estimate,
@@ -19,6 +18,7 @@ from hear_axlstm.evaluation.statistics import (
     paired_difference,
     papers_scale,
 )
+from hear_axlstm.evaluation.tasks.catalogue import PAPER_TASKS
 
 TEN = [task.folder for task in PAPER_TASKS.values()]
 

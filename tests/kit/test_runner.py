@@ -13,7 +13,7 @@ import torch
 from hear_axlstm import get_scene_embeddings, get_timestamp_embeddings, load_model
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.evaluation.embeddings import embed_task
-from hear_axlstm.evaluation.taskfolder import read_task
+from hear_axlstm.evaluation.tasks.taskfolder import read_task
 from tests.conftest import tone
 from tests.tolerances import BATCH_MATES, MILLISECONDS
 
@@ -53,7 +53,7 @@ def tasks(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("module", ["hear_axlstm.axlstm_tiny", "hear_axlstm"])
+@pytest.mark.parametrize("module", ["hear_axlstm.hear.axlstm_tiny", "hear_axlstm"])
 def test_the_runner_writes_our_embeddings(tasks, tmp_path, random_weights, module):
     weights = random_weights(VARIANT)
     command = [sys.executable, "-m", "heareval.embeddings.runner", module, "--model", weights]

@@ -18,7 +18,7 @@ from hear_axlstm.pretraining.loop import pretrain
 from hear_axlstm.pretraining.recipe import Recipe, read_recipe, recipe_names
 from hear_axlstm.pretraining.shards import write_shards
 from hear_axlstm.pretraining.state import CHECKPOINT, CURVE, WEIGHTS, read_curve
-from hear_axlstm.weights.format import load_weights, read_header
+from hear_axlstm.weights.load import load_weights, read_header
 
 SMALL = AxLSTMConfig(width=32, depth=2, patch=(8, 16))
 

@@ -15,8 +15,8 @@ import torch
 from hear_axlstm import download, load_model
 from hear_axlstm.encoder import build_encoder
 from hear_axlstm.errors import WeightsError
+from hear_axlstm.weights.find import cache_file
 from hear_axlstm.weights.manifest import manifest_entry
-from hear_axlstm.weights.resolve import cache_file
 
 VARIANT = "axlstm-tiny-e2"
 PATH = "axlstm_tiny_200_16x4_4x256_fp16_r1/checkpoints/checkpoint-99.pth"

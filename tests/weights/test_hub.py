@@ -9,8 +9,8 @@ from dataclasses import asdict
 import pytest
 
 from hear_axlstm.storage import sha256_of
-from hear_axlstm.weights.format import load_weights, read_config
 from hear_axlstm.weights.hub import WEIGHTS_FILE
+from hear_axlstm.weights.load import load_weights, read_config
 from hear_axlstm.weights.manifest import HubFile
 from tests.weights.hub_server import Running
 

@@ -20,7 +20,7 @@ from hear_axlstm.evaluation.kit.require import require_kit
 from hear_axlstm.evaluation.kit.scratch import scratch_folder
 from hear_axlstm.evaluation.protocols import Protocol, task_grid
 from hear_axlstm.evaluation.results import Outcome
-from hear_axlstm.evaluation.taskfolder import METADATA, VOCABULARY, TaskFolder, read_task
+from hear_axlstm.evaluation.tasks.taskfolder import METADATA, VOCABULARY, TaskFolder, read_task
 
 __all__ = ["embed_with_kit", "evaluate_with_kit", "require_kit"]
 

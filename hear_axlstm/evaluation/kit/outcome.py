@@ -8,7 +8,7 @@ from pathlib import Path
 from hear_axlstm.errors import EvaluationError
 from hear_axlstm.evaluation.kit.grid import settings_of
 from hear_axlstm.evaluation.results import Outcome
-from hear_axlstm.evaluation.taskfolder import TaskFolder
+from hear_axlstm.evaluation.tasks.taskfolder import TaskFolder
 
 SCORES = "test.predicted-scores.json"
 NO_SCORE = "time_in_min"

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from hear_axlstm.evaluation.kit.grid import kit_grid
-from hear_axlstm.evaluation.kit.repairs import GPU_MAX_MEM, TASK_PREDICTIONS, mend
+from hear_axlstm.evaluation.kit.mend import GPU_MAX_MEM, TASK_PREDICTIONS, mend
 from hear_axlstm.evaluation.kit.stubs import PKG_RESOURCES, PYNVML, TENSORFLOW, standing_in
 from hear_axlstm.evaluation.protocols import Protocol
 

@@ -15,10 +15,10 @@ from hear_axlstm.evaluation.native.batched_network import ROWS_AT_ONCE
 from hear_axlstm.evaluation.native.batched_training import Data, Group
 from hear_axlstm.evaluation.native.data import Split, read_splits
 from hear_axlstm.evaluation.native.draws import Draws
-from hear_axlstm.evaluation.native.sequential import check_points, monitors_score
+from hear_axlstm.evaluation.native.faithful import check_points, monitors_score
 from hear_axlstm.evaluation.protocols import Protocol, Settings
 from hear_axlstm.evaluation.results import Outcome
-from hear_axlstm.evaluation.taskfolder import DataSplit, TaskFolder, read_task
+from hear_axlstm.evaluation.tasks.taskfolder import DataSplit, TaskFolder, read_task
 
 SHARE = 0.8  # of the free memory of a GPU
 ELSEWHERE = 2 << 30  # bytes, on a CPU

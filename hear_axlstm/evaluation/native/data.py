@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hear_axlstm.errors import TaskError
-from hear_axlstm.evaluation.taskfolder import TaskFolder
+from hear_axlstm.evaluation.tasks.taskfolder import TaskFolder
 
 ROWS_AT_ONCE = 4_096  # looked at for NaN
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from hear_axlstm.evaluation.catalogue import PAPER_TASKS
 from hear_axlstm.evaluation.report.rows import Cell, Row
 from hear_axlstm.evaluation.statistics import BySeed, Estimate, estimate, mean_of, over_common_seeds, papers_scale
+from hear_axlstm.evaluation.tasks.catalogue import PAPER_TASKS
 
 AGGREGATE = "s(m)"
 TEN = tuple(task.folder for task in PAPER_TASKS.values())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hear_axlstm.kernels.backend import Backend, select
 from hear_axlstm.kernels.conv.eager import eager_conv_mix_gates, eager_conv_silu
+from hear_axlstm.ops.backend import Backend, select
 
 NUMBA_TAPS = 4
 
@@ -19,11 +19,11 @@ def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, *, reverse: bool =
     """
     chosen = select(backend, x, weight, bias, numba=_numba_limit(weight))
     if chosen == "triton":
-        from hear_axlstm.kernels.conv.fused import fused_conv_silu
+        from hear_axlstm.kernels.conv.cuda import fused_conv_silu
 
         return fused_conv_silu(x, weight, bias, reverse=reverse)
     if chosen == "numba":
-        from hear_axlstm.kernels.conv.compiled import compiled_conv_silu
+        from hear_axlstm.kernels.conv.cpu import compiled_conv_silu
 
         return compiled_conv_silu(x, weight, bias, reverse=reverse)
     return eager_conv_silu(x, weight, bias, reverse=reverse)
@@ -48,11 +48,11 @@ def conv_mix_gates(
     operands = x, weight, bias, mix, gate_c, gate_x
     chosen = select(backend, *operands, numba=_numba_limit(weight))
     if chosen == "triton":
-        from hear_axlstm.kernels.conv.fused import fused_conv_mix_gates
+        from hear_axlstm.kernels.conv.cuda import fused_conv_mix_gates
 
         return fused_conv_mix_gates(*operands, reverse=reverse)
     if chosen == "numba":
-        from hear_axlstm.kernels.conv.compiled import compiled_conv_mix_gates
+        from hear_axlstm.kernels.conv.cpu import compiled_conv_mix_gates
 
         return compiled_conv_mix_gates(*operands, reverse=reverse)
     return eager_conv_mix_gates(*operands, reverse=reverse)

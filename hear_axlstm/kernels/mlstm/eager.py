@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hear_axlstm.config import InputGate
-from hear_axlstm.kernels import wide
 from hear_axlstm.kernels.conv.eager import eager_mix
+from hear_axlstm.ops import wide
 
 EPS = 1e-6  # added to the normaliser
 NORM_EPS = 1e-5

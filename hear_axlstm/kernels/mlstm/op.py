@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from hear_axlstm.config import InputGate
-from hear_axlstm.kernels.backend import Backend, select
 from hear_axlstm.kernels.mlstm.eager import eager_gated_mlstm
+from hear_axlstm.ops.backend import Backend, select
 
 TRITON_WIDTH = 768  # of a head
 
@@ -42,11 +42,11 @@ def gated_mlstm(
     too_wide = None if width <= TRITON_WIDTH else f"heads have {width} channels; it takes {TRITON_WIDTH} or fewer"
     chosen = select(backend, *operands, triton=too_wide)
     if chosen == "triton":
-        from hear_axlstm.kernels.mlstm.fused import fused_gated_mlstm
+        from hear_axlstm.kernels.mlstm.cuda import fused_gated_mlstm
 
         return fused_gated_mlstm(*operands, input_gate=input_gate, reverse=reverse, overwrite_z=overwrite_z)
     if chosen == "numba":
-        from hear_axlstm.kernels.mlstm.compiled import compiled_gated_mlstm
+        from hear_axlstm.kernels.mlstm.cpu import compiled_gated_mlstm
 
         return compiled_gated_mlstm(*operands, input_gate=input_gate, reverse=reverse)
     return eager_gated_mlstm(*operands, input_gate=input_gate, reverse=reverse)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hear_axlstm.kernels import wide
+from hear_axlstm.ops import wide
 
 
 def eager_add_norm(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hear_axlstm.kernels.backend import Backend, select
 from hear_axlstm.kernels.norm.eager import eager_add_norm
+from hear_axlstm.ops.backend import Backend, select
 
 TRITON_WIDTH = 4096
 
@@ -29,7 +29,7 @@ def add_norm(
     width = x.shape[-1]
     too_wide = None if width <= TRITON_WIDTH else f"there are {width} channels; it takes {TRITON_WIDTH} or fewer"
     if select(backend, x, *others, triton=too_wide) == "triton":
-        from hear_axlstm.kernels.norm.fused import fused_add_norm
+        from hear_axlstm.kernels.norm.cuda import fused_add_norm
 
         return fused_add_norm(x, update, weight, bias, eps=eps, dtype=dtype)
     return eager_add_norm(x, update, weight, bias, eps=eps, dtype=dtype)

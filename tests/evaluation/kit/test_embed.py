@@ -117,7 +117,7 @@ def test_our_module_is_embedded_as_the_hear_api_does(elsewhere, random_weights):
     killed.mkdir(parents=True)
     weights = random_weights(VARIANT)
     call = {"model": weights, "model_options": {"layout": "time"}, "device": "cpu"}
-    assert embed_with_kit("hear_axlstm.axlstm_tiny", task, out, **call) == out
+    assert embed_with_kit("hear_axlstm.hear.axlstm_tiny", task, out, **call) == out
     assert list(out.parent.iterdir()) == [out]
     model = load_model(weights, layout="time")
     for split in ("train", "valid", "test"):

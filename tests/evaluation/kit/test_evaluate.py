@@ -15,7 +15,7 @@ from hear_axlstm.errors import TaskError
 from hear_axlstm.evaluation.kit.launch import evaluate_with_kit
 from hear_axlstm.evaluation.kit.outcome import read_outcome
 from hear_axlstm.evaluation.protocols import PROTOCOLS
-from hear_axlstm.evaluation.taskfolder import read_task
+from hear_axlstm.evaluation.tasks.taskfolder import read_task
 from tests.evaluation.folders import SCENE_METRICS, write_embeddings
 
 pytestmark = pytest.mark.kit

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hear_axlstm.evaluation.taskfolder import read_task
+from hear_axlstm.evaluation.tasks.taskfolder import read_task
 from tests.evaluation.kit.record import CASES, recorded_curves, recorded_outcome
 
 

@@ -8,7 +8,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from hear_axlstm.evaluation.kit.repairs import GPU_MAX_MEM, mend
+from hear_axlstm.evaluation.kit.mend import GPU_MAX_MEM, mend
 from hear_axlstm.evaluation.kit.stubs import PKG_RESOURCES, PYNVML, TENSORFLOW, standing_in
 
 GPU = "NVIDIA H200"

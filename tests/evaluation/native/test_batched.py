@@ -8,15 +8,16 @@ import pytest
 import torch
 
 from hear_axlstm.errors import TaskError
-from hear_axlstm.evaluation.native import batched, sequential
+from hear_axlstm.evaluation.native import batched
+from hear_axlstm.evaluation.native import faithful as sequential
 from hear_axlstm.evaluation.native.batched import evaluate_batched
 from hear_axlstm.evaluation.native.batched_training import Data, Group
 from hear_axlstm.evaluation.native.data import Split, read_splits
 from hear_axlstm.evaluation.native.draws import Draws
+from hear_axlstm.evaluation.native.faithful import evaluate_sequentially, measure, train
 from hear_axlstm.evaluation.native.network import build_network
-from hear_axlstm.evaluation.native.sequential import evaluate_sequentially, measure, train
 from hear_axlstm.evaluation.protocols import Protocol, Settings
-from hear_axlstm.evaluation.taskfolder import read_task
+from hear_axlstm.evaluation.tasks.taskfolder import read_task
 from tests.evaluation.folders import write_embeddings
 from tests.evaluation.native.replay import Stream
 

@@ -9,7 +9,7 @@ import torch
 
 from hear_axlstm.errors import TaskError
 from hear_axlstm.evaluation.native.data import read_split, read_splits, stored_order
-from hear_axlstm.evaluation.taskfolder import read_task
+from hear_axlstm.evaluation.tasks.taskfolder import read_task
 from tests.evaluation.folders import write_embeddings
 
 SIZES = {"fold00": 7, "fold01": 9, "fold02": 8}

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from hear_axlstm.evaluation.native.faithful import LOSSES
 from hear_axlstm.evaluation.native.network import build_network
-from hear_axlstm.evaluation.native.sequential import LOSSES
 from hear_axlstm.evaluation.native.step import Step
 from hear_axlstm.evaluation.protocols import Settings
 

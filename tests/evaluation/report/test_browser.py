@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from hear_axlstm.evaluation.catalogue import KNOWN_TASKS
 from hear_axlstm.evaluation.report import write_report
+from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS
 from tests.evaluation.report.world import BASE, TINY, in_memory, paper_scores, record, scores
 
 TABLE = "document.querySelector('#protocol-1 table.sortable')"

@@ -6,7 +6,6 @@ import random
 from pathlib import Path
 from typing import Any
 
-from hear_axlstm.evaluation.catalogue import KNOWN_TASKS, PAPER_TASKS
 from hear_axlstm.evaluation.protocols import PROTOCOLS
 from hear_axlstm.evaluation.published import papers_table
 from hear_axlstm.evaluation.results import (
@@ -19,6 +18,7 @@ from hear_axlstm.evaluation.results import (
     read_results,
     score_path,
 )
+from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS, PAPER_TASKS
 
 TEN = [task.folder for task in PAPER_TASKS.values()]
 ESC, FSD, VOX = "esc50-v2.0.0-full", "fsd50k-v1.0-full", "vox_lingua_top10-hear2021-full"

@@ -1,5 +1,0 @@
-"""axlstm-small-e2 as a HEAR module: ``python -m heareval.embeddings.runner hear_axlstm.axlstm_small_e2``."""
-
-from hear_axlstm.hear import bind
-
-load_model, get_scene_embeddings, get_timestamp_embeddings = bind("axlstm-small-e2")

@@ -1,5 +1,0 @@
-"""axlstm-tiny as a HEAR module: ``python -m heareval.embeddings.runner hear_axlstm.axlstm_tiny``."""
-
-from hear_axlstm.hear import bind
-
-load_model, get_scene_embeddings, get_timestamp_embeddings = bind("axlstm-tiny")

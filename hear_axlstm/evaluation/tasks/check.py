@@ -1,0 +1,206 @@
+"""A task folder -> what hear-eval-kit or our evaluator would stumble over in it, and how it differs from the HEAR task."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import soundfile
+from tqdm import tqdm
+
+from hear_axlstm.config import SAMPLE_RATE
+from hear_axlstm.errors import TaskError
+from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS
+from hear_axlstm.evaluation.tasks.taskfolder import Labels, TaskFolder, read_task
+from hear_axlstm.files.decode import processors
+
+BATCH = 1_024  # clips that the kit trains with at once
+SHOWN = 5  # cases of one kind of problem
+DURATION_SLACK = 0.05  # s between a clip and the task's sample_duration
+ONSET_SLACK, OFFSET_SLACK = 100.0, 1_000.0  # ms that an event may begin and end after its clip does
+METRICS = frozenset(metric for task in KNOWN_TASKS.values() for metric in task.metrics)
+NOT_A_NAME = frozenset({"", "NA", "N/A", "n/a", "nan", "NaN", "null", "NULL", "None", "<NA>"})  # missing values to pandas
+
+Audio = Mapping[str, Any]  # soundfile's header of each clip that could be read
+
+
+@dataclass
+class Check:
+    """What was found in a folder.
+
+    problems: what must be mended before the task is evaluated. remarks: what is odd, and does no harm. differences: from
+    the HEAR task of its name; scores are not comparable while there are any. clips: named by the splits. seconds: of sound.
+    """
+
+    path: Path
+    problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+    clips: int = 0
+    seconds: float = 0.0
+
+    @property
+    def is_good(self) -> bool:
+        return not self.problems
+
+    def add(self, problem: str, cases: Iterable[str]) -> None:
+        """Note a kind of problem, if it has cases: how many, and the first of them."""
+        if found := list(cases):
+            rest = f" and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
+            self.problems.append(f"{len(found):,} {problem}: {', '.join(found[:SHOWN])}{rest}")
+
+
+def check_task(path: Path, sample_rate: int = SAMPLE_RATE, *, progress: bool = False) -> Check:
+    """Look through a task folder: descriptions, labels, and the headers of the sounds at ``sample_rate`` Hz.
+
+    Sounds are not decoded. progress: a bar on stderr. What is wrong is told in the result, and not raised.
+    """
+    check = Check(path)
+    try:
+        task = read_task(path)
+        clips = {split: task.clips(split) for split in task.splits}
+        check.differences = task.differences()
+    except TaskError as error:
+        check.problems.append(str(error))
+        return check
+    check.clips = sum(map(len, clips.values()))
+    _check_description(check, task)
+    _check_splits(check, task, clips)
+    _check_labels(check, task, clips)
+    if not (path / str(sample_rate)).is_dir():
+        rates = sorted(folder.name for folder in path.glob("*/") if folder.name.isdigit())
+        there = f", but at {', '.join(rates)} Hz: `hear-axlstm tasks prepare` resamples it" if rates else ""
+        check.problems.append(f"{path} has no sounds at {sample_rate} Hz{there}")
+        return check
+    with (
+        ThreadPoolExecutor(processors(), thread_name_prefix="check") as pool,
+        tqdm(total=check.clips, unit="clip", desc=path.name, disable=not progress) as bar,
+    ):
+        headers = {split: _check_sounds(check, task, split, clips[split], sample_rate, pool, bar) for split in task.splits}
+    every = [header for of_split in headers.values() for header in of_split.values()]
+    check.seconds = sum(header.frames / header.samplerate for header in every)
+    _check_lengths(check, task, headers)
+    if task.embedding_type == "event":
+        _check_events(check, clips, headers)
+    return check
+
+
+def _check_description(check: Check, task: TaskFolder) -> None:
+    check.add("metrics are unknown to the kit", (name for name in task.metrics if name not in METRICS))
+    check.add("labels are in the vocabulary twice", (label for label, count in Counter(task.labels).items() if count > 1))
+    # The kit reads the vocabulary with pandas, which guesses types, and then makes strings of the labels again.
+    check.add("labels are read as a missing value by the kit", (repr(label) for label in task.labels if label in NOT_A_NAME))
+    if all(label.lstrip("+-").isdigit() for label in task.labels):
+        check.add("labels are read as other numbers by the kit", (name for name in task.labels if str(int(name)) != name))
+
+
+def _check_splits(check: Check, task: TaskFolder, clips: Mapping[str, Mapping[str, Labels]]) -> None:
+    check.add("splits have no clips", (split for split in task.splits if not clips[split]))
+    seen: dict[str, str] = {}
+    twice = []
+    for split, names in clips.items():
+        twice += [f"{name} in {seen[name]} and {split}" for name in names if name in seen]
+        seen |= dict.fromkeys(names, split)
+    check.add("clips are in two splits", twice)
+    if task.embedding_type == "scene":
+        sizes = {data.test: sum(len(clips[split]) for split in data.train) for data in task.data_splits}
+        crashing = (f"{size:,} when {test} is tested" for test, size in sizes.items() if size % BATCH == 1)
+        check.add(f"sets to train on leave one clip to the last batch of {BATCH:,}, which crashes the kit", crashing)
+
+
+def _check_labels(check: Check, task: TaskFolder, clips: Mapping[str, Mapping[str, Labels]]) -> None:
+    known, used = set(task.labels), set()
+    unknown, not_one, malformed = [], [], []
+    for split, names in clips.items():
+        for name, labels in names.items():
+            if task.embedding_type == "event":
+                if not all(_is_event(label) for label in labels):
+                    malformed.append(f"{split}/{name}")
+                    continue
+                labels = [event["label"] for event in labels]
+            elif task.prediction_type == "multiclass" and len(labels) != 1:
+                not_one.append(f"{split}/{name} has {len(labels)}")
+            names_of_labels = {str(label) for label in labels}  # as the kit does: NSynth's are numbers
+            unknown += [f"{label!r} of {split}/{name}" for label in sorted(names_of_labels - known)]
+            used |= names_of_labels
+    check.add("clips have events that are not label, start and end in ms, with 0 <= start <= end", malformed)
+    check.add("clips have not one label, in a multiclass task", not_one)
+    check.add("labels are not in the vocabulary", unknown)
+    if unused := [label for label in task.labels if label not in used]:
+        check.remarks.append(f"{len(unused):,} labels of the vocabulary are never used, {unused[0]!r} first")
+
+
+def _is_event(event: Any) -> bool:
+    if not isinstance(event, dict) or not {"label", "start", "end"} <= event.keys():
+        return False
+    times = event["start"], event["end"]
+    return all(isinstance(time, int | float) for time in times) and 0 <= times[0] <= times[1] < float("inf")
+
+
+def _check_sounds(
+    check: Check,
+    task: TaskFolder,
+    split: str,
+    names: Iterable[str],
+    sample_rate: int,
+    pool: ThreadPoolExecutor,
+    bar: tqdm[Any],
+) -> Audio:
+    """The headers of a split's clips; what is wrong with any is noted."""
+    folder = task.audio(split, sample_rate)
+    if not folder.is_dir():
+        check.problems.append(f"{folder}: no such folder")
+        return {}
+    there = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    check.add(f"clips are missing in {folder}", (name for name in names if name not in there))
+    check.add(f"files in {folder} are named by no split", sorted(there - set(names)))
+    present = [name for name in names if name in there and PurePosixPath(name).name == name]
+    headers = {}
+    unreadable, wrong = [], []
+    for name, header in zip(present, pool.map(lambda name: _header(folder / name), present), strict=True):
+        bar.update()
+        if isinstance(header, str):
+            unreadable.append(f"{name} ({header})")
+            continue
+        headers[name] = header
+        if (header.channels, header.samplerate) != (1, sample_rate) or header.frames < 1:
+            wrong.append(f"{name} ({header.channels} channels, {header.samplerate} Hz, {header.frames:,} samples)")
+    check.add(f"files in {folder} cannot be read", unreadable)
+    check.add(f"files in {folder} are not mono at {sample_rate} Hz, with one sample at least", wrong)
+    return headers
+
+
+def _header(path: Path) -> Any:
+    """Or why it cannot be read."""
+    try:
+        return soundfile.info(path)
+    except (soundfile.SoundFileError, OSError, TypeError) as error:
+        return str(error).partition(": ")[2] or str(error)
+
+
+def _check_lengths(check: Check, task: TaskFolder, headers: Mapping[str, Audio]) -> None:
+    """In a task with a duration, which the kit takes in batches: clips must have one length, about that duration."""
+    lengths = {f"{split}/{name}": header for split, audio in headers.items() for name, header in audio.items()}
+    if task.sample_duration is None or not lengths:
+        return
+    usual = Counter(header.frames for header in lengths.values()).most_common(1)[0][0]
+    others = (f"{name} ({header.frames:,})" for name, header in lengths.items() if header.frames != usual)
+    check.add(f"clips have not the {usual:,} samples of the others, but the kit stacks them", others)
+    seconds = usual / next(iter(lengths.values())).samplerate
+    if abs(seconds - task.sample_duration) > DURATION_SLACK:
+        check.problems.append(f"clips last {seconds:.3f} s, but sample_duration is {task.sample_duration} s")
+
+
+def _check_events(check: Check, clips: Mapping[str, Mapping[str, Labels]], headers: Mapping[str, Audio]) -> None:
+    late = []
+    for split, audio in headers.items():
+        for name, header in audio.items():
+            length = 1_000 * header.frames / header.samplerate
+            for event in filter(_is_event, clips[split][name]):
+                if event["start"] > length + ONSET_SLACK or event["end"] > length + OFFSET_SLACK:
+                    late.append(f"{event['start']:.0f} to {event['end']:.0f} ms in {split}/{name} of {length:.0f} ms")
+    check.add("events lie beyond the end of their clip", late)

@@ -1,0 +1,297 @@
+"""An archive of a HEAR task, or its extracted folder, at 48 kHz -> a task folder as hear-eval-kit wants it, at 16 kHz."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from hear_axlstm.config import SAMPLE_RATE
+from hear_axlstm.errors import TaskError
+from hear_axlstm.evaluation.tasks.taskfolder import METADATA, VOCABULARY, TaskFolder, read_task
+from hear_axlstm.files.decode import processors
+from hear_axlstm.storage import replacing, sweep
+
+RATES = (48_000, 44_100, 32_000, 22_050)  # Hz, that HEAR publishes beside 16 kHz; of several, the first is taken
+UNFINISHED = ".unfinished"  # folder beside the tasks: what is in it is never taken for a task
+ROUNDING = 2  # samples that a clip may be off by
+WAITING, WAITING_BYTES = 1_024, 256 << 20  # clips of an archive that may wait to be resampled
+FOLDERS = frozenset(map(str, (SAMPLE_RATE, *RATES)))
+DESCRIPTIONS = frozenset({".json", ".csv"})
+
+Job = tuple[Path | bytes, Path]  # a sound file or its content, and where its clip at 16 kHz goes
+
+
+def prepare_task(source: Path, tasks: Path, *, workers: int | None = None, progress: bool = False) -> TaskFolder:
+    """Make ``tasks``/NAME, the task of an archive (.tar.gz) or of a folder, with its sounds at 16 kHz: mono WAV, 16 bits.
+
+    source: an archive, which is read once and never unpacked to the disk, or a task folder with the sounds at one of
+    ``RATES``; a folder that has them at 16 kHz is returned as it is. It may be ``tasks``/NAME itself, which then gets a
+    folder "16000". workers: threads that resample, as many as processors when left out. progress: a bar on stderr.
+
+    The folder appears when it is whole; a call that was killed is continued by the next one, file by file.
+
+    Raises TaskError, which names the file, when a clip is missing or cannot be decoded, when the archive is damaged, holds
+    something else or a path that leads out of it; OSError when a file cannot be written.
+    """
+    workers = workers or processors()
+    if source.is_dir():
+        return _prepare_folder(source, tasks, workers, progress)
+    if source.is_file():
+        return _prepare_archive(source, tasks, workers, progress)
+    raise TaskError(f"{source}: no such file or folder; expected a .tar.gz of a HEAR task, or its folder")
+
+
+def unfinished(target: Path, ingredients: Mapping[str, object]) -> Path:
+    """A folder, named as ``target``, in which it is put together before ``finish``: the same one for the same ingredients.
+
+    What was put together for ``target`` of other ingredients is removed.
+    """
+    key = hashlib.sha256(json.dumps(dict(ingredients), sort_keys=True).encode()).hexdigest()[:12]
+    work = target.parent / UNFINISHED / key / target.name
+    for other in work.parent.parent.glob(f"*/{target.name}"):
+        if other != work:
+            shutil.rmtree(other)
+    work.mkdir(parents=True, exist_ok=True)
+    for folder in work.glob("*/*/"):
+        sweep(folder)
+    return work
+
+
+def finish(work: Path, target: Path) -> None:
+    """Give what ``unfinished`` began its name, and remove the folders that it was in if nothing else is there."""
+    work.replace(target)
+    _tidy(target.parent / UNFINISHED)
+
+
+def _tidy(folder: Path) -> None:
+    for empty in (*folder.glob("*/"), folder):
+        with suppress(OSError):
+            empty.rmdir()
+
+
+def resample_clip(source: Path | bytes, target: Path) -> None:
+    """Write a sound as 16 kHz mono WAV of 16 bits. Channels are averaged.
+
+    Shape: n samples at ``rate`` -> round(n * 16000 / rate), halves upwards. Raises TaskError when it cannot be decoded.
+    """
+    name = "/".join(target.parts[-2:]) if isinstance(source, bytes) else source
+    try:
+        with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+            wave = file.read(dtype="float32", always_2d=True).mean(axis=1)
+            rate = file.samplerate
+    except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
+        reason = str(error).partition(": ")[2] or error
+        raise TaskError(f"{name}: cannot be decoded ({reason}); mend or replace it") from error
+    if not len(wave):
+        raise TaskError(f"{name}: holds no samples; mend or replace it")
+    if rate != SAMPLE_RATE:
+        wave = soxr.resample(wave, rate, SAMPLE_RATE, quality="VHQ")
+    write_wav(target, wave, SAMPLE_RATE)
+
+
+def write_wav(target: Path, wave: NDArray[Any], sample_rate: int) -> None:
+    """Samples (n,) in [-1, 1] -> a WAV file of 16 bits, which appears whole or not at all. Raises OSError."""
+    # Not scaled by libsndfile, which takes 32767 one way and 32768 the other.
+    samples = np.clip(np.rint(wave * 32768), -32768, 32767).astype(np.int16)
+    with replacing(target) as temporary:
+        soundfile.write(temporary, samples, sample_rate, format="WAV", subtype="PCM_16")
+
+
+def _resampled(jobs: Iterable[Job], workers: int) -> Iterator[None]:
+    """Do the jobs, and yield when each is done. Threads: libsndfile, soxr and zlib let others work meanwhile."""
+    waiting: deque[tuple[int, Future[None]]] = deque()
+    held = 0
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="resample")
+    try:
+        for source, target in jobs:
+            size = len(source) if isinstance(source, bytes) else 0
+            held += size
+            waiting.append((size, pool.submit(resample_clip, source, target)))
+            while waiting and (waiting[0][1].done() or held > WAITING_BYTES or len(waiting) > WAITING):
+                size, future = waiting.popleft()
+                future.result()
+                held -= size
+                yield
+        for _, future in waiting:
+            future.result()
+            yield
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _prepare_folder(source: Path, tasks: Path, workers: int, progress: bool) -> TaskFolder:
+    task = read_task(source)
+    if (source / str(SAMPLE_RATE)).is_dir():
+        return task
+    target = tasks / source.absolute().name
+    in_place = target.resolve() == source.resolve()
+    if not in_place and _is_finished(target):
+        return read_task(target)
+    rate = next((rate for rate in RATES if (source / str(rate)).is_dir()), None)
+    if rate is None:
+        raise TaskError(f"{source}: no folder of sounds; expected one of {SAMPLE_RATE}, {', '.join(map(str, RATES))}")
+    clips = [Path(split, name) for split in task.splits for name in _clip_names(task, split)]
+    if missing := [str(clip) for clip in clips if not (source / str(rate) / clip).is_file()]:
+        raise TaskError(f"{source / str(rate)}: {len(missing)} clips are missing, {missing[0]} first; extract it again")
+    work = unfinished(target, {"source": str(source.resolve()), "rate": rate, "task": task.sha256})
+    audio = work / str(SAMPLE_RATE)
+    jobs = [(source / str(rate) / clip, audio / clip) for clip in clips if not (audio / clip).is_file()]
+    with tqdm(_resampled(jobs, workers), total=len(jobs), unit="clip", desc=source.name, disable=not progress) as bar:
+        for _ in bar:
+            pass
+    _even_out(task, audio)
+    if in_place:
+        audio.replace(target / str(SAMPLE_RATE))
+        shutil.rmtree(work)
+        _tidy(tasks / UNFINISHED)
+    else:
+        for name in (*(f"{split}.json" for split in task.splits), VOCABULARY, METADATA):
+            shutil.copyfile(source / name, work / name)
+        finish(work, target)
+    return read_task(target)
+
+
+def _prepare_archive(source: Path, tasks: Path, workers: int, progress: bool) -> TaskFolder:
+    archive = _Archive(source, tasks, progress)
+    for _ in _resampled(archive.jobs(), workers):
+        pass
+    target, work = archive.target, archive.work
+    if target is None:
+        raise TaskError(f"{source}: holds no sounds in NAME/48000/SPLIT/; expected a HEAR task")
+    if work is None:
+        return read_task(target)
+    for name, content in archive.descriptions().items():
+        (work / name).write_bytes(content)
+    task = read_task(work)
+    audio = work / str(SAMPLE_RATE)
+    clips = [Path(split, name) for split in task.splits for name in _clip_names(task, split)]
+    if missing := [str(clip) for clip in clips if not (audio / clip).is_file()]:
+        raise TaskError(f"{source}: {len(missing)} clips are missing, {missing[0]} first; download it again")
+    _even_out(task, audio)
+    finish(work, target)
+    return read_task(target)
+
+
+class _Archive:
+    """An archive that is read once, from its start to its end, wherever in it the task's folder is.
+
+    target: the task that it holds, once the first clip has been met. work: the folder to put it together in, None when the
+    target is there already.
+    """
+
+    def __init__(self, source: Path, tasks: Path, progress: bool) -> None:
+        self.target: Path | None = None
+        self.work: Path | None = None
+        self._source, self._tasks = source, tasks
+        self._root = PurePosixPath()
+        self._rate = ""
+        self._texts: dict[PurePosixPath, bytes] = {}
+        self._progress = progress
+
+    def jobs(self) -> Iterator[Job]:
+        """The clips that are not made yet. Raises TaskError."""
+        try:
+            for path, file in self._files():
+                if path.suffix in DESCRIPTIONS:
+                    self._texts[path] = file.read()
+                elif path.suffix == ".wav" and len(path.parts) > 3 and path.parts[-3] in FOLDERS:
+                    if self.target is None:
+                        self._begin(path)
+                    if self.work is None:
+                        return
+                    if path.parents[2] != self._root:
+                        raise TaskError(f"{self._source}: holds two tasks, {self._root} and {path.parents[2]}; expected one")
+                    target = self.work / str(SAMPLE_RATE) / path.parts[-2] / path.name
+                    if path.parts[-3] == self._rate and not target.is_file():
+                        yield file.read(), target
+        except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise TaskError(f"{self._source}: not a whole .tar.gz ({error}); download it again") from error
+
+    def descriptions(self) -> dict[str, bytes]:
+        """Metadata, vocabulary and splits, by file name. Raises TaskError when there is no metadata."""
+        if self._root / METADATA not in self._texts:
+            raise TaskError(f"{self._source}: holds no {self._root / METADATA}; expected a HEAR task")
+        return {path.name: content for path, content in self._texts.items() if path.parent == self._root}
+
+    def _begin(self, clip: PurePosixPath) -> None:
+        self._root, self._rate = clip.parents[2], clip.parts[-3]
+        self.target = self._tasks / self._root.name
+        if not _is_finished(self.target):
+            facts = self._source.stat()
+            made_of = {"archive": self._source.name, "bytes": facts.st_size, "modified": facts.st_mtime_ns}
+            self.work = unfinished(self.target, made_of)
+
+    def _files(self) -> Iterator[tuple[PurePosixPath, IO[bytes]]]:
+        """The files in it, hidden ones left out; each can be read until the next one is asked for."""
+        bar = {"total": self._source.stat().st_size, "unit": "B", "unit_scale": True, "desc": self._source.name}
+        with (
+            open(self._source, "rb") as packed,
+            tqdm.wrapattr(packed, "read", disable=not self._progress, **bar) as counted,
+            gzip.open(counted) as unpacked,
+            tarfile.open(fileobj=unpacked, mode="r|", bufsize=1 << 20) as tar,
+        ):
+            for member in tar:
+                path = self._checked(member)
+                if member.isfile() and not path.name.startswith("."):
+                    file = tar.extractfile(member)
+                    assert file is not None
+                    yield path, file
+            while unpacked.read(1 << 20):  # to its end, where the checksum is
+                pass
+
+    def _checked(self, member: tarfile.TarInfo) -> PurePosixPath:
+        path = PurePosixPath(member.name)
+        if path.is_absolute() or ".." in path.parts or "\\" in member.name or not (member.isfile() or member.isdir()):
+            raise TaskError(
+                f"{self._source}: holds {member.name!r}, a link or a path that leads out of it; HEAR's archives have none: "
+                "do not trust this one"
+            )
+        return path
+
+
+def _is_finished(target: Path) -> bool:
+    """Whether the task is there with its sounds. Raises TaskError when something else has its name."""
+    if target.exists() and not (target / str(SAMPLE_RATE)).is_dir():
+        raise TaskError(f"{target} is there, but has no folder {SAMPLE_RATE}; prepare that folder itself, or remove it")
+    return target.exists()
+
+
+def _clip_names(task: TaskFolder, split: str) -> list[str]:
+    """Raises TaskError for a name that is no file's in the split's folder."""
+    names = list(task.clips(split))
+    if strange := [name for name in names if PurePosixPath(name).name != name or "\\" in name]:
+        raise TaskError(f"{task.path / split}.json: {strange[0]!r} is no file name")
+    return names
+
+
+def _even_out(task: TaskFolder, audio: Path) -> None:
+    """Clips of a task with a duration get its number of samples, where they are off by what rounding does.
+
+    They were cut by ffmpeg at several rates, then resampled to 48 kHz and again by us; the kit stacks clips of equal length.
+    """
+    if task.sample_duration is None:
+        return
+    expected = round(task.sample_duration * SAMPLE_RATE)
+    for split in task.splits:
+        for name in task.clips(split):
+            path = audio / split / name
+            if 0 < abs(expected - soundfile.info(path).frames) <= ROUNDING:
+                wave, _ = soundfile.read(path)
+                write_wav(path, np.pad(wave[:expected], (0, max(0, expected - len(wave)))), SAMPLE_RATE)

@@ -1,0 +1,5 @@
+"""axlstm-base as a HEAR module: ``python -m heareval.embeddings.runner hear_axlstm.hear.axlstm_base``."""
+
+from hear_axlstm.hear import bind
+
+load_model, get_scene_embeddings, get_timestamp_embeddings = bind("axlstm-base")

@@ -1,0 +1,5 @@
+"""ssam-small as a HEAR module: ``python -m heareval.embeddings.runner hear_axlstm.hear.ssam_small``."""
+
+from hear_axlstm.hear import bind
+
+load_model, get_scene_embeddings, get_timestamp_embeddings = bind("ssam-small")

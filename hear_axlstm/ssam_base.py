@@ -1,5 +1,0 @@
-"""ssam-base as a HEAR module: ``python -m heareval.embeddings.runner hear_axlstm.ssam_base``."""
-
-from hear_axlstm.hear import bind
-
-load_model, get_scene_embeddings, get_timestamp_embeddings = bind("ssam-base")

@@ -1,5 +1,0 @@
-"""ssast-small as a HEAR module: ``python -m heareval.embeddings.runner hear_axlstm.ssast_small``."""
-
-from hear_axlstm.hear import bind
-
-load_model, get_scene_embeddings, get_timestamp_embeddings = bind("ssast-small")

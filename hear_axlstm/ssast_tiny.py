@@ -1,5 +1,0 @@
-"""ssast-tiny as a HEAR module: ``python -m heareval.embeddings.runner hear_axlstm.ssast_tiny``."""
-
-from hear_axlstm.hear import bind
-
-load_model, get_scene_embeddings, get_timestamp_embeddings = bind("ssast-tiny")

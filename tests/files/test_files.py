@@ -1,0 +1,339 @@
+"""Many sounds: in files, folders and memory; batches, failures, resumption."""
+
+import json
+import os
+import time
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import soundfile
+import torch
+
+from hear_axlstm import embed, files
+from hear_axlstm.config import SAMPLE_RATE
+from hear_axlstm.errors import ConfigError, OutputError
+from hear_axlstm.files.find import find_files
+from hear_axlstm.files.write import ParquetFolder
+from tests.conftest import noise, tone
+from tests.tolerances import BATCH_MATES
+
+NAMES = ["a.wav", "b.flac", "below/c.ogg"]
+
+
+@pytest.fixture
+def model(golden):
+    return golden("ssast").model()
+
+
+def scenes(folder):
+    return {path.relative_to(folder).as_posix(): np.load(path) for path in folder.rglob("*.embedding.npy")}
+
+
+def parquet_rows(folder):
+    tables = [pyarrow.parquet.read_table(path) for path in sorted(folder.glob("*.parquet"))]
+    return [row for table in tables for row in table.to_pylist()]
+
+
+# In memory
+
+
+def test_arrays_and_files_give_what_the_hear_functions_give(model, sound_folder):
+    waves = [tone(440, 0.7), noise(32_000).numpy(), noise(5_000, seed=1)]
+    result = embed(waves, model)
+    assert result.names == ["0", "1", "2"]
+    assert result.failures == {}
+    with torch.no_grad():
+        for wave, embedding in zip(waves, result.embeddings, strict=True):
+            expected = model(torch.as_tensor(wave)[None])[0]
+            np.testing.assert_allclose(embedding, expected, rtol=0, atol=BATCH_MATES)
+    from_files = embed([sound_folder], model)
+    assert from_files.names == NAMES
+    samples, _ = soundfile.read(sound_folder / "a.wav", dtype="float32")
+    np.testing.assert_allclose(from_files.embeddings[0], embed([samples], model).embeddings[0], rtol=0, atol=BATCH_MATES)
+
+
+def test_timestamps_stop_where_each_clip_stops(model):
+    result = embed([tone(440, 0.7), tone(440, 2.3)], model, timestamps=True)
+    assert all(array.base is None for array in [*result.embeddings, *result.timestamps])  # the padding is let go
+    assert [len(times) for times in result.timestamps] == [18, 58]
+    assert [e.shape for e in result.embeddings] == [(18, 240), (58, 240)]
+    assert all(np.isfinite(times).all() for times in result.timestamps)
+
+
+def test_arrays_at_another_rate_are_resampled(model):
+    low, high = embed([tone(440, 2)], model), embed([tone(440, 2, 48_000)], model, sample_rate=48_000)
+    np.testing.assert_allclose(low.embeddings[0], high.embeddings[0], atol=0.1)
+
+
+def test_one_bad_array_does_not_stop_the_others(model):
+    result = embed([tone(440, 0.7), np.zeros(3), 1e30 * tone(440, 0.7), 5.0, np.zeros((2, 9_000)), tone(330, 0.7)], model)
+    assert result.names == ["0", "5"]
+    assert len(result.embeddings) == 2
+    assert set(result.failures) == {"1", "2", "3", "4"}
+    assert "too large to analyse" in result.failures["2"]
+
+
+def test_nothing_to_do(model):
+    assert embed([], model).names == []
+
+
+@pytest.mark.parametrize(
+    ("sounds", "options", "message"),
+    [
+        ([np.zeros(9), "a.wav"], {}, "arrays can neither be mixed"),
+        ([np.zeros(9)], {"out": "x"}, "embed them without out"),
+        ("a.wav", {}, "expected a list"),
+        (np.zeros((2, 9)), {}, "expected a list"),
+        ([], {"format": "csv"}, "expected one of 'npy', 'parquet'"),
+        ([], {"batch_seconds": 0}, "positive number of seconds"),
+        ([np.zeros(9)], {"sample_rate": 0}, "positive number of Hz"),
+        ([], {"workers": -1}, "0 or more processes"),
+    ],
+)
+def test_bad_options_are_refused(model, sounds, options, message):
+    with pytest.raises(ConfigError, match=message):
+        embed(sounds, model, **options)
+
+
+# Finding
+
+
+def test_folders_are_searched_and_files_keep_their_name(sound_folder):
+    (sound_folder / "notes.txt").write_text("not audio")
+    (sound_folder / ".hidden").mkdir()
+    (sound_folder / ".hidden" / "d.wav").write_bytes(b"")
+    assert [sound.name for sound in find_files([sound_folder])] == NAMES
+    assert [sound.name for sound in find_files([sound_folder / "below" / "c.ogg", sound_folder])] == ["c.ogg", *NAMES]
+    assert [sound.name for sound in find_files([sound_folder, sound_folder])] == NAMES
+
+
+def test_two_files_with_one_name_are_refused(sound_folder, tmp_path):
+    (tmp_path / "other").mkdir()
+    soundfile.write(tmp_path / "other" / "a.wav", tone(1, 1), SAMPLE_RATE)
+    with pytest.raises(OutputError, match=r"would both be called a\.wav"):
+        find_files([sound_folder, tmp_path / "other"])
+
+
+# Batches
+
+
+def test_batches_hold_mixed_lengths_up_to_a_duration(model):
+    sounds = dict(zip("abcdefg", [1, 30, 2, 9, 4, 4, 1], strict=True))
+    batches = list(files._batches(sounds, 10))
+    assert batches == [["b"], ["d"], ["e", "f"], ["c", "a", "g"]]
+
+
+def test_out_of_memory_halves_the_batch_of_clips(model, monkeypatch):
+    whole = embed([noise(9_000 + 999 * i, seed=i) for i in range(7)], model)
+    spectrogram, sizes = model._spectrogram, []
+
+    def small_card(audio, lengths):
+        sizes.append(len(audio))
+        if len(audio) > 2 or lengths.max() == 9_000 + 999 * 6:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return spectrogram(audio, lengths)
+
+    monkeypatch.setattr(model, "_spectrogram", small_card)
+    result = embed([noise(9_000 + 999 * i, seed=i) for i in range(7)], model)
+    assert sizes[0] == 7
+    assert result.failures == {"6": "out of memory for this clip alone"}
+    for ours, expected in zip(result.embeddings, whole.embeddings, strict=False):
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=BATCH_MATES)
+
+
+@pytest.mark.parametrize("timestamps", [False, True])
+def test_results_fetched_a_batch_late_are_the_same(model, monkeypatch, timestamps):
+    """As on CUDA, where the next batch is under way by then; failures, too, belong to the clips that they come from."""
+    waves = [noise(9_000 + 999 * i, seed=i).numpy() for i in range(7)]
+    waves[3] = waves[3] * 1e30
+    waves[4] = waves[4][:9]
+    expected = embed(waves, model, timestamps=timestamps, batch_seconds=2)
+    launched, fetched = [], []
+    spectrogram, outcomes = model._spectrogram, files._Encoding.outcomes
+    monkeypatch.setattr(model, "_spectrogram", lambda audio, n: [launched.append(len(audio)), spectrogram(audio, n)][1])
+    monkeypatch.setattr(files._Encoding, "outcomes", lambda self: [fetched.append(sum(launched)), outcomes(self)][1])
+    monkeypatch.setitem(files.BATCHES_LATE, "cpu", 1)
+    late = embed(waves, model, timestamps=timestamps, batch_seconds=2)
+    assert launched[0] < fetched[0]  # clips
+    assert late.names == expected.names == ["0", "1", "2", "5", "6"]
+    assert late.failures == expected.failures
+    assert set(late.failures) == {"3", "4"}
+    for ours, theirs in zip(late.embeddings, expected.embeddings, strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+def test_the_time_that_a_call_took_is_accounted_for(model, sound_folder, tmp_path):
+    start = time.perf_counter()
+    result = embed([sound_folder], model, out=tmp_path / "out")
+    took = time.perf_counter() - start
+    assert list(result.seconds) == ["prepare", "decode", "encode", "write"]
+    assert all(seconds > 0 for seconds in result.seconds.values())
+    assert 0.9 * took < sum(result.seconds.values()) <= took
+    assert result.audio_seconds == pytest.approx(1.3 + 2.1 + 0.6)
+
+
+# Processes that decode
+
+
+def test_processes_decode_as_this_one_does(model, sound_folder, tmp_path):
+    (sound_folder / "broken.wav").write_bytes(b"RIFF nothing")
+    header = (sound_folder / "b.flac").read_bytes()[:9_000]
+    (sound_folder / "cut.flac").write_bytes(header)
+    absent = tmp_path / "absent.wav"
+    expected, ours = (embed([sound_folder, absent], model, workers=workers) for workers in (0, 2))
+    assert ours.names == expected.names
+    assert set(ours.failures) == {"absent.wav", "broken.wav", "cut.flac"}
+    assert ours.failures == expected.failures
+    for one, other in zip(ours.embeddings, expected.embeddings, strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_a_file_that_crashes_its_decoder_does_not_stop_the_others(model, sound_folder, tmp_path, monkeypatch):
+    (tmp_path / "codec").mkdir()
+    (tmp_path / "codec" / "sitecustomize.py").write_text(
+        "import os, signal, soundfile\n"
+        "class SoundFile(soundfile.SoundFile):\n"
+        "    def __init__(self, path, *arguments):\n"
+        "        if path.endswith('b.flac'): os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "        super().__init__(path, *arguments)\n"
+        "soundfile.SoundFile = SoundFile\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path / "codec")  # this process has started without it
+    result = embed([sound_folder], model, out=tmp_path / "out", workers=1)
+    assert result.names == ["a.wav", "below/c.ogg"]
+    assert result.failures == {
+        "b.flac": f"{sound_folder}/b.flac: cannot be decoded (the process that tried ended with SIGSEGV)"
+    }
+    assert set(scenes(tmp_path / "out")) == {"a.wav.embedding.npy", "below/c.ogg.embedding.npy"}
+
+
+# Folders
+
+
+@pytest.mark.parametrize("timestamps", [False, True])
+def test_npy_files_are_named_as_hear_eval_kit_names_them(model, sound_folder, tmp_path, timestamps):
+    result = embed([sound_folder], model, out=tmp_path / "out", timestamps=timestamps)
+    assert result.names == NAMES
+    assert result.embeddings == []
+    in_memory = embed([sound_folder], model, timestamps=timestamps)
+    for index, name in enumerate(NAMES):
+        assert np.array_equal(np.load(tmp_path / "out" / f"{name}.embedding.npy"), in_memory.embeddings[index])
+        times = tmp_path / "out" / f"{name}.timestamps.json"
+        assert times.exists() == timestamps
+        if timestamps:
+            assert json.loads(times.read_text()) == in_memory.timestamps[index].tolist()
+    assert not list((tmp_path / "out").rglob("*.part"))
+
+
+@pytest.mark.parametrize("timestamps", [False, True])
+def test_parquet_holds_the_same(model, sound_folder, tmp_path, timestamps):
+    embed([sound_folder], model, out=tmp_path / "out", timestamps=timestamps, format="parquet")
+    in_memory = embed([sound_folder], model, timestamps=timestamps)
+    rows = parquet_rows(tmp_path / "out")
+    for index, name in enumerate(NAMES):
+        mine = [row for row in rows if row["name"] == name]
+        vectors = np.array([row["embedding"] for row in mine], dtype=np.float32)
+        assert np.array_equal(vectors, np.atleast_2d(in_memory.embeddings[index]))
+        expected = in_memory.timestamps[index].tolist() if timestamps else [None]
+        assert [row["timestamp_ms"] for row in mine] == expected
+
+
+@pytest.mark.parametrize("format", ["npy", "parquet"])
+def test_a_second_run_does_what_is_missing_or_has_changed(model, sound_folder, tmp_path, format):
+    run = lambda: embed([sound_folder], model, out=tmp_path / "out", format=format)  # noqa: E731
+    assert run().names == NAMES
+    again = run()
+    assert (again.names, again.skipped) == ([], NAMES)
+    soundfile.write(sound_folder / "new.wav", tone(100, 1), SAMPLE_RATE)
+    assert run().names == ["new.wav"]
+    soundfile.write(sound_folder / "a.wav", tone(999, 1.3), SAMPLE_RATE)
+    os.utime(sound_folder / "a.wav", (time.time() + 5, time.time() + 5))
+    assert run().names == ["a.wav"]
+    (expected,) = embed([sound_folder / "a.wav"], model).embeddings
+    if format == "npy":
+        held = scenes(tmp_path / "out")["a.wav.embedding.npy"]
+    else:
+        (held,) = [row["embedding"] for row in parquet_rows(tmp_path / "out") if row["name"] == "a.wav"]
+    np.testing.assert_allclose(held, expected, rtol=0, atol=BATCH_MATES)
+
+
+@pytest.mark.parametrize("format", ["npy", "parquet"])
+def test_an_interrupted_run_is_taken_up_again(model, sound_folder, tmp_path, format, monkeypatch):
+    spectrogram, calls = model._spectrogram, []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return spectrogram(*arguments)
+
+    monkeypatch.setattr(model, "_spectrogram", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        embed([sound_folder], model, out=tmp_path / "out", format=format, batch_seconds=0.1)
+    monkeypatch.setattr(model, "_spectrogram", spectrogram)
+    result = embed([sound_folder], model, out=tmp_path / "out", format=format)
+    assert len(result.skipped) == 2
+    assert len(result.names) == 1
+
+
+@pytest.mark.parametrize("format", ["npy", "parquet"])
+def test_other_weights_or_settings_are_refused_unless_told(golden, model, sound_folder, tmp_path, format):
+    out = tmp_path / "out"
+    embed([sound_folder], model, out=out, format=format)
+    other = golden("ssast").model()
+    with torch.no_grad():
+        other.encoder.cls_token += 0.1
+    with pytest.raises(OutputError, match=r"other settings: weights_sha256 was"):
+        embed([sound_folder], other, out=out, format=format)
+    with pytest.raises(OutputError, match="embeddings was 'scene', now 'timestamp'"):
+        embed([sound_folder], model, out=out, format=format, timestamps=True)
+    with pytest.raises(OutputError, match="layout was 'released', now 'time'"):
+        embed([sound_folder], golden("ssast").model(layout="time"), out=out, format=format)
+    with pytest.raises(OutputError, match="format was"):
+        embed([sound_folder], model, out=out, format="npy" if format == "parquet" else "parquet")
+    (out / "mine.txt").write_text("keep me")
+    result = embed([sound_folder], model, out=out, format=format, timestamps=True, overwrite=True)
+    assert result.names == NAMES
+    assert (out / "mine.txt").exists()
+    assert json.loads((out / "embed.json").read_text())["embeddings"] == "timestamp"
+    if format == "npy":
+        assert all(array.ndim == 2 for array in scenes(out).values())
+
+
+def test_embeddings_of_unknown_origin_are_not_continued(model, sound_folder, tmp_path):
+    np.save(tmp_path / "old.wav.embedding.npy", np.zeros(3))
+    with pytest.raises(OutputError, match=r"no embed\.json"):
+        embed([sound_folder], model, out=tmp_path)
+    (tmp_path / "embed.json").write_text("{")
+    with pytest.raises(OutputError, match="is damaged"):
+        embed([sound_folder], model, out=tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_told(model, sound_folder):
+    with pytest.raises(OutputError, match="cannot be written"):
+        embed([sound_folder], model, out=sound_folder / "a.wav")
+
+
+def test_a_damaged_parquet_part_is_told(model, sound_folder, tmp_path):
+    embed([sound_folder], model, out=tmp_path / "out", format="parquet")
+    part = next((tmp_path / "out").glob("*.parquet"))
+    part.write_bytes(part.read_bytes()[:-50])
+    with pytest.raises(OutputError, match=r"is damaged.*delete it and repeat"):
+        embed([sound_folder], model, out=tmp_path / "out", format="parquet")
+
+
+def test_parquet_parts_are_written_as_they_fill(model, sound_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("hear_axlstm.files.write.FLUSH_ROWS", 2)
+    embed([sound_folder], model, out=tmp_path / "out", format="parquet")
+    assert [path.name for path in sorted((tmp_path / "out").glob("*.parquet"))] == [
+        "embeddings-00000.parquet",
+        "embeddings-00001.parquet",
+    ]
+    assert {row["name"] for row in parquet_rows(tmp_path / "out")} == set(NAMES)
+
+
+def test_parquet_without_pyarrow_names_its_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    with pytest.raises(OutputError, match=r"hear-axlstm\[parquet\]"):
+        ParquetFolder(tmp_path, {})

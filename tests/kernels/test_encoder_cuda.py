@@ -1,0 +1,77 @@
+"""Whole encoders on the Triton kernels: as accurate as on plain torch operations, and as trainable."""
+
+import copy
+
+import pytest
+import torch
+
+from hear_axlstm.config import AxLSTMConfig, SSAMConfig, SSASTConfig
+from hear_axlstm.encoder import Encoder
+from hear_axlstm.kernels.graphs import Inference, frozen_copy
+from tests.tolerances import HALF_VS_AUTOCAST
+
+pytest.importorskip("triton")
+SMALL = {"width": 32, "depth": 2, "patch": (40, 16)}
+CONFIGS = {
+    "axlstm": AxLSTMConfig(**SMALL, flip=True),
+    "axlstm sigmoid": AxLSTMConfig(**SMALL, expansion=2, input_gate="sigmoid"),
+    "ssam": SSAMConfig(width=16, depth=1, patch=(40, 16), bidirectional=True),
+    "ssast": SSASTConfig(**SMALL, heads=2),
+}
+EVERY_KIND = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+FLOAT32 = 2e-5  # relative to the largest value; both sides are float32, and differ by the order of sums
+
+
+def active(config):
+    """An encoder whose every parameter was moved off its initial value."""
+    encoder = Encoder(config)
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return encoder
+
+
+def assert_close(ours, expected, tolerance=FLOAT32):
+    assert (ours - expected).abs().max() <= tolerance * expected.abs().max()
+
+
+@EVERY_KIND
+def test_tokens_and_gradients_are_those_of_plain_torch(config):
+    plain = active(config)
+    plain.backend = "torch"
+    fused = copy.deepcopy(plain)
+    fused.backend = "triton"
+    chunks, target = torch.randn(2, 1, 200, 80), torch.randn(2, 25, config.width)
+    for encoder in (plain, fused):
+        (encoder(chunks) * target).sum().backward()
+    assert_close(fused(chunks).detach(), plain(chunks).detach())
+    for ours, expected in zip(fused.parameters(), plain.parameters(), strict=True):
+        if expected.grad is not None:
+            assert_close(ours.grad, expected.grad, 10 * FLOAT32)
+
+
+@EVERY_KIND
+def test_float16_deviates_no_more_than_eager_autocast(config):
+    encoder = active(config)
+    encoder.backend = "torch"
+    chunks = torch.randn(2, 200, 80)
+    with torch.no_grad():
+        truth = copy.deepcopy(encoder).double()(chunks.double().unsqueeze(1))
+        with torch.autocast(chunks.device.type, dtype=torch.float16):
+            eager = encoder(chunks.unsqueeze(1))
+        encoder.backend = "triton"
+        fused = Inference()(encoder, torch.float16, chunks)
+    assert (fused - truth).norm() <= HALF_VS_AUTOCAST * (eager - truth).norm()
+
+
+def test_silence_and_extreme_gates_give_no_nan():
+    encoder = active(CONFIGS["axlstm"])
+    encoder.backend = "triton"
+    with torch.no_grad():
+        for block in encoder.blocks:
+            cell = block.layer.mlstm_cell
+            for gate, bias in ((cell.igate, 50.0), (cell.fgate, -50.0)):
+                gate.bias.copy_(torch.tensor([bias, -bias, bias, -bias]))
+        for dtype in (torch.float32, torch.float16):
+            tokens = frozen_copy(encoder, dtype)(torch.zeros(1, 1, 200, 80))
+            assert torch.isfinite(tokens).all()

@@ -1,0 +1,126 @@
+"""The copy that inference runs: it follows the encoder, and shares what it can."""
+
+import copy
+import itertools
+import pickle
+
+import pytest
+import torch
+
+from hear_axlstm.config import AxLSTMConfig, SSAMConfig, SSASTConfig
+from hear_axlstm.embedder import Embedder
+from hear_axlstm.encoder import Encoder
+from hear_axlstm.kernels.graphs import GRAPH_SIZES, Graph, Inference, frozen_copy
+from tests.conftest import noise
+
+CONFIGS = [
+    AxLSTMConfig(width=16, depth=2, flip=True),
+    SSAMConfig(width=16, depth=2),
+    SSASTConfig(width=16, depth=2, heads=2),
+]
+EVERY_FAMILY = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.family)
+CHUNKS = torch.randn(3, 200, 80, generator=torch.Generator().manual_seed(5))
+
+
+def tokens(encoder):
+    with torch.no_grad():
+        return encoder(CHUNKS.unsqueeze(1))
+
+
+@EVERY_FAMILY
+def test_the_copy_computes_what_the_encoder_does(config):
+    encoder = Encoder(config)
+    torch.testing.assert_close(Inference()(encoder, torch.float32, CHUNKS), tokens(encoder), rtol=0, atol=1e-6)
+
+
+@EVERY_FAMILY
+def test_a_change_of_the_parameters_is_followed(config):
+    encoder, inference = Encoder(config), Inference()
+    before = inference(encoder, torch.float32, CHUNKS)
+    with torch.no_grad():
+        for p in encoder.blocks.parameters():
+            p += 0.1 * torch.randn_like(p)
+    after = inference(encoder, torch.float32, CHUNKS)
+    assert not torch.equal(after, before)
+    torch.testing.assert_close(after, tokens(encoder), rtol=0, atol=1e-5)
+    encoder.load_state_dict(Encoder(config).state_dict())
+    torch.testing.assert_close(inference(encoder, torch.float32, CHUNKS), tokens(encoder), rtol=0, atol=1e-6)
+
+
+def test_a_change_of_the_backend_is_followed():
+    encoder, inference = Encoder(CONFIGS[0]), Inference()
+    inference(encoder, torch.float32, CHUNKS)
+    first = inference._copy
+    encoder.backend = "torch"
+    inference(encoder, torch.float32, CHUNKS)
+    assert inference._copy is not first
+    assert inference._copy.backend == "torch"
+
+
+def test_what_has_not_changed_is_not_copied_again():
+    encoder, inference = Encoder(CONFIGS[0]), Inference()
+    inference(encoder, torch.float32, CHUNKS)
+    first = inference._copy
+    inference(encoder, torch.float32, CHUNKS)
+    assert inference._copy is first
+
+
+@EVERY_FAMILY
+def test_a_copy_in_the_same_dtype_shares_its_tensors_and_leaves_the_encoder_alone(config):
+    encoder = Encoder(config)
+    state = copy.deepcopy(encoder.state_dict())
+    frozen = frozen_copy(encoder, torch.float32)
+    pairs = zip(frozen.parameters(), encoder.parameters(), strict=True)
+    assert all(ours is theirs for ours, theirs in pairs)
+    half = frozen_copy(encoder, torch.float16)
+    assert half.patch_embed.proj.weight.dtype == torch.float16
+    for name, tensor in encoder.state_dict().items():
+        assert tensor.dtype == state[name].dtype
+        assert torch.equal(tensor, state[name])
+
+
+def test_a_copy_of_inference_tensors_can_be_made():
+    with torch.inference_mode():
+        encoder = Encoder(CONFIGS[0])
+        out = Inference()(encoder, torch.float32, CHUNKS)
+    torch.testing.assert_close(out, tokens(encoder), rtol=0, atol=1e-6)
+
+
+def test_a_hook_on_a_block_is_called():
+    model, seen = Embedder(Encoder(CONFIGS[0])), []
+    with torch.no_grad():
+        model(noise(1, 20_000))
+        model.encoder.blocks[1].register_forward_hook(lambda *_: seen.append(1))
+        model(noise(1, 20_000))
+    assert seen == [1]
+
+
+def test_a_model_that_was_used_can_be_copied_and_pickled():
+    model = Embedder(Encoder(CONFIGS[0]))
+    audio = noise(1, 20_000)
+    with torch.no_grad():
+        expected = model(audio)
+        for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            torch.testing.assert_close(other(audio), expected, rtol=0, atol=1e-6)
+    assert "_copy" not in " ".join(model.state_dict())
+
+
+def test_graph_sizes_waste_a_third_at_most():
+    assert GRAPH_SIZES[0] == 1
+    for size, following in itertools.pairwise(GRAPH_SIZES):
+        assert (following - (size + 1)) / following <= 1 / 3
+
+
+def test_a_replay_sees_the_chunks_that_it_is_given_and_returns_theirs():
+    class Captured:
+        def replay(self):
+            static.tokens.copy_(static.spectrogram.sum((1, 2))[:, None, None])
+
+    static = Graph(Captured(), torch.zeros(4, 200, 80), torch.zeros(4, 1, 1))
+    for count in (4, 3, 1):
+        chunks = torch.randn(count, 200, 80)
+        assert torch.equal(static.replay(chunks), chunks.sum((1, 2))[:, None, None])
+    kept = static.replay(CHUNKS)
+    expected = kept.clone()
+    static.replay(torch.zeros(4, 200, 80))
+    assert torch.equal(kept, expected)

@@ -1,0 +1,177 @@
+"""Released checkpoints: recognised, checked, and never run."""
+
+import argparse
+import os
+import pickle
+import subprocess
+import zipfile
+
+import pytest
+import torch
+
+from hear_axlstm import convert_checkpoint, load_model
+from hear_axlstm.config import SSASTConfig
+from hear_axlstm.errors import ConfigError, WeightsError
+from hear_axlstm.storage import sha256_of
+from hear_axlstm.weights.load import read_header
+from hear_axlstm.weights.released import read_checkpoint
+from tests.conftest import CASES, GOLDEN, convert_options
+
+
+class Attack:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, call, *arguments):
+        self.reduced = call, arguments
+
+    def __reduce__(self):
+        return self.reduced
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "converted.safetensors"
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A released checkpoint's content, to be changed and written again."""
+    tensors, _ = read_checkpoint(GOLDEN / "axlstm_e2_flip.pth")
+
+    def write(change=lambda tensors: None, **rest):
+        change(tensors)
+        torch.save({"model": tensors, "epoch": 99, **rest}, tmp_path / "checkpoint-99.pth")
+        return tmp_path / "checkpoint-99.pth"
+
+    return write
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_architecture_comes_from_names_and_shapes(golden, name, target):
+    facts = golden(name).facts
+    config = convert_checkpoint(GOLDEN / f"{name}.pth", target, **convert_options(facts))
+    assert (config.family, config.width, config.depth) == (facts["family"], facts["embed_dim"], facts["depth"])
+    assert list(config.patch) == facts["patch_size"]
+    assert config.expansion == facts["expansion"] if "expansion" in facts else config.heads == facts["num_heads"]
+    assert getattr(config, "bidirectional", False) == facts.get("bidirectional", False)
+    assert load_model(target).encoder.config == config
+
+
+def test_provenance_is_kept(target):
+    source = GOLDEN / "ssam.pth"
+    convert_checkpoint(source, target)
+    provenance = read_header(target)["provenance"]
+    assert provenance["source"] == "ssam.pth"
+    assert provenance["source_sha256"] == sha256_of(source)
+    assert isinstance(provenance["epoch"], int)
+
+
+def test_flip_is_on_for_expansion_two_and_asked_for_otherwise(target):
+    assert convert_checkpoint(GOLDEN / "axlstm_e2_flip.pth", target).flip
+    assert not convert_checkpoint(GOLDEN / "axlstm_e2_flip.pth", target, flip=False).flip
+    with pytest.raises(ConfigError, match="--flip or --no-flip"):
+        convert_checkpoint(GOLDEN / "axlstm_e3_noflip.pth", target.with_name("absent"))
+    assert not target.with_name("absent").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("ssam", {"flip": True}), ("ssast", {"input_gate": "exp"}), ("axlstm_e2_flip", {"heads": 4})],
+)
+def test_options_of_another_family_are_refused(target, name, options):
+    with pytest.raises(ConfigError, match="leave it out"):
+        convert_checkpoint(GOLDEN / f"{name}.pth", target, **options)
+
+
+def test_heads_can_be_told(target):
+    assert convert_checkpoint(GOLDEN / "ssast.pth", target, heads=6) == SSASTConfig(width=48, depth=3, heads=6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("blocks.1.layer.learnable_skip"), "blocks.1.layer.learnable_skip is missing"),
+        (lambda t: t.update(decoder=torch.zeros(3)), "decoder is unknown"),
+        (lambda t: t.update(mask_token=torch.zeros(1, 1, 47)), "mask_token has shape"),
+        (lambda t: t["cls_token"].fill_(torch.inf), "cls_token holds NaN or infinity"),
+        (lambda t: t["pos_embed"].mul_(1.01), "pos_embed differs"),
+        (lambda t: t.pop("patch_embed.proj.weight"), "no patch embedding"),
+        (lambda t: t.update({"patch_embed.proj.weight": torch.zeros(48, 1, 16, 4)}), "patches of 16x4"),
+        (lambda t: t.clear(), "no patch embedding"),
+    ],
+)
+def test_every_tensor_is_checked(checkpoint, target, change, message):
+    with pytest.raises(WeightsError, match=message):
+        convert_checkpoint(checkpoint(change), target)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        lambda mark: Attack(os.system, f"touch {mark}"),
+        lambda mark: Attack(eval, f"open({str(mark)!r}, 'w')"),
+        lambda mark: Attack(subprocess.check_call, ["touch", str(mark)]),
+    ],
+    ids=["os.system", "eval", "subprocess"],
+)
+@pytest.mark.parametrize("place", ["args", "model"])
+def test_an_attack_is_refused_and_does_not_run(tmp_path, checkpoint, target, attack, place):
+    mark = tmp_path / "executed"
+    if place == "args":
+        path = checkpoint(args=argparse.Namespace(config=attack(mark)))
+    else:
+        path = checkpoint(lambda tensors: tensors.update(cls_token=attack(mark)))
+    with pytest.raises(WeightsError, match=r"refused.*nothing in it was run"):
+        convert_checkpoint(path, target)
+    assert not mark.exists()
+    assert not target.exists()
+
+
+def test_a_plain_pickle_attack_is_refused(tmp_path, target):
+    mark = tmp_path / "executed"
+    path = tmp_path / "plain.pth"
+    path.write_bytes(pickle.dumps({"model": Attack(os.system, f"touch {mark}")}, protocol=2))
+    with pytest.raises(WeightsError):
+        convert_checkpoint(path, target)
+    assert not mark.exists()
+
+
+def test_an_attack_through_a_stand_in_class_does_not_run(tmp_path, checkpoint, target):
+    """ConfigDict is let in as an inert stand-in: calling it, or giving it state, does nothing."""
+    mark = tmp_path / "executed"
+    path = checkpoint(args=argparse.Namespace(hook=Attack(os.system, f"touch {mark}")))
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        contents = {name: archive.read(name) for name in names}
+    pickled = next(name for name in names if name.endswith("data.pkl"))
+    patched = contents[pickled].replace(b"posix\nsystem", b"argparse\nNamespace")
+    assert patched != contents[pickled]
+    contents[pickled] = patched
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, contents[name])
+    with pytest.raises(WeightsError):
+        convert_checkpoint(path, target)
+    assert not mark.exists()
+
+
+def test_stand_ins_are_not_left_behind():
+    before = set(torch.serialization.get_safe_globals())
+    read_checkpoint(GOLDEN / "ssam.pth")
+    assert set(torch.serialization.get_safe_globals()) == before
+
+
+def test_other_files_are_refused(tmp_path, target):
+    with pytest.raises(WeightsError, match="no such file"):
+        convert_checkpoint(tmp_path / "absent.pth", target)
+    (tmp_path / "text.pth").write_text("hello")
+    with pytest.raises(WeightsError, match=r"text\.pth"):
+        convert_checkpoint(tmp_path / "text.pth", target)
+    torch.save({"state_dict": {}}, tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match="no tensors under the key 'model'"):
+        convert_checkpoint(tmp_path / "other.pth", target)
+    whole = (GOLDEN / "ssam.pth").read_bytes()
+    (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(WeightsError, match="not a whole torch checkpoint"):
+        convert_checkpoint(tmp_path / "cut.pth", target)
