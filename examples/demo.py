@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from hear_axlstm.weights.find import default_variant
+from hear_axlstm.weights.find import read_manifest
 
 RATE = 22_050  # on purpose not the encoder's: the command resamples
 RNG = np.random.default_rng(0)
@@ -96,7 +96,7 @@ def main(folder):
     centred = embeddings - embeddings.mean(0)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
     similarity = centred @ centred.T - 2 * np.eye(len(names))
-    weights = f"{default_variant()}, trained on synthesised sound"
+    weights = f"{read_manifest()['default']}, trained on synthesised sound"
     print(f"\n{len(names)} sounds, {embeddings.shape[1]} floats each; weights: {weights}\n")
     print(f"{'sound':22}  {'seconds':>7}  {'most similar':22}  cosine")
     for name, row in zip(names, similarity, strict=True):

@@ -20,14 +20,14 @@ from hear_axlstm.errors import (
     TrainingError,
     WeightsError,
 )
-from hear_axlstm.hear import get_scene_embeddings, get_timestamp_embeddings, list_models, load_model
+from hear_axlstm.hear import get_scene_embeddings, get_timestamp_embeddings, load_model
 from hear_axlstm.version import __version__
-from hear_axlstm.weights.find import download
+from hear_axlstm.weights.find import find_weights, list_models
 from hear_axlstm.weights.load import save_weights
-from hear_axlstm.weights.released import convert_checkpoint
 
 if TYPE_CHECKING:
     from hear_axlstm.files import Embedded, embed
+    from hear_axlstm.weights.released import convert_checkpoint
 
 __all__ = [
     "VARIANTS",
@@ -46,8 +46,8 @@ __all__ = [
     "__version__",
     "build_encoder",
     "convert_checkpoint",
-    "download",
     "embed",
+    "find_weights",
     "get_scene_embeddings",
     "get_timestamp_embeddings",
     "list_models",
@@ -57,9 +57,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """``embed`` brings audio decoders; the HEAR API, which takes tensors, does without them until it is asked for."""
+    """Names that the HEAR API, which takes tensors, does without until they are asked for."""
     if name in {"embed", "Embedded"}:
         from hear_axlstm import files
 
         return getattr(files, name)
+    if name == "convert_checkpoint":
+        from hear_axlstm.weights.released import convert_checkpoint
+
+        return convert_checkpoint
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -147,7 +147,7 @@ def measure_encoders(
         plain = Embedder(active_encoder(variant), precision=precision, backend="torch").to(device)
         with torch.no_grad():
             chunks = torch.randn(ACCURACY_CHUNKS, CHUNK_FRAMES, N_MELS, device=device)
-            truth = plain.encoder(chunks.unsqueeze(1))
+            truth = plain.encoder(chunks)
             deviation = _deviation(model.tokens(chunks), truth)
             eager_deviation = _deviation(_eagerly(plain, chunks), truth) if eager else None
             for batch in batches:
@@ -170,7 +170,7 @@ def _eagerly(model: Embedder, spectrogram: Tensor) -> Tensor:
     """Every operation of plain torch launched by itself, with autocast to the model's precision."""
     dtype = model.compute_dtype
     with torch.autocast(spectrogram.device.type, dtype=dtype, enabled=dtype in (torch.float16, torch.bfloat16)):
-        return model.encoder(spectrogram.unsqueeze(1))
+        return model.encoder(spectrogram)
 
 
 def _deviation(ours: Tensor, truth: Tensor) -> float:

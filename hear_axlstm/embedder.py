@@ -1,10 +1,11 @@
-"""Waveforms (B, T) -> scene (B, F*D) or timestamp (B, N, F*D) embeddings. Stage 5 of 5."""
+"""Waveforms (B, T) -> scene (B, E) or timestamp (B, N, E) embeddings, E = the tokens of a step. Stage 4 of 4."""
 
 from __future__ import annotations
 
+import importlib
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +21,9 @@ from hear_axlstm.config import (
     Precision,
     check_choice,
 )
-from hear_axlstm.encoder import Encoder
+from hear_axlstm.encoder import Encoder, Layers
 from hear_axlstm.errors import AudioError
 from hear_axlstm.frontend import log_mel
-from hear_axlstm.kernels.graphs import Inference, has_hooks
 from hear_axlstm.ops.backend import Backend
 from hear_axlstm.patches import steps_from_tokens
 
@@ -33,54 +33,23 @@ CHUNKS_PER_BATCH = {"cuda": 256}  # chunks encoded together: bounds memory for a
 CHUNKS_PER_BATCH_ELSEWHERE = 8
 
 
-@dataclass(frozen=True)
-class Chunks:
-    """The 2-second chunks of a batch of clips, those that are padding alone left out. Tensors (C,), on the CPU.
+def scene_steps(lengths: Tensor, columns: int) -> Tensor:
+    """How many steps of each clip count, (B,): the released trimming.
 
-    clip: the row a chunk comes from. index: its place in the clip. kept: how many of its first steps count.
-    """
-
-    clip: Tensor
-    index: Tensor
-    kept: Tensor
-
-    @classmethod
-    def of(cls, counts: Tensor, last_kept: Tensor, steps: int) -> Chunks:
-        """``counts[b]`` chunks for clip b; all ``steps`` of a chunk are kept, but ``last_kept[b]`` of a clip's last."""
-        clip = torch.repeat_interleave(counts)
-        first = counts.cumsum(0) - counts
-        index = torch.arange(len(clip), device="cpu") - first[clip]
-        kept = torch.where(index == counts[clip] - 1, last_kept[clip], steps)
-        return cls(clip, index, kept)
-
-    def __len__(self) -> int:
-        return len(self.clip)
-
-    def __getitem__(self, batch: slice) -> Chunks:
-        return Chunks(self.clip[batch], self.index[batch], self.kept[batch])
-
-    def to(self, device: torch.device) -> Chunks:
-        """On the device, which is not waited for."""
-        return Chunks(*(x.to(device, non_blocking=True) for x in (self.clip, self.index, self.kept)))
-
-
-def scene_chunks(lengths: Tensor, steps: int) -> Chunks:
-    """The released trimming: of a last chunk padded by p of 200 frames, the last floor(steps * p / 200) steps drop out.
-
-    A clip keeps steps that are partly padding. A clip whose frames divide evenly has no padding that counts.
+    Of a last chunk padded by p of 200 frames, the last floor(columns * p / 200) steps drop out, so that a clip keeps steps
+    that are partly padding.
     """
     frames = 1 + lengths // HOP
     padding = -frames % CHUNK_FRAMES
-    return Chunks.of((frames + padding) // CHUNK_FRAMES, steps - steps * padding // CHUNK_FRAMES, steps)
+    return (frames + padding) // CHUNK_FRAMES * columns - columns * padding // CHUNK_FRAMES
 
 
-def timestamp_counts(lengths: Tensor, patch_frames: int) -> Tensor:
-    """Patch columns whose centre lies within each clip; one at least.
+def timestamp_steps(lengths: Tensor, patch_frames: int) -> Tensor:
+    """Patch columns whose centre lies within each clip, one at least, (B,).
 
     Column i covers frames p*i .. p*i + p - 1, centred at 160 * (p*i + (p - 1) / 2) samples.
     """
-    counts = 1 + (2 * lengths - HOP * (patch_frames - 1)) // (2 * HOP * patch_frames)
-    return counts.clamp(min=1)
+    return (1 + (2 * lengths - HOP * (patch_frames - 1)) // (2 * HOP * patch_frames)).clamp(min=1)
 
 
 def timestamps_ms(lengths: Tensor, patch_frames: int) -> Tensor:
@@ -88,7 +57,7 @@ def timestamps_ms(lengths: Tensor, patch_frames: int) -> Tensor:
 
     A clip too short for the centre of its only column gets the centre of the frames that it has.
     """
-    counts = timestamp_counts(lengths, patch_frames)
+    counts = timestamp_steps(lengths, patch_frames)
     column = torch.arange(int(counts.max()), device="cpu")
     centre = HOP_MS * (patch_frames * column + (patch_frames - 1) / 2)
     end = HOP_MS * (lengths // HOP) / 2
@@ -115,33 +84,28 @@ def check_audio(audio: Tensor, lengths: Tensor | Sequence[int] | None) -> Tensor
         )
     if lengths is None:
         return torch.full((batch,), samples, device="cpu")
+    expected = f"expected {batch} whole numbers from {MIN_SAMPLES} to {samples}, the samples of each clip"
     try:
         own = torch.as_tensor(lengths, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
-        raise AudioError(f"lengths is {lengths!r}; expected {batch} whole numbers, the samples of each clip") from error
-    if own.shape != (batch,) or own.is_floating_point() or own.is_complex() or own.dtype == torch.bool:
-        raise AudioError(
-            f"lengths has shape {tuple(own.shape)} and dtype {own.dtype}; expected {batch} whole numbers, "
-            "the samples of each clip"
-        )
-    own = own.long()
+        raise AudioError(f"lengths is {lengths!r}; {expected}") from error
+    if own.shape != (batch,) or own.dtype == torch.bool or own.is_floating_point() or own.is_complex():
+        raise AudioError(f"lengths has shape {tuple(own.shape)} and dtype {own.dtype}; {expected}")
     if int(own.min()) < MIN_SAMPLES or int(own.max()) > samples:
-        raise AudioError(
-            f"lengths run from {int(own.min())} to {int(own.max())}; expected {MIN_SAMPLES} to {samples} samples "
-            "(the width of audio): drop or pad shorter clips"
-        )
-    return own
+        raise AudioError(f"lengths run from {int(own.min())} to {int(own.max())}; {expected}: drop or pad shorter clips")
+    return own.long()
 
 
 class Embedder(nn.Module):
     """An encoder with the path from waveform to embedding around it: the model of the HEAR API.
 
     layout: how tokens are grouped into steps for scene embeddings; timestamp embeddings always use "time".
-    precision: what a float32 model computes in. "auto" is float16 autocast on CUDA with tensor cores, else float32.
-    A model converted with ``.half()``, ``.bfloat16()`` or ``.double()`` computes in that dtype instead; half precision
-    leaves norms, convolutions, gates and positions in float32, so that it is as accurate as autocast.
+    precision: what the matrix products of a float32 model are computed in. "auto" is float16 on CUDA with tensor cores,
+    else float32. A model converted with ``.half()``, ``.bfloat16()`` or ``.double()`` computes in that dtype instead.
     backend: what runs the blocks' operations: "torch", "triton" (CUDA), "numba" (CPU, without gradients), or "auto", the
     fastest that can. One that is named and cannot run raises BackendError at the first call.
+
+    The encoder is used as it is: several Embedders may share it.
     """
 
     sample_rate = SAMPLE_RATE
@@ -159,10 +123,7 @@ class Embedder(nn.Module):
         check_choice("backend", backend, Backend)
         super().__init__()
         self.encoder = encoder
-        self.encoder.backend = backend
-        self.layout = layout
-        self.precision = precision
-        self._inference = Inference()
+        self.layout, self.precision, self.backend = layout, precision, backend
         self.max_chunks: int | None = None  # set by an out-of-memory error: the batch that fitted
 
     @property
@@ -180,99 +141,91 @@ class Embedder(nn.Module):
     @property
     def compute_dtype(self) -> torch.dtype:
         """The dtype of matrix products on the model's present device."""
-        if self._weights != torch.float32:
-            return self._weights
+        if (weights := self.encoder.patch_embed.weight.dtype) != torch.float32:
+            return weights
         if self.precision != "auto":
-            dtype: torch.dtype = getattr(torch, self.precision)
-            return dtype
+            return getattr(torch, self.precision)
         tensor_cores = self.device.type == "cuda" and torch.cuda.get_device_capability(self.device) >= (7, 0)
         return torch.float16 if tensor_cores else torch.float32
 
-    def forward(self, audio: Tensor, lengths: Tensor | Sequence[int] | None = None) -> Tensor:
+    def forward(self, audio: Tensor, lengths: Tensor | Sequence[int] | None = None, layers: Layers | None = None) -> Tensor:
         """Scene embeddings: the mean over a clip's steps. HEAR: ``get_scene_embeddings``.
 
         Shape: audio (B, T), mono at 16 kHz in [-1, 1]; lengths (B,), samples of each clip, T when left out
-        -> (B, scene_embedding_size), float32, on the model's device.
+        -> (B, scene_embedding_size), float32, on the model's device; one such for each of ``layers``, which
+        ``encoder.layer_numbers`` explains, when they are asked for.
 
-        Raises AudioError on input that cannot be embedded. Differentiable; under ``torch.no_grad()`` memory stays bounded
-        however long the clips are.
+        Raises AudioError on input that cannot be embedded, ConfigError on layers that there are not. Differentiable;
+        under ``torch.no_grad()`` memory stays bounded however long the clips are.
         """
         own = check_audio(audio, lengths)
-        grid = self.encoder.config.grid
-        chunks = scene_chunks(own, grid[0])
-        total = torch.zeros(len(own), self.scene_embedding_size, device=self.device, dtype=self._float)
-        for batch, tokens in self._encode(self._spectrogram(audio, own), chunks):
-            steps = steps_from_tokens(tokens, grid, self.layout)
-            total = total.index_add(0, batch.clip, (steps * self._is_kept(batch)).sum(1))
-        kept = torch.zeros(len(own), dtype=torch.long).index_add(0, chunks.clip, chunks.kept)
-        return (total / kept.to(self.device, non_blocking=True)[:, None]).float()
+        counts = scene_steps(own, self.encoder.config.grid[0])
+        sums: Tensor | None = None
+        for clip, _, steps in self._steps(audio, own, counts, self.layout, layers):
+            if sums is None:
+                sums = steps.new_zeros(*steps.shape[:-3], len(own), steps.shape[-1])
+            sums = sums.index_add(-2, clip, steps.sum(-2))
+        assert sums is not None
+        return (sums / counts.to(self.device, non_blocking=True)[:, None]).float()
 
-    def timestamps(self, audio: Tensor, lengths: Tensor | Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+    def timestamps(
+        self, audio: Tensor, lengths: Tensor | Sequence[int] | None = None, layers: Layers | None = None
+    ) -> tuple[Tensor, Tensor]:
         """One embedding a patch column, in the time layout, and the centre of what it covers.
 
-        Shape: audio (B, T) and lengths (B,) as in ``forward`` -> embeddings (B, N, timestamp_embedding_size) and
-        timestamps (B, N) in ms, both float32. Beyond the end of a shorter clip embeddings are 0 and timestamps NaN.
+        Shape: audio (B, T) and lengths (B,) as in ``forward`` -> embeddings (B, N, timestamp_embedding_size), one such
+        for each of ``layers`` when they are asked for, and timestamps (B, N) in ms, both float32. Beyond the end of a
+        shorter clip embeddings are 0 and timestamps NaN.
 
-        Raises AudioError on input that cannot be embedded.
+        Raises AudioError on input that cannot be embedded, ConfigError on layers that there are not.
         """
         own = check_audio(audio, lengths)
-        config = self.encoder.config
-        columns = config.grid[0]
-        counts = timestamp_counts(own, config.patch[0])
-        chunk_counts = -(-counts // columns)
-        chunks = Chunks.of(chunk_counts, counts - columns * (chunk_counts - 1), columns)
-        size = (len(own), int(chunk_counts.max()), columns, self.timestamp_embedding_size)
-        out = torch.zeros(size, device=self.device)
-        for batch, tokens in self._encode(self._spectrogram(audio, own), chunks):
-            steps = steps_from_tokens(tokens, config.grid, "time")
-            out[batch.clip, batch.index] = (steps * self._is_kept(batch)).float()
-        times = timestamps_ms(own, config.patch[0]).to(self.device, non_blocking=True)
-        return out.flatten(1, 2)[:, : int(counts.max())], times
+        columns, patch_frames = self.encoder.config.grid[0], self.encoder.config.patch[0]
+        counts = timestamp_steps(own, patch_frames)
+        longest = int(counts.max())
+        out: Tensor | None = None
+        for clip, place, steps in self._steps(audio, own, counts, "time", layers):
+            if out is None:
+                chunks = len(own), -(-longest // columns), columns
+                out = torch.zeros(*steps.shape[:-3], *chunks, steps.shape[-1], device=self.device)
+            out[..., clip, place, :, :] = steps.float()
+        assert out is not None
+        return out.flatten(-3, -2)[..., :longest, :], timestamps_ms(own, patch_frames).to(self.device, non_blocking=True)
 
-    @property
-    def _weights(self) -> torch.dtype:
-        """The dtype of the matrices; half precision leaves smaller parameters as they are."""
-        return self.encoder.patch_embed.proj.weight.dtype
+    def _steps(
+        self, audio: Tensor, lengths: Tensor, counts: Tensor, layout: Layout, layers: Layers | None
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """All clips' steps in bounded batches of C chunks: clip (C,), place in it (C,), steps ([layers,] C, columns, E).
 
-    @property
-    def _float(self) -> torch.dtype:
-        """The dtype of spectrograms and sums."""
-        return torch.float64 if self.compute_dtype == torch.float64 else torch.float32
-
-    def _spectrogram(self, audio: Tensor, lengths: Tensor) -> Tensor:
-        """Standardised log-mel in chunks, zero-padded, on the audio's device. Shape: (B, T) -> (B, chunks, 200, 80)."""
-        mel = log_mel(audio.to(self._float), lengths)
-        mel = nn.functional.pad(mel, (0, 0, 0, -mel.shape[1] % CHUNK_FRAMES))
-        return mel.unflatten(1, (-1, CHUNK_FRAMES))
-
-    def _is_kept(self, batch: Chunks) -> Tensor:
-        """1 for the steps that count. Shape: (C, steps, 1)."""
-        columns = self.encoder.config.grid[0]
-        return (torch.arange(columns, device=self.device) < batch.kept[:, None]).unsqueeze(-1).to(self._float)
-
-    def _encode(self, spectrogram: Tensor, chunks: Chunks) -> Iterator[tuple[Chunks, Tensor]]:
-        """Encode all chunks of all clips in bounded batches. An out-of-memory error on CUDA halves the batch for good."""
-        start = 0
+        counts: how many steps of each clip count, (B,). The others are 0, and chunks without any are not encoded.
+        """
+        dtype, grid = self.compute_dtype, self.encoder.config.grid
+        mel = log_mel(audio.to(torch.float64 if dtype == torch.float64 else torch.float32), lengths)
+        mel = nn.functional.pad(mel, (0, 0, 0, -mel.shape[1] % CHUNK_FRAMES)).unflatten(1, (-1, CHUNK_FRAMES))
+        kept = (torch.arange(mel.shape[1] * grid[0], device="cpu") < counts[:, None]).unflatten(1, (-1, grid[0]))
+        chunks = kept.any(2).nonzero()  # (C, 2), of all clips
+        encode, start = self._encode(dtype, layers), 0
         while start < len(chunks):
             size = self.max_chunks or CHUNKS_PER_BATCH.get(self.device.type, CHUNKS_PER_BATCH_ELSEWHERE)
-            batch = chunks[start : start + size]
-            source = batch.to(spectrogram.device)
+            batch = chunks[start : start + size].T
+            source, target = (batch.to(device, non_blocking=True) for device in (mel.device, self.device))
             try:
-                tokens = self.tokens(spectrogram[source.clip, source.index])
+                with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != self.encoder.patch_embed.weight.dtype):
+                    tokens = encode(mel[tuple(source)].to(self.device))
             except torch.OutOfMemoryError:
-                if len(batch) == 1:
+                if (count := batch.shape[1]) == 1:
                     raise
-                self.max_chunks = len(batch) // 2
-                logger.warning("out of memory with %d chunks at once: going on with %d", len(batch), self.max_chunks)
+                self.max_chunks = count // 2
+                logger.warning("out of memory with %d chunks at once: going on with %d", count, self.max_chunks)
                 continue
-            yield batch.to(self.device), tokens
-            start += len(batch)
+            steps = steps_from_tokens(tokens, grid, layout)
+            yield *target, steps * kept[tuple(batch)].unsqueeze(2).to(self.device, non_blocking=True)
+            start += batch.shape[1]
 
-    def tokens(self, spectrogram: Tensor) -> Tensor:
-        """Chunks through the encoder, in the model's precision. Shape: (C, 200, 80) -> (C, L, D), on the model's device."""
-        dtype, spectrogram = self.compute_dtype, spectrogram.to(self.device)
-        if not (torch.is_grad_enabled() or has_hooks(self.encoder)):
-            return self._inference(self.encoder, dtype, spectrogram)
-        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != self._weights):
-            tokens: Tensor = self.encoder(spectrogram.unsqueeze(1))
-        return tokens
+    def _encode(self, dtype: torch.dtype, layers: Layers | None) -> Callable[[Tensor], Tensor]:
+        """The encoder, or what does the same faster."""
+        if self.device.type == "cuda" and layers is None and not torch.is_grad_enabled():
+            graphs = importlib.import_module("hear_axlstm.kernels.graphs")
+            if replayed := graphs.replayed(self.encoder, dtype, self.backend):
+                return replayed
+        return partial(self.encoder, layers=layers, backend=self.backend)

@@ -1,4 +1,4 @@
-"""Waveform (B, T) -> standardised log-mel (B, N, F). Stage 1 of 5."""
+"""Waveform (B, T) -> standardised log-mel (B, N, F). Stage 1 of 4."""
 
 from __future__ import annotations
 

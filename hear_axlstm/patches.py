@@ -1,24 +1,23 @@
-"""Log-mel chunks (B, 1, N, F) -> tokens (B, L, D), and tokens back to steps in time. Stage 2 of 5."""
+"""Log-mel chunks (B, N, F) -> patches, where they lie, and tokens back to steps in time. Stage 2 of 4."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hear_axlstm.config import Layout
-from hear_axlstm.ops import wide
 
 
 def patchify(spectrogram: Tensor, patch: tuple[int, int]) -> Tensor:
     """Cut a chunk into patches, time-major: patch n covers column n // rows and row n % rows.
 
-    Shape: (B, 1, N, F) -> (B, columns * rows, frames * bands); the values of a patch run over time, then frequency.
+    Shape: (B, N, F) -> (B, columns * rows, frames * bands); the values of a patch run over time, then frequency.
 
-    >>> patchify(torch.zeros(2, 1, 200, 80), (4, 16)).shape
+    >>> patchify(torch.zeros(2, 200, 80), (4, 16)).shape
     torch.Size([2, 250, 64])
     """
     frames, bands = patch
-    batch, _, height, width = spectrogram.shape
+    batch, height, width = spectrogram.shape
     blocks = spectrogram.reshape(batch, height // frames, frames, width // bands, bands)
     return blocks.transpose(2, 3).reshape(batch, -1, frames * bands)
 
@@ -41,21 +40,6 @@ def sincos_positions(width: int, grid: tuple[int, int]) -> Tensor:
     return table.to(torch.get_default_device())
 
 
-class PatchEmbed(nn.Module):
-    """One linear map from a patch to a token, kept as the convolution that the checkpoints hold."""
-
-    def __init__(self, width: int, patch: tuple[int, int]) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(1, width, kernel_size=patch, stride=patch)
-        nn.init.xavier_uniform_(self.proj.weight.view(width, -1))
-        nn.init.zeros_(self.proj.bias)  # type: ignore[arg-type]
-
-    def forward(self, spectrogram: Tensor) -> Tensor:
-        """(B, 1, N, F) -> (B, columns * rows, D), time-major."""
-        tokens = self.proj(spectrogram.to(self.proj.weight.dtype))
-        return wide(tokens).flatten(2).transpose(1, 2)
-
-
 def steps_from_tokens(tokens: Tensor, grid: tuple[int, int], layout: Layout) -> Tensor:
     """Group the tokens of a chunk into one step per patch column, ``rows`` tokens side by side.
 
@@ -66,9 +50,9 @@ def steps_from_tokens(tokens: Tensor, grid: tuple[int, int], layout: Layout) -> 
 
     The second is what the published scores were made with: its steps mix time and frequency.
 
-    Shape: (B, columns * rows, D) -> (B, columns, rows * D).
+    Shape: (..., columns * rows, D) -> (..., columns, rows * D).
     """
     columns, rows = grid
     if layout == "time":
-        return tokens.reshape(tokens.shape[0], columns, rows * tokens.shape[2])
-    return tokens.reshape(tokens.shape[0], rows, columns, -1).transpose(1, 2).flatten(2)
+        return tokens.unflatten(-2, (columns, rows)).flatten(-2)
+    return tokens.unflatten(-2, (rows, columns)).transpose(-3, -2).flatten(-2)

@@ -14,8 +14,8 @@ import click
 from hear_axlstm.config import Layout
 from hear_axlstm.pretraining.state import CURVE, WEIGHTS, read_curve
 from hear_axlstm.storage import replacing, sha256_of
-from hear_axlstm.weights.load import load_weights, read_header, save_weights
-from hear_axlstm.weights.manifest import PACKAGE, manifest_path
+from hear_axlstm.weights.find import PACKAGE, manifest_path
+from hear_axlstm.weights.load import load_weights, save_weights
 
 POINTS = 20  # of the loss curve, each the mean of the updates since the one before
 LICENCE = "Apache-2.0"  # the package's own
@@ -30,8 +30,8 @@ LICENCE = "Apache-2.0"  # the package's own
 @click.option("--device", required=True, help="What it was trained with.")
 @click.option("--default", is_flag=True, help="What load_model() returns.")
 def main(run: Path, variant: str, recipe: str, layout: Layout, sound: str, device: str, default: bool) -> None:
-    encoder = load_weights(run / WEIGHTS)
-    made = read_header(run / WEIGHTS)["provenance"]
+    encoder, header = load_weights(run / WEIGHTS)
+    made = header["provenance"]
     losses = [float(row["loss"]) for row in read_curve(run / CURVE)]
     edges = [round(point * len(losses) / POINTS) for point in range(POINTS + 1)]
     training = {

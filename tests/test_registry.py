@@ -9,6 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import torch
+from hear_axlstm.weights.manifest import SCHEMA, manifest_path, parse_manifest, read_manifest
 from safetensors import safe_open
 
 import hear_axlstm
@@ -17,7 +18,6 @@ from hear_axlstm.errors import WeightsError
 from hear_axlstm.pretraining import read_recipe
 from hear_axlstm.storage import sha256_of
 from hear_axlstm.weights.load import load_weights, read_config, read_header
-from hear_axlstm.weights.manifest import SCHEMA, manifest_path, parse_manifest, read_manifest
 from tests.test_config import PUBLISHED_PARAMETERS
 
 PACKAGE = Path(hear_axlstm.__file__).parent

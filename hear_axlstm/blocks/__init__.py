@@ -1,15 +1,22 @@
-"""The residual stream (B, L, D) through one block. Stage 3 of 5: a block a family, each ``Block(config, index)``.
+"""The residual stream (B, L, D) through one block. A file a family; each has a ``Block(config, index)``.
 
-A block is called with the stream and what its predecessor adds to it, and returns both anew: so that the addition and the
-norm that follows it are one pass.
+A block takes the stream x and ``update``, what the block before it adds to x, and returns both anew: the addition and the
+norm that follows it are one pass over memory.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import torch
+from torch import Tensor, nn
 
-from hear_axlstm.blocks.attention import AttentionBlock
-from hear_axlstm.blocks.mamba import MambaBlock
-from hear_axlstm.blocks.mlstm import MLSTMBlock
+from hear_axlstm.ops.backend import Backend
+from hear_axlstm.ops.norm import add_norm
 
-BLOCKS: dict[str, Any] = {"axlstm": MLSTMBlock, "ssam": MambaBlock, "ssast": AttentionBlock}
+
+class AddNorm(nn.LayerNorm):
+    """x + update, and its layer norm in the dtype of products with ``weight``, the matrix that reads it."""
+
+    def forward(self, x: Tensor, update: Tensor | None, weight: Tensor, backend: Backend) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        device = weight.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        return add_norm(x, update, self.weight, self.bias, eps=self.eps, dtype=dtype, backend=backend)

@@ -11,19 +11,17 @@ import click
 import torch
 
 import hear_axlstm
-from hear_axlstm.config import Layout, Precision
-from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import ConfigError, HearAxlstmError
-from hear_axlstm.hear import list_models, load_model
-from hear_axlstm.weights.find import SOURCE_VARIABLE, default_variant, download
+from hear_axlstm.weights.find import list_models, read_manifest
 
 FAILED, REFUSED = 1, 2
 GO_ON = "what was finished is kept: mend that, and repeat the command"
 
-source_option = click.option(
-    "--source",
-    metavar="FOLDER|REPO",
-    help=f"Your own weights: a folder, or a Hub repository owner/name[@revision]. Otherwise ${SOURCE_VARIABLE}.",
+model_option = click.option(
+    "--model",
+    default="",
+    metavar="FILE|FOLDER|REPO|VARIANT",
+    help="Weights: a file or folder, a Hub repository owner/name[@revision], or a variant; the bundled default otherwise.",
 )
 
 
@@ -53,21 +51,9 @@ def main() -> None:
     """Audio embeddings with AxLSTM, SSAM and SSAST encoders."""
 
 
-def open_model(model: str | None, source: str | None, layout: Layout | None, precision: Precision) -> Embedder:
-    return load_model(find_weights(model, source)[1], layout=layout, precision=precision)
-
-
-def find_weights(model: str | None, source: str | None) -> tuple[str, Path]:
-    """A name for the model, and the file of its weights. model: a file or a variant, the default one when left out."""
-    if model is None:
-        model = default_variant()
-    if model in list_models():
-        return model, download(model, source=source)
-    if source is not None:
-        raise ConfigError(f"--source goes with a variant's name, but the model is {model}")
-    if not Path(model).is_file():
-        raise ConfigError(f"model {model} is neither a file nor one of {', '.join(list_models())}")
-    return Path(model).stem, Path(model)
+def model_name(model: str) -> str:
+    """What results call a model: the variant, or the last part of its path or repository."""
+    return model if model in list_models() else Path(model).stem if model else read_manifest()["default"]
 
 
 def chosen_device(name: str) -> torch.device:

@@ -9,20 +9,20 @@ from typing import Any, get_args
 import click
 
 from hear_axlstm.bench import add_to, end_to_end_table, measure_encoders, measure_end_to_end, rates_table
-from hear_axlstm.cli.common import FAILED, GO_ON, REFUSED, chosen_device, failing, main, open_model, reported, source_option
+from hear_axlstm.cli.common import FAILED, GO_ON, REFUSED, chosen_device, failing, main, model_option, reported
 from hear_axlstm.config import VARIANTS, Layout, Precision
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.files import embed
 from hear_axlstm.files.find import find_files
 from hear_axlstm.files.write import Format
+from hear_axlstm.hear import load_model
 from hear_axlstm.ops.backend import Backend
 
 
 @main.command("embed")
 @click.argument("inputs", metavar="FILES-OR-FOLDERS...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
-@click.option("--model", metavar="PATH|VARIANT", help="Weights file or variant name; the bundled default otherwise.")
-@source_option
+@model_option
 @click.option("--timestamps", is_flag=True, help="One embedding every 40 ms instead of one a file.")
 @click.option("--format", type=click.Choice(get_args(Format)), default="npy", help="A file a sound, or one dataset.")
 @click.option("--layout", type=click.Choice(get_args(Layout)), help="How scene embeddings group tokens; the weights' own.")
@@ -38,8 +38,7 @@ from hear_axlstm.ops.backend import Backend
 def embed_command(
     inputs: tuple[Path, ...],
     out: Path,
-    model: str | None,
-    source: str | None,
+    model: str,
     layout: Layout | None,
     precision: Precision,
     device: str,
@@ -54,7 +53,7 @@ def embed_command(
         sounds = find_files(inputs)
         if not sounds:
             raise ConfigError(f"no audio files below {', '.join(map(str, inputs))}")
-        embedder = open_model(model, source, layout, precision).to(chosen_device(device))
+        embedder = load_model(model, layout=layout, precision=precision).to(chosen_device(device))
         with failing(GO_ON, OSError):
             result = embed(sounds, embedder, out=out, progress=True, **options)
     for name, reason in result.failures.items():

@@ -15,10 +15,10 @@ from hear_axlstm.cli.common import (
     REFUSED,
     chosen_device,
     failing,
-    find_weights,
     main,
+    model_name,
+    model_option,
     reported,
-    source_option,
 )
 from hear_axlstm.config import SAMPLE_RATE, Layout, Precision
 from hear_axlstm.errors import ConfigError, HearAxlstmError
@@ -35,6 +35,7 @@ from hear_axlstm.evaluation.tasks.taskfolder import find_tasks
 from hear_axlstm.evaluation.tasks.zenodo import RECORD, download_tasks
 from hear_axlstm.hear import load_model
 from hear_axlstm.storage import replacing
+from hear_axlstm.weights.find import find_weights
 
 THE_TEN = "the ten of the papers"
 
@@ -153,8 +154,7 @@ def generate_command(out: Path, tasks: str | None, **options: Any) -> None:
 @main.command("evaluate")
 @click.argument("folder", metavar="TASKS", type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of results.")
-@click.option("--model", metavar="PATH|VARIANT", help="Weights file or variant name; the bundled default otherwise.")
-@source_option
+@model_option
 @click.option("--layout", type=click.Choice(get_args(Layout)), help="How scene embeddings group tokens; the weights' own.")
 @click.option("--precision", type=click.Choice(get_args(Precision)), default="auto")
 @click.option("--module", help="Another HEAR module instead, installed or in this folder; --model is then what it loads.")
@@ -196,8 +196,7 @@ def evaluate_command(
 
 def _subject(
     device: Any,
-    model: str | None,
-    source: str | None,
+    model: str,
     layout: Layout | None,
     precision: Precision,
     module: str | None,
@@ -207,20 +206,19 @@ def _subject(
     if module is None:
         if model_options is not None:
             raise ConfigError("--model-options goes with --module")
-        stem, weights = find_weights(model, source)
-        encoder = load_model(weights, layout=layout, precision=precision).to(device)
-        return our_subject(weights, encoder, name or stem)
-    if source is not None or layout is not None or precision != "auto":
-        raise ConfigError("--source, --layout and --precision are for our models; a --module takes --model-options")
+        encoder = load_model(model, layout=layout, precision=precision).to(device)
+        return our_subject(find_weights(model), encoder, name or model_name(model))
+    if layout is not None or precision != "auto":
+        raise ConfigError("--layout and --precision are for our models; a --module takes --model-options")
     try:
         options = json.loads(model_options or "{}")
     except ValueError as error:
         raise ConfigError(f"--model-options {model_options!r} is not JSON ({error})") from error
     if not isinstance(options, dict):
         raise ConfigError(f'--model-options {model_options!r}: expected an object such as {{"size": 3}}')
-    if model is not None and not Path(model).is_file():
+    if model and not Path(model).is_file():
         raise ConfigError(f"--model {model}: no such file")
-    return module_subject(module, None if model is None else Path(model), options, name or module)
+    return module_subject(module, Path(model) if model else None, options, name or module)
 
 
 def _tell(evaluated: Evaluated, folder: Path) -> None:

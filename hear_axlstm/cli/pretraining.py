@@ -10,10 +10,11 @@ from typing import Any, get_args
 import click
 
 from hear_axlstm.audio import AudioFormat
-from hear_axlstm.cli.common import FAILED, GO_ON, REFUSED, chosen_device, failing, main, open_model, reported, source_option
+from hear_axlstm.cli.common import FAILED, GO_ON, REFUSED, chosen_device, failing, main, reported
 from hear_axlstm.errors import AudioError, TrainingError
 from hear_axlstm.evaluation.probe.probe import CLIPS_PER_CLASS, Report, is_held_out, probe
 from hear_axlstm.evaluation.probe.tasks import TASKS
+from hear_axlstm.hear import load_model
 from hear_axlstm.pretraining.loop import pretrain
 from hear_axlstm.pretraining.recipe import read_recipe, recipe_names
 from hear_axlstm.pretraining.shards import FILES_PER_SHARD, ShardFormat, write_shards
@@ -116,8 +117,7 @@ def pretrain_command(
 
 
 @main.command("probe")
-@click.argument("model", metavar="[PATH|VARIANT]", required=False)
-@source_option
+@click.argument("model", metavar="[FILE|FOLDER|REPO|VARIANT]", default="")
 @click.option("--tasks", metavar="A,B,...", help=f"Some of {', '.join(TASKS)}; all otherwise.")
 @click.option(
     "--clips", type=click.IntRange(min=2), default=CLIPS_PER_CLASS, help="A class, to learn from and again to test."
@@ -132,8 +132,7 @@ def pretrain_command(
 @click.option("--format", type=click.Choice(get_args(Report)), default="text", help="Of the report.")
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="File for the report; stdout otherwise.")
 def probe_command(
-    model: str | None,
-    source: str | None,
+    model: str,
     tasks: str | None,
     clips: int,
     seed: int,
@@ -150,7 +149,7 @@ def probe_command(
     """
     with reported(REFUSED):
         names = None if tasks is None else [name.strip() for name in tasks.split(",")]
-        encoder = open_model(model, source, None, "auto").encoder.to(chosen_device(device))
+        encoder = load_model(model).encoder.to(chosen_device(device))
         if soundfont is not None and not is_held_out(soundfont):
             click.echo(f"warning: {soundfont} is what training music is played with: music tasks are not held out", err=True)
         result = probe(encoder, names, seed=seed, clips_per_class=clips, soundfont=soundfont, progress=True)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
-from hear_axlstm.cli.common import FAILED, main, reported, source_option
+from hear_axlstm.cli.common import FAILED, main, reported
 from hear_axlstm.config import InputGate
-from hear_axlstm.weights.find import cache_file, download, require_variant
-from hear_axlstm.weights.hub import manifest_lines, publish
-from hear_axlstm.weights.load import load_weights
-from hear_axlstm.weights.manifest import Entry, read_manifest
+from hear_axlstm.weights.find import architecture, cache_file, find_weights, read_manifest
+from hear_axlstm.weights.hub import publish
 from hear_axlstm.weights.released import convert_checkpoint
 
 
@@ -20,33 +19,31 @@ from hear_axlstm.weights.released import convert_checkpoint
 def models_command() -> None:
     """List the variants, their size, and where their weights are."""
     manifest = read_manifest()
-    width = max(map(len, manifest.variants))
+    width = max(map(len, manifest["variants"]))
     click.echo(f"{'variant':{width}}  parameters  embedding  weights")
-    for name, entry in manifest.variants.items():
-        where = _whereabouts(name, entry) + (" (default)" if name == manifest.default else "")
-        click.echo(f"{name:{width}}  {entry.parameters:>10,}  {entry.architecture.embedding_size:>9,}  {where}")
+    for name, entry in manifest["variants"].items():
+        where = _whereabouts(name, entry["sources"]) + (" (default)" if name == manifest["default"] else "")
+        click.echo(f"{name:{width}}  {entry['parameters']:>10,}  {architecture(name).embedding_size:>9,}  {where}")
 
 
-def _whereabouts(variant: str, entry: Entry) -> str:
-    if entry.bundled is not None:
+def _whereabouts(variant: str, sources: dict[str, Any]) -> str:
+    if sources["bundled"]:
         return "bundled"
     if (cached := cache_file(variant)).is_file():
         return str(cached)
-    if entry.hub is not None:
-        return f"Hub: {entry.hub.repo}"
-    if entry.drive is not None:
-        return f"authors' Google Drive: {entry.drive.path or 'not known to be there'}"
+    if sources["hub"]:
+        return f"Hub: {sources['hub']['repo']}"
+    if sources["drive"]:
+        return f"authors' Google Drive: {sources['drive']['path'] or 'not known to be there'}"
     return "none known"
 
 
 @main.command("download")
-@click.argument("variant")
-@source_option
-@click.option("--from-drive", is_flag=True, help="Fetch and convert the authors' checkpoint (needs the [drive] extra).")
-def download_command(variant: str, source: str | None, from_drive: bool) -> None:
-    """Fetch and verify the weights of VARIANT; print where they are."""
+@click.argument("model", metavar="VARIANT|REPO")
+def download_command(model: str) -> None:
+    """Fetch and verify the weights of a variant or a Hub repository; print where they are."""
     with reported(FAILED):
-        click.echo(download(variant, source=source, from_drive=from_drive))
+        click.echo(find_weights(model))
 
 
 @main.command("convert")
@@ -56,7 +53,10 @@ def download_command(variant: str, source: str | None, from_drive: bool) -> None
 @click.option("--input-gate", type=click.Choice(get_args(InputGate)), help="AxLSTM: exp when left out.")
 @click.option("--heads", type=click.IntRange(min=1), help="SSAST: width / 64, at least 3, when left out.")
 def convert_command(source: Path, target: Path, **options: Any) -> None:
-    """Rewrite a released checkpoint as safetensors, running nothing that is in it."""
+    """Rewrite a released checkpoint as safetensors, running nothing that is in it.
+
+    A weights file that an earlier version wrote is rewritten, too: SOURCE.safetensors.
+    """
     with reported(FAILED):
         config = convert_checkpoint(source, target, **options)
         click.echo(f"{target}: {config}")
@@ -65,13 +65,9 @@ def convert_command(source: Path, target: Path, **options: Any) -> None:
 @main.command("publish")
 @click.argument("variant")
 @click.argument("repo", metavar="OWNER/NAME")
-@click.option("--weights", type=click.Path(path_type=Path), help="The file to push; what VARIANT resolves to otherwise.")
-@source_option
-@click.option("--licence", help="SPDX identifier for the model card, such as apache-2.0.")
-@click.option("--private", is_flag=True)
-def publish_command(variant: str, repo: str, weights: Path | None, source: str | None, **options: Any) -> None:
+@click.option("--weights", default="", help="The file or folder to push; what VARIANT means otherwise.")
+def publish_command(variant: str, repo: str, weights: str) -> None:
     """Push weights, configuration and a model card to the Hugging Face Hub; print what pins them."""
     with reported(FAILED):
-        weights = download(variant, source=source) if weights is None else require_variant(variant, weights)
-        load_weights(weights)  # nothing is published that could not be loaded
-        click.echo(manifest_lines(publish(variant, weights, repo, **options)))
+        pinned = publish(variant, find_weights(weights, variant), repo)
+        click.echo(json.dumps({"hub": pinned}, indent=2))

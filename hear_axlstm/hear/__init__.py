@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from torch import Tensor
 
 from hear_axlstm.config import Layout, Precision, variant_config
 from hear_axlstm.embedder import Embedder
+from hear_axlstm.encoder import Layers
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.ops.backend import Backend
-from hear_axlstm.weights.find import default_variant, download, require_variant
-from hear_axlstm.weights.load import load_weights, read_header
-from hear_axlstm.weights.manifest import read_manifest
+from hear_axlstm.weights.find import architecture, find_weights, list_models
+from hear_axlstm.weights.load import load_weights
 
 Lengths = Tensor | Sequence[int] | None
-
-
-def list_models() -> list[str]:
-    """The names that ``load_model(variant=...)`` takes.
-
-    >>> "axlstm-base" in list_models()
-    True
-    """
-    return list(read_manifest().variants)
 
 
 def load_model(
@@ -37,45 +29,50 @@ def load_model(
 ) -> Embedder:
     """An encoder with its weights, on the CPU, in eval mode, ready for the two functions below and for fine-tuning.
 
-    model_file_path: weights that ``hear-axlstm convert`` or ``save_weights`` wrote; empty for those of ``variant``.
+    model_file_path: weights that ``hear-axlstm convert`` or ``save_weights`` wrote, a folder that holds them as
+    model.safetensors, a Hub repository "owner/name[@revision]", or a name of ``list_models()``; empty: those of ``variant``.
     variant: a name of ``list_models()``; with a path, what the file must hold. Neither: the bundled default.
     layout: of scene embeddings. "released" groups tokens as the authors' code and the published scores do, which mixes time
     and frequency; "time" is the papers' text, one vector a frequency band, averaged over time. None: what the weights' file
     says, "released" for converted ones.
-    precision: "auto" (float16 autocast on CUDA with tensor cores, else float32), "float32", "float16" or "bfloat16".
+    precision: "auto" (float16 on CUDA with tensor cores, else float32), "float32", "float16" or "bfloat16".
     backend: what runs the blocks: "torch", our kernels in "triton" (CUDA) or "numba" (CPU), or "auto", the fastest that can.
 
     Raises WeightsError when the weights are missing, damaged or of another architecture, ConfigError on a bad option.
     """
-    if not model_file_path:
-        model_file_path = download(variant if variant is not None else default_variant())
-    elif variant is not None:
-        require_variant(variant, model_file_path)
-    if layout is None:
-        layout = read_header(model_file_path)["layout"]
-    return Embedder(load_weights(model_file_path), layout=layout, precision=precision, backend=backend)
+    named = variant or (str(model_file_path) if str(model_file_path) in list_models() else None)
+    expected = architecture(named) if named else None
+    encoder, header = load_weights(find_weights(model_file_path, variant), expected)
+    return Embedder(encoder, layout=layout or header["layout"], precision=precision, backend=backend)
 
 
-def get_scene_embeddings(audio: Tensor, model: Embedder, *, lengths: Lengths = None) -> Tensor:
+def get_scene_embeddings(audio: Tensor, model: Embedder, *, lengths: Lengths = None, layers: Layers | None = None) -> Tensor:
     """One embedding a clip.
 
     Shape: audio (n_sounds, n_samples), mono at 16 kHz in [-1, 1]; lengths (n_sounds,), samples of each clip when they
     differ -> (n_sounds, model.scene_embedding_size), float32.
 
+    layers: a number, several, or "all": 0 is the output of the patch embedding, then comes each block's, then the final
+    norm's, -1, which is the default. The embeddings get a leading dimension, (layers, n_sounds, size), when it is given.
+
     A clip's embedding does not depend on the others, nor on what lies beyond its length. Differentiable: call it under
-    ``torch.no_grad()`` unless you train, or memory grows with the clips. Raises AudioError on bad input.
+    ``torch.no_grad()`` unless you train, or memory grows with the clips. Raises AudioError on bad input, ConfigError on
+    layers that there are not.
     """
-    return _checked(model)(audio, lengths)
+    return _checked(model)(audio, lengths, layers)
 
 
-def get_timestamp_embeddings(audio: Tensor, model: Embedder, *, lengths: Lengths = None) -> tuple[Tensor, Tensor]:
+def get_timestamp_embeddings(
+    audio: Tensor, model: Embedder, *, lengths: Lengths = None, layers: Layers | None = None
+) -> tuple[Tensor, Tensor]:
     """One embedding every 40 ms (a patch column), always in the time layout, and the centres of what each covers.
 
-    Shape: audio and lengths as in ``get_scene_embeddings`` -> embeddings (n_sounds, n_timestamps,
+    Shape: audio, lengths and layers as in ``get_scene_embeddings`` -> embeddings ([layers,] n_sounds, n_timestamps,
     model.timestamp_embedding_size) and timestamps (n_sounds, n_timestamps) in ms, both float32. Beyond the end of a
-    shorter clip embeddings are 0 and timestamps NaN. Raises AudioError on bad input.
+    shorter clip embeddings are 0 and timestamps NaN. Raises AudioError on bad input, ConfigError on layers that there are
+    not.
     """
-    return _checked(model).timestamps(audio, lengths)
+    return _checked(model).timestamps(audio, lengths, layers)
 
 
 def _checked(model: Embedder) -> Embedder:
@@ -84,20 +81,7 @@ def _checked(model: Embedder) -> Embedder:
     return model
 
 
-def bind(
-    variant: str,
-) -> tuple[Callable[..., Embedder], Callable[..., Tensor], Callable[..., tuple[Tensor, Tensor]]]:
+def bind(variant: str) -> tuple[Callable[..., Embedder], Callable[..., Tensor], Callable[..., tuple[Tensor, Tensor]]]:
     """The three HEAR functions with ``variant`` filled in, for a module that stands for it."""
     variant_config(variant)
-
-    def load_bound_model(
-        model_file_path: str | os.PathLike[str] = "",
-        *,
-        layout: Layout | None = None,
-        precision: Precision = "auto",
-        backend: Backend = "auto",
-    ) -> Embedder:
-        return load_model(model_file_path, variant=variant, layout=layout, precision=precision, backend=backend)
-
-    load_bound_model.__doc__ = f"{variant}: ``hear_axlstm.load_model`` with the variant filled in."
-    return load_bound_model, get_scene_embeddings, get_timestamp_embeddings
+    return partial(load_model, variant=variant), get_scene_embeddings, get_timestamp_embeddings

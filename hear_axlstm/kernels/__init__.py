@@ -1,1 +1,24 @@
-"""The operations of ``ops`` written for a GPU (Triton) and for a CPU (Numba)."""
+"""The operations of ``ops`` written for a GPU (Triton) and for a CPU (Numba).
+
+``ops.backend`` finds them by name: cuda.py, cpu.py and eager.py say what can run, a folder for each operation holds its
+kernels, and graphs.py replays a whole encoder on CUDA.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+
+
+@functools.cache
+def import_obstacle(package: str, how_to_install: str = "") -> str | None:
+    """Why a package cannot be imported, or None when it can."""
+    try:
+        importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name == package:
+            return f"the package {package} is not installed{how_to_install}"
+        return f"the package {package} cannot be imported ({error})"
+    except (ImportError, OSError) as error:  # such as a Numba that is too old for the NumPy beside it
+        return f"the package {package} cannot be imported ({error})"
+    return None

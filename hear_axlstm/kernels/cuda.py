@@ -1,39 +1,48 @@
-"""What our Triton kernels share."""
+"""What the Triton kernels can run, and where each is. They compute on CUDA, forward and backward."""
 
 from __future__ import annotations
 
-import triton
-import triton.language as tl
+import functools
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
 from torch import Tensor
 
-LOG2_E = tl.constexpr(1.4426950408889634)
+from hear_axlstm.kernels import import_obstacle
+
+MODULES = {
+    "add_norm": "hear_axlstm.kernels.norm.cuda",
+    "causal_conv_silu": "hear_axlstm.kernels.conv.cuda",
+    "conv_mix_gates": "hear_axlstm.kernels.conv.cuda",
+    "gated_mlstm": "hear_axlstm.kernels.mlstm.cuda",
+    "gated_scan": "hear_axlstm.kernels.scan.cuda",
+}
+NORM_WIDTH, HEAD_WIDTH = 4096, 768  # the most channels of a norm, and of an mLSTM's head
 
 
-def as_rows(x: Tensor) -> Tensor:
-    """``x`` with its last dimension contiguous."""
-    return x if x.stride(-1) == 1 else x.contiguous()
+def obstacle(operation: str, operands: Sequence[Tensor]) -> str | None:
+    """Why the kernels cannot run an operation on these operands, or None when they can."""
+    x = operands[0]
+    if x.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"the tensors are on the device {x.device.type}; it runs on CUDA"
+    if x.dtype not in (torch.float16, torch.bfloat16, torch.float32):
+        return f"the tensors are {str(x.dtype).removeprefix('torch.')}; it computes in float16, bfloat16 and float32"
+    if x.device.type == "cuda" and torch.cuda.get_device_capability(x.device) < (7, 5):
+        return f"{torch.cuda.get_device_name(x.device)} has no tensor cores that Triton programs"
+    if "tensorflow" in sys.modules and "triton" not in sys.modules:  # both bring LLVM; seen with Triton 3.7 and newer
+        return "TensorFlow was imported first, and Triton, imported after it, can end the process; import triton before it"
+    if operation == "add_norm" and (width := x.shape[-1]) > NORM_WIDTH:
+        return f"there are {width} channels; it takes {NORM_WIDTH} or fewer"
+    if operation == "gated_mlstm" and (width := x.shape[2] // (operands[3].shape[2] // 2)) > HEAD_WIDTH:
+        return f"heads have {width} channels; it takes {HEAD_WIDTH} or fewer"
+    return import_obstacle("triton")
 
 
-@triton.jit
-def sigmoid(x):
-    """1 / (1 + exp(-x)). The square of a reciprocal root is two instructions, a division about eight."""
-    root = tl.rsqrt(1.0 + tl.exp2(-x * LOG2_E))
-    return root * root
-
-
-@triton.jit
-def to_quads(x):
-    """Channels 0, 4, 8, ..; 1, 5, ..; 2, 6, ..; and 3, 7, ..: a thread that holds four in a row needs no other thread's.
-
-    Shape: [rows, channels] -> 4 of [rows, channels / 4].
-    """
-    even, odd = tl.split(tl.reshape(x, [x.shape[0], x.shape[1] // 4, 2, 2]))
-    first, third = tl.split(even)
-    second, fourth = tl.split(odd)
-    return first, second, third, fourth
-
-
-@triton.jit
-def from_quads(x):
-    pairs = tl.join(tl.join(x[0], x[2]), tl.join(x[1], x[3]))
-    return tl.reshape(pairs, [x[0].shape[0], 4 * x[0].shape[1]])
+@functools.cache
+def find(operation: str) -> Callable[..., Any]:
+    """The kernel of an operation."""
+    return getattr(importlib.import_module(MODULES[operation]), operation)

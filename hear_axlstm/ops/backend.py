@@ -1,102 +1,87 @@
-"""Which implementation of an operation runs: plain torch, our Triton kernels (CUDA), or our Numba kernels (CPU)."""
+"""Which implementation of an operation runs: plain torch, or a kernel of ours in Triton (CUDA) or Numba (CPU)."""
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import importlib
 import logging
 import os
-import sys
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from hear_axlstm.config import check_choice
 from hear_axlstm.errors import BackendError
 
 Backend = Literal["auto", "torch", "triton", "numba"]
-Chosen = Literal["torch", "triton", "numba"]
 VARIABLE = "HEAR_AXLSTM_BACKEND"
-HOW_TO_INSTALL = {"numba": ": pip install 'hear-axlstm[cpu]'"}
+KERNELS = {
+    "torch": "hear_axlstm.kernels.eager",
+    "triton": "hear_axlstm.kernels.cuda",
+    "numba": "hear_axlstm.kernels.cpu",
+}
 
 logger = logging.getLogger(__name__)
 
 
-def select(backend: Backend, *operands: Tensor, triton: str | None = None, numba: str | None = None) -> Chosen:
-    """The backend that runs an operation; the first operand's device and dtype decide.
+def find_kernel(operation: str, backend: Backend, *operands: Tensor | None) -> Callable[..., Any] | None:
+    """Our kernel for an operation on these operands, or None where its plain torch body is to run.
 
     backend: "torch", "triton" and "numba" are taken or refused. "auto" is what the variable HEAR_AXLSTM_BACKEND says, else
-    Triton on CUDA and Numba on a CPU where they can, else torch, with one line in the log for each reason; and torch inside
-    torch.compile, which makes kernels of its own.
-    triton, numba: why the operation cannot run there with operands of these shapes; None when it can.
+    Triton on CUDA and Numba on a CPU where they can, else torch, with one line in the log for each reason. The first
+    operand's device and dtype decide. Whatever the backend, the plain body runs where a kernel would be wrong: while
+    something traces, transforms or watches torch operations, and in a process that was forked after kernels ran.
 
     Raises BackendError when a backend that was named cannot run here, ConfigError when there is none of that name.
     """
-    if backend == "auto" and torch.compiler.is_compiling():
-        return "torch"
+    if torch.compiler.is_compiling():
+        return None
     if backend == "auto":
         backend = os.environ.get(VARIABLE, "auto")  # type: ignore[assignment]
     check_choice("backend", backend, Backend)
-    if backend == "torch":
-        return "torch"
-    if backend == "auto":
-        wanted: Chosen = "numba" if operands[0].device.type == "cpu" else "triton"
-    else:
-        wanted = backend
-    obstacle = _triton_obstacle(operands[0]) or triton if wanted == "triton" else _numba_obstacle(operands) or numba
-    if obstacle is None:
-        return wanted
-    if backend == "auto":
-        _log_once(wanted, obstacle)
-        return "torch"
-    raise BackendError(f"backend {wanted!r} cannot run: {obstacle}; choose 'auto' or 'torch'")
+    given = [operand for operand in operands if operand is not None]
+    if _process.forked or _watched(given):
+        return None
+    name = backend if backend != "auto" else "numba" if given[0].device.type == "cpu" else "triton"
+    kernels = importlib.import_module(KERNELS[name])
+    if obstacle := kernels.obstacle(operation, given):
+        if backend != "auto":
+            raise BackendError(f"backend {backend!r} cannot run: {obstacle}; choose 'auto' or 'torch'")
+        _log_once(name, obstacle)
+        return None
+    _process.used_kernels |= name != "torch"
+    return kernels.find(operation)
 
 
-def _triton_obstacle(x: Tensor) -> str | None:
-    if x.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
-        return f"the tensors are on the device {x.device.type}; it runs on CUDA"
-    if x.dtype not in (torch.float16, torch.bfloat16, torch.float32):
-        return f"the tensors are {str(x.dtype).removeprefix('torch.')}; it computes in float16, bfloat16 and float32"
-    if x.device.type == "cuda" and torch.cuda.get_device_capability(x.device) < (7, 5):
-        return f"{torch.cuda.get_device_name(x.device)} has no tensor cores that Triton programs"
-    if "tensorflow" in sys.modules and "triton" not in sys.modules:  # both bring LLVM; seen with Triton 3.7 and newer
-        return "TensorFlow was imported first, and Triton, imported after it, can end the process; import triton before it"
-    return _import_obstacle("triton")
+def _watched(operands: list[Tensor]) -> bool:
+    """Whether somebody sees or replaces torch operations, who would not see what a kernel does."""
+    return (
+        torch.jit.is_tracing()  # type: ignore[attr-defined]
+        or torch._C._len_torch_dispatch_stack() > 0  # make_fx, fake tensors, counters of operations
+        or torch._C._functorch.peek_interpreter_stack() is not None  # vmap, grad, jvp
+        or forward_ad._current_level >= 0  # dual numbers
+        or any(type(operand) not in (Tensor, nn.Parameter) for operand in operands)
+    )
 
 
-def _numba_obstacle(operands: tuple[Tensor, ...]) -> str | None:
-    x = operands[0]
-    if x.device.type != "cpu":
-        return f"the tensors are on the device {x.device.type}; it runs on a CPU"
-    if x.dtype not in (torch.float32, torch.bfloat16):
-        return f"the tensors are {str(x.dtype).removeprefix('torch.')}; it computes in float32 and takes bfloat16"
-    if torch.is_grad_enabled() and any(operand.requires_grad for operand in operands):
-        return "it has no gradients"
-    if not _threads_are_shared():
-        return "torch brought no OpenMP runtime whose threads it could share"
-    return _import_obstacle("numba")
+class _Process:
+    """What a forked child must know: OpenMP's threads, torch's own too, are not copied with a process that ran them."""
+
+    used_kernels = forked = False
+
+    def after_fork(self) -> None:
+        torch.set_num_threads(1)  # with more, torch's first parallel operation waits forever
+        self.forked = self.used_kernels
 
 
-@functools.cache
-def _import_obstacle(package: str) -> str | None:
-    try:
-        importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if error.name == package:
-            return f"the package {package} is not installed" + HOW_TO_INSTALL.get(package, "")
-        return f"the package {package} cannot be imported ({error})"
-    except (ImportError, OSError) as error:  # such as a Numba that is too old for the NumPy beside it
-        return f"the package {package} cannot be imported ({error})"
-    return None
+_process = _Process()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_process.after_fork)
 
 
 @functools.cache
-def _threads_are_shared() -> bool:
-    return sys.platform == "linux" and hasattr(ctypes.CDLL(None), "GOMP_parallel")
-
-
-@functools.cache
-def _log_once(wanted: str, obstacle: str) -> None:
-    logger.info("going on with torch operations, without %s kernels: %s", wanted, obstacle)
+def _log_once(name: str, obstacle: str) -> None:
+    logger.info("going on with torch operations, without %s kernels: %s", name, obstacle)

@@ -188,4 +188,4 @@ def _batch(plan: Plan, part: range, crops: Iterator[Tensor], device: torch.devic
         spectrogram[~made] = next(crops).to(device, non_blocking=True)
     columns, rows = recipe.encoder.grid
     mask = random_mask(streams(clips, recipe.seed, MASKS), columns * rows, recipe.mask_ratio)
-    return Batch(spectrogram.unsqueeze(1), mask)
+    return Batch(spectrogram, mask)

@@ -1,21 +1,86 @@
-"""From a variant's name to a verified file: bundled, local cache, Hub, or the steps to get it."""
+"""From what a user calls a model to its weights file: a path, a variant's name, or a repository of the Hub."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from hear_axlstm.errors import WeightsError
+from hear_axlstm.config import EncoderConfig, config_from_dict
+from hear_axlstm.errors import ConfigError, WeightsError
 from hear_axlstm.storage import sha256_of
-from hear_axlstm.weights.drive import fetch_from_drive, steps_by_hand
-from hear_axlstm.weights.hub import WEIGHTS_FILE, fetch
-from hear_axlstm.weights.load import read_config
-from hear_axlstm.weights.manifest import PACKAGE, Bundled, HubFile, manifest_entry, read_manifest
 
-SOURCE_VARIABLE = "HEAR_AXLSTM_SOURCE"
+PACKAGE = Path(__file__).resolve().parent.parent
+WEIGHTS_FILE = "model.safetensors"
 CACHE_VARIABLE = "HEAR_AXLSTM_CACHE"
-HUB_SOURCE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[\w./-]+))?")
+REPOSITORY = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w.-]+?)(?:@(?P<revision>[\w./-]+))?")
+
+
+def manifest_path() -> Path:
+    """weights_manifest.json: beside the modules in a wheel, above them in a checkout."""
+    inside = PACKAGE / "weights_manifest.json"
+    return inside if inside.is_file() else PACKAGE.parent / "weights_manifest.json"
+
+
+@lru_cache(maxsize=1)
+def read_manifest() -> dict[str, Any]:
+    """The manifest of this installation, as manifest.schema.json describes it. Raises WeightsError when it is damaged."""
+    path = manifest_path()
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return {**manifest, "variants": dict(manifest["variants"]), "default": str(manifest["default"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{path}: {error!r}; install hear-axlstm again") from error
+
+
+def list_models() -> list[str]:
+    """The variants' names, each of which ``load_model`` takes.
+
+    >>> "axlstm-base" in list_models()
+    True
+    """
+    return list(read_manifest()["variants"])
+
+
+def manifest_entry(variant: str) -> dict[str, Any]:
+    """A variant's row of the manifest. Raises ConfigError that lists the names."""
+    variants: dict[str, dict[str, Any]] = read_manifest()["variants"]
+    if variant not in variants:
+        raise ConfigError(f"no variant is called {variant!r}; there are {', '.join(variants)}")
+    return variants[variant]
+
+
+def architecture(variant: str) -> EncoderConfig:
+    """The configuration of a variant's encoder. Raises ConfigError that lists the names."""
+    return config_from_dict(manifest_entry(variant)["architecture"])
+
+
+def find_weights(model: str | os.PathLike[str] = "", variant: str | None = None) -> Path:
+    """The local path of the weights file that ``model`` means, fetched when need be.
+
+    model: a file, a folder that holds model.safetensors, a variant, or a Hub repository "owner/name[@revision]"; empty for
+    ``variant``, or for the bundled default. A variant's weights are the bundled file, else what `hear-axlstm convert` left
+    in the cache, else the manifest's file on the Hub.
+
+    Raises ConfigError on an unknown variant, WeightsError when there are no weights to be had; it says what to do.
+    """
+    name = os.fspath(model) or variant or read_manifest()["default"]
+    if not model or name in list_models():
+        return _weights_of(name)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if (path / WEIGHTS_FILE).is_file():
+            return path / WEIGHTS_FILE
+        raise WeightsError(f"the folder {path} holds no {WEIGHTS_FILE}; put the weights there, or pass the file itself")
+    match = REPOSITORY.fullmatch(name)
+    if path.exists() or match is None or path.suffix in {".safetensors", ".pth", ".pt", ".ckpt"}:
+        return path  # reading it tells what is wrong with it
+    from hear_axlstm.weights.hub import fetch
+
+    return fetch(match["repo"], match["revision"] or "main", WEIGHTS_FILE)
 
 
 def cache_file(variant: str) -> Path:
@@ -24,81 +89,26 @@ def cache_file(variant: str) -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or default) / f"{variant}.safetensors"
 
 
-def download(variant: str, *, source: str | None = None, from_drive: bool = False) -> Path:
-    """The local path of a variant's weights, fetched when need be and verified.
-
-    In this order: the user's own source; the file bundled with the package; the local cache; the Hub; the authors'
-    Google Drive folder if ``from_drive`` asks for it.
-
-    source: a folder that holds ``<variant>.safetensors`` or ``model.safetensors``, or a Hub repository "owner/name" or
-    "owner/name@revision"; "{variant}" in it stands for the name. $HEAR_AXLSTM_SOURCE when left out.
-
-    Raises ConfigError on an unknown variant, WeightsError when there are no weights to be had; it says what to do.
-    """
-    entry = manifest_entry(variant)
-    source = source or os.environ.get(SOURCE_VARIABLE)
-    if source:
-        return require_variant(variant, _from_source(variant, source.replace("{variant}", variant)))
-    if entry.bundled is not None:
-        return _verified_bundle(variant, entry.bundled)
-    cached = cache_file(variant)
-    if cached.is_file():
-        return require_variant(variant, cached)
-    if entry.hub is not None:
-        return require_variant(variant, fetch(entry.hub))
-    if from_drive:
-        try:
-            fetch_from_drive(variant, entry, cached)
-        except OSError as error:
-            raise WeightsError(f"{cached} cannot be written ({error}); set {CACHE_VARIABLE} to a folder that can") from error
+def _weights_of(variant: str) -> Path:
+    sources = manifest_entry(variant)["sources"]
+    if bundled := sources["bundled"]:
+        path = PACKAGE / bundled["file"]
+        actual = sha256_of(path) if path.is_file() else "none, the file is missing"
+        if actual != bundled["sha256"]:
+            raise WeightsError(
+                f"{variant}: sha256 of {path} is {actual}, but the manifest says {bundled['sha256']}; install hear-axlstm "
+                "again"
+            )
+        return path
+    if (cached := cache_file(variant)).is_file():
         return cached
+    if sources["hub"]:
+        from hear_axlstm.weights.hub import fetch
+
+        return fetch(**sources["hub"])
+    from hear_axlstm.weights.released import steps_by_hand
+
     raise WeightsError(
-        f"no weights of {variant} at {cached}, and none are on the Hugging Face Hub. "
-        f"They are in their authors' hands:\n{steps_by_hand(variant, entry, cached)}\n"
-        f"Weights of your own: pass their path to load_model, or set {SOURCE_VARIABLE} to a folder or a Hub repository."
+        f"no weights of {variant} at {cached}, and none are on the Hugging Face Hub.\n{steps_by_hand(variant, cached)}\n"
+        "Weights that you have: pass their file, folder or Hub repository to load_model."
     )
-
-
-def default_variant() -> str:
-    """The variant whose weights come with the package. Raises WeightsError while there is none."""
-    default = read_manifest().default
-    if default is None:
-        raise WeightsError(
-            "this version comes without default weights. Name a variant (`hear-axlstm models` lists them and where their "
-            "weights are), or pass the path of a file that `hear-axlstm convert` wrote"
-        )
-    return default
-
-
-def _from_source(variant: str, source: str) -> Path:
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        for name in (f"{variant}.safetensors", WEIGHTS_FILE):
-            if (folder / name).is_file():
-                return folder / name
-        raise WeightsError(f"{folder} holds neither {variant}.safetensors nor {WEIGHTS_FILE}; put the weights there")
-    match = HUB_SOURCE.fullmatch(source)
-    if match is None or source.startswith((".", "/", "~")):
-        raise WeightsError(f"source {source!r} is neither a folder here nor a Hub repository owner/name[@revision]")
-    return fetch(HubFile(match["repo"], match["revision"] or "main", WEIGHTS_FILE, sha256=None, bytes=None))
-
-
-def require_variant(variant: str, path: str | os.PathLike[str]) -> Path:
-    """``path``, once its header says that it holds the variant's architecture. Raises WeightsError, ConfigError."""
-    expected, actual = manifest_entry(variant).architecture, read_config(path)
-    if actual != expected:
-        raise WeightsError(
-            f"{path} holds {actual}, but {variant} is {expected}; load it by its path alone, or publish it under its own "
-            "variant"
-        )
-    return Path(path)
-
-
-def _verified_bundle(variant: str, bundled: Bundled) -> Path:
-    path = PACKAGE / bundled.file
-    actual = sha256_of(path) if path.is_file() else "none, the file is missing"
-    if actual != bundled.sha256:
-        raise WeightsError(
-            f"{variant}: sha256 of {path} is {actual}, but the manifest says {bundled.sha256}; install hear-axlstm again"
-        )
-    return path

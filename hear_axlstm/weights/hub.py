@@ -5,24 +5,25 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from hear_axlstm.config import EncoderConfig
 from hear_axlstm.errors import WeightsError
 from hear_axlstm.storage import sha256_of
-from hear_axlstm.weights.load import read_config, read_header
-from hear_axlstm.weights.manifest import HubFile
+from hear_axlstm.weights.find import WEIGHTS_FILE, architecture, manifest_entry
+from hear_axlstm.weights.load import load_weights
 
-WEIGHTS_FILE = "model.safetensors"
 LFS_ETAG = re.compile(r"[0-9a-f]{64}")  # the Hub names a large file by its sha256, and the cache names its blob so
 
 
-def fetch(file: HubFile) -> Path:
+def fetch(repo: str, revision: str, file: str, sha256: str | None = None, bytes: int | None = None) -> Path:
     """The local path of a file on the Hub, downloaded when the Hub client's cache does not hold it.
 
-    Its sha256 must be the manifest's; without one, the one that the Hub states for large files. A file that fails is
-    removed from the cache. Raises WeightsError with the cause and the next step.
+    sha256: what the manifest says of it; None for a user's own repository, whose large files the Hub states one of. bytes:
+    its size, which nothing here needs. A file with another hash is removed from the cache.
+
+    Raises WeightsError with the cause and the next step.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
@@ -34,9 +35,9 @@ def fetch(file: HubFile) -> Path:
         RevisionNotFoundError,
     )
 
-    where = f"{file.repo}@{file.revision}/{file.file} on the Hugging Face Hub"
+    where = f"{repo}@{revision}/{file} on the Hugging Face Hub"
     try:
-        path = Path(hf_hub_download(file.repo, file.file, revision=file.revision, library_name="hear-axlstm"))
+        path = Path(hf_hub_download(repo, file, revision=revision, library_name="hear-axlstm"))
     except LocalEntryNotFoundError as error:
         raise WeightsError(
             f"{where}: not in the local cache, and the Hub cannot be reached ({_cause(error)}). Connect, unset "
@@ -53,7 +54,7 @@ def fetch(file: HubFile) -> Path:
             f"{where}: {_cause(error)}. Either the transfer broke (repeat it) or the cache cannot be written (set "
             "HF_HUB_CACHE to a folder that can)"
         ) from error
-    _verify(path, file, where)
+    _verify(path, sha256, where)
     return path
 
 
@@ -70,9 +71,9 @@ def _cause(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _verify(path: Path, file: HubFile, where: str) -> None:
+def _verify(path: Path, sha256: str | None, where: str) -> None:
     blob = path.resolve()
-    expected = file.sha256 or (blob.name if LFS_ETAG.fullmatch(blob.name) else None)
+    expected = sha256 or (blob.name if LFS_ETAG.fullmatch(blob.name) else None)
     if expected is None:
         return
     actual = sha256_of(blob)
@@ -80,41 +81,42 @@ def _verify(path: Path, file: HubFile, where: str) -> None:
         path.unlink(missing_ok=True)
         blob.unlink(missing_ok=True)
         raise WeightsError(
-            f"{where}: sha256 is {actual[:12]}.. but {'the manifest' if file.sha256 else 'the Hub'} says {expected[:12]}..; "
+            f"{where}: sha256 is {actual[:12]}.. but {'the manifest' if sha256 else 'the Hub'} says {expected[:12]}..; "
             "the file was removed from the cache: repeat, and report it if it happens again"
         )
 
 
-def publish(variant: str, weights: str | Path, repo: str, *, licence: str | None = None, private: bool = False) -> HubFile:
-    """Push a weights file with its configuration and a model card, in one commit; the result is what pins it.
+def publish(variant: str, weights: str | Path, repo: str) -> dict[str, Any]:
+    """Push a weights file with its configuration and a model card in one commit; the result pins it in a manifest.
 
-    weights: a file of ``save_weights``. repo: "owner/name", made when it does not exist. licence: SPDX identifier for the
-    card. Needs `hf auth login` or HF_TOKEN. Raises WeightsError.
+    weights: a file of ``save_weights`` that holds the variant. repo: "owner/name", made when it does not exist. Needs
+    `hf auth login` or HF_TOKEN. Raises WeightsError, also for weights that could not be loaded.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HFValidationError
 
-    weights = Path(weights)
-    config, sha256 = read_config(weights), sha256_of(weights)
-    card = model_card(variant, config, read_header(weights)["provenance"], sha256, repo, licence)
+    encoder, header = load_weights(weights, expected=architecture(variant))
+    sha256 = sha256_of(Path(weights))
+    card = model_card(variant, encoder.config, header["provenance"], sha256, repo, manifest_entry(variant)["licence"])
     operations = [
         CommitOperationAdd(WEIGHTS_FILE, str(weights)),
-        CommitOperationAdd("config.json", (json.dumps(config.to_dict(), indent=2) + "\n").encode()),
+        CommitOperationAdd("config.json", (json.dumps(encoder.config.to_dict(), indent=2) + "\n").encode()),
         CommitOperationAdd("README.md", card.encode()),
     ]
     api = HfApi(library_name="hear-axlstm")
     try:
-        api.create_repo(repo, exist_ok=True, private=private)
+        api.create_repo(repo, exist_ok=True)
         commit = api.create_commit(repo, operations, commit_message=f"{variant} ({sha256[:12]})")
     except (HFValidationError, ValueError, OSError, transport_error()) as error:
         raise WeightsError(f"{repo}: not published ({_cause(error)}); check name and token (`hf auth login`)") from error
-    return HubFile(repo, commit.oid, WEIGHTS_FILE, sha256, os.path.getsize(weights))
+    size = os.path.getsize(weights)
+    return {"repo": repo, "revision": commit.oid, "file": WEIGHTS_FILE, "sha256": sha256, "bytes": size}
 
 
 def model_card(
     variant: str, config: EncoderConfig, provenance: dict[str, object], sha256: str, repo: str, licence: str | None
 ) -> str:
-    """README.md of a Hub repository."""
+    """The README.md of a Hub repository that holds a variant's weights."""
     licence_line = f"license: {licence.lower()}\n" if licence else ""
     rows = "\n".join(f"| {key} | {value} |" for key, value in {**config.to_dict(), **provenance}.items())
     return f"""---
@@ -131,7 +133,7 @@ embeddings of {config.embedding_size} floats out.
 ```python
 import hear_axlstm
 
-model = hear_axlstm.load_model(hear_axlstm.download("{variant}", source="{repo}"))
+model = hear_axlstm.load_model("{repo}")
 embedding = hear_axlstm.get_scene_embeddings(audio, model)  # audio: (n_sounds, n_samples)
 ```
 
@@ -140,8 +142,3 @@ embedding = hear_axlstm.get_scene_embeddings(audio, model)  # audio: (n_sounds, 
 {rows}
 | sha256 of {WEIGHTS_FILE} | `{sha256}` |
 """
-
-
-def manifest_lines(file: HubFile) -> str:
-    """The "hub" source of a manifest entry, as JSON."""
-    return json.dumps({"hub": asdict(file)}, indent=2)

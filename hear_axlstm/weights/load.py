@@ -16,15 +16,15 @@ from torch import Tensor
 
 from hear_axlstm.config import DEFAULT_LAYOUT, EncoderConfig, Layout, check_choice, config_from_dict
 from hear_axlstm.encoder import Encoder
-from hear_axlstm.errors import ConfigError, WeightsError
+from hear_axlstm.errors import WeightsError
 from hear_axlstm.storage import replacing
 
 METADATA_KEY = "hear_axlstm"
-FORMAT = 1
+FORMAT = 2
 
 
 def fingerprint(encoder: Encoder) -> str:
-    """Hex sha256 of an encoder's configuration and tensors as they are now, wherever they came from."""
+    """The hex sha256 of an encoder's configuration and tensors as they are now, wherever they came from."""
     digest = hashlib.sha256(json.dumps(encoder.config.to_dict(), sort_keys=True).encode())
     for name, tensor in sorted(encoder.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -39,28 +39,26 @@ def save_weights(
     *,
     layout: Layout = DEFAULT_LAYOUT,
 ) -> None:
-    """Write an encoder's tensors and configuration; ``provenance`` is any JSON-able record of where they come from.
+    """Write an encoder's tensors and configuration, and ``provenance``, any JSON-able record of where they come from.
 
     layout: of scene embeddings, unless whoever loads the weights asks for another. The file appears under its name only
     when it is whole. Raises ConfigError on an unknown layout, OSError when the file cannot be written.
     """
     check_choice("layout", layout, Layout)
-    header = {
-        "format": FORMAT,
-        "config": encoder.config.to_dict(),
-        "layout": layout,
-        "provenance": dict(provenance or {}),
-    }
+    header = {"format": FORMAT, "config": encoder.config.to_dict(), "layout": layout, "provenance": dict(provenance or {})}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
     with replacing(Path(path)) as temporary:
         save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(header, sort_keys=True)})
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Format number, "config", "layout" and "provenance" of a file that ``save_weights`` wrote. Raises WeightsError."""
+    """What ``save_weights`` wrote beside the tensors: "config" (an EncoderConfig), "layout" and "provenance".
+
+    Raises WeightsError on a file that it did not write, or that is damaged or of another format.
+    """
     path = Path(path)
     if not path.is_file():
-        raise WeightsError(f"{path}: no such file; expected weights that `hear-axlstm convert` or `download` wrote")
+        raise WeightsError(f"{path}: no such file; expected weights that `hear-axlstm convert` or save_weights wrote")
     if path.suffix in {".pth", ".pt", ".ckpt"}:
         raise WeightsError(
             f"{path} looks like a released checkpoint; expected safetensors: convert it once with "
@@ -73,24 +71,34 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise WeightsError(f"{path}: not a whole safetensors file ({error}); delete it and get it again") from error
     try:
         header: dict[str, Any] = json.loads(metadata[METADATA_KEY])
+        if header["format"] == 1:
+            raise WeightsError(
+                f"{path}: format 1, but this version reads format {FORMAT}; rewrite it once: "
+                f"`hear-axlstm convert {path} {path.with_stem(path.stem + '-2').name}` keeps every number"
+            )
         if header["format"] != FORMAT:
             raise WeightsError(f"{path}: format {header['format']}; this version reads {FORMAT}: update hear-axlstm")
-        header["config"], header["provenance"]
-        check_choice("layout", header.setdefault("layout", DEFAULT_LAYOUT), Layout)
+        check_choice("layout", header["layout"], Layout)
+        return {**header, "config": config_from_dict(header["config"]), "provenance": header["provenance"]}
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{path}: the header does not say which encoder this is ({error!r}); expected a file that "
             "`hear-axlstm convert` or hear_axlstm.save_weights wrote"
         ) from error
-    return header
 
 
-def read_config(path: str | os.PathLike[str]) -> EncoderConfig:
-    """The configuration of the encoder in a weights file. Raises WeightsError."""
-    try:
-        return config_from_dict(read_header(path)["config"])
-    except ConfigError as error:
-        raise WeightsError(f"{path}: {error}") from error
+def load_weights(path: str | os.PathLike[str], expected: EncoderConfig | None = None) -> tuple[Encoder, dict[str, Any]]:
+    """The encoder in a weights file, in float32 on the CPU, and what ``read_header`` returns of the file.
+
+    expected: the configuration that the encoder must have. Raises WeightsError when it has another, or unless every
+    tensor is there and fits.
+    """
+    header = read_header(path)
+    if expected is not None and header["config"] != expected:
+        raise WeightsError(f"{path} holds {header['config']}, but {expected} is wanted; load it by its path alone")
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+    return fill(header["config"], tensors, str(path)), header
 
 
 def fill(config: EncoderConfig, tensors: Mapping[str, Tensor], origin: str) -> Encoder:
@@ -118,11 +126,3 @@ def fill(config: EncoderConfig, tensors: Mapping[str, Tensor], origin: str) -> E
         )
     encoder.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
     return encoder.eval()
-
-
-def load_weights(path: str | os.PathLike[str]) -> Encoder:
-    """The encoder in a weights file, in float32 on the CPU. Raises WeightsError unless every tensor is there and fits."""
-    config = read_config(path)
-    with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-    return fill(config, tensors, str(path))

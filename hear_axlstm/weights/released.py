@@ -1,7 +1,8 @@
-"""Released checkpoint (.pth) -> safetensors, without running anything that the checkpoint says."""
+"""Released checkpoints (.pth) -> weights files, without running anything that a checkpoint says."""
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 from collections.abc import Mapping
@@ -9,21 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from hear_axlstm.config import (
     CHUNK_FRAMES,
+    DEFAULT_LAYOUT,
     N_MELS,
     AxLSTMConfig,
     EncoderConfig,
     InputGate,
     SSAMConfig,
     SSASTConfig,
+    config_from_dict,
 )
 from hear_axlstm.errors import ConfigError, WeightsError
 from hear_axlstm.patches import sincos_positions
 from hear_axlstm.storage import sha256_of
-from hear_axlstm.weights.load import fill, save_weights
+from hear_axlstm.weights.find import manifest_entry
+from hear_axlstm.weights.load import METADATA_KEY, fill, save_weights
 
 POSITION_TOLERANCE = 1e-5  # the checkpoints' table was computed in float32
 PATCHES = ((4, 16), (8, 16), (4, 8))  # (frames, bands) of the papers
@@ -127,17 +132,63 @@ def recognise(
     raise WeightsError("the blocks are neither mLSTM, Mamba nor attention; expected an AxLSTM, SSAM or SSAST checkpoint")
 
 
-def rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Released names -> ours. They differ inside the Mamba mixer only: each direction is a module of its own there."""
-    scan = re.compile(r"(blocks\.\d+\.mixer)\.(?!in_proj|out_proj)(.*)")
-    backward_mark = re.compile(r"_b(?=[._]|$)")
-    renamed = {}
+# Released names -> ours, within a block and outside; format 1 of our own files had the released ones, but for the scans.
+NAMES = (
+    ("patch_embed.proj.", "patch_embed."),
+    ("encoder_norm.", "norm."),
+    ("pred.", "head."),
+    (".layer.proj_up.", ".up."),
+    (".layer.proj_down.", ".down."),
+    (".layer.conv1d.conv.", ".conv."),
+    (".layer.learnable_skip", ".skip"),
+    (".layer.mlstm_cell.outnorm.weight", ".head_norm"),
+    *((f".layer.{name}_proj.weight", f".{name}") for name in "qkv"),
+    (".mixer.", "."),
+    ("scan.conv1d.", "scan.conv."),
+    ("scan.dt_proj.bias", "scan.dt_bias"),
+    (".attn.qkv_layer.", ".qkv."),
+    (".attn.proj_layer.", ".proj."),
+    (".mlp.layer1.", ".mlp.0."),
+    (".mlp.layer2.", ".mlp.2."),
+)
+MIXER_PART = re.compile(r"(blocks\.\d+)\.mixer\.(?!in_proj|out_proj|scan|reverse_scan)(.*)")
+BACKWARD = re.compile(r"_b(?=[._]|$)")  # of the parts of the second, reversed scan
+OFFSET = re.compile(r"blocks\.\d+\.(norm\.weight|head_norm)")  # of AxLSTM: kept as the difference from one
+
+
+def translate(tensors: Mapping[str, Tensor], config: EncoderConfig) -> dict[str, Tensor]:
+    """The tensors of a released checkpoint, or of a file of format 1, by the names and in the form that ours have."""
+    ours: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        if match := scan.fullmatch(name):
-            plain, marks = backward_mark.subn("", match[2], count=1)
-            name = f"{match[1]}.{'reverse_scan' if marks else 'scan'}.{plain}"
-        renamed[name] = tensor
-    return renamed
+        if match := MIXER_PART.fullmatch(name):
+            part, marks = BACKWARD.subn("", match[2], count=1)
+            name = f"{match[1]}.{'reverse_scan' if marks else 'scan'}.{part}"
+        for theirs, own in NAMES:
+            name = name.replace(theirs, own)
+        ours[name] = 1 + tensor if config.family == "axlstm" and OFFSET.fullmatch(name) else tensor
+    for cell in [name.removesuffix("igate.bias") for name in ours if name.endswith(".mlstm_cell.igate.bias")]:
+        gates = [cell + name for name in ("igate.weight", "fgate.weight", "igate.bias", "fgate.bias")]
+        if all(name in ours for name in gates):
+            block = cell.removesuffix("layer.mlstm_cell.")
+            parts = [ours.pop(name) for name in gates]
+            ours[f"{block}gates"], ours[f"{block}gate_bias"] = torch.cat(parts[:2]), torch.cat(parts[2:])
+    return ours
+
+
+def steps_by_hand(variant: str, target: Path) -> str:
+    """The numbered lines that a user follows to get the authors' checkpoint of a variant."""
+    entry = manifest_entry(variant)
+    if (drive := entry["sources"]["drive"]) is None:
+        return "  Its authors have published no weights that we know of: convert or pretrain some, and pass their path."
+    found = drive["path"] or "checkpoint-99.pth of this model (where in the folder is not known, nor whether it is there)"
+    flip = entry["architecture"].get("flip")
+    option = "" if flip is None else " --flip" if flip else " --no-flip"
+    return (
+        f"  1. open https://drive.google.com/drive/folders/{drive['folder']}\n"
+        f"  2. download {found}\n"
+        f"  3. hear-axlstm convert checkpoint-99.pth {target}{option}\n"
+        "and repeat: it is then found by its name."
+    )
 
 
 def convert_checkpoint(
@@ -150,15 +201,22 @@ def convert_checkpoint(
 ) -> EncoderConfig:
     """Write a released ``.pth`` checkpoint as safetensors that ``load_model`` reads; options as in ``recognise``.
 
+    A file that an earlier version wrote (format 1) is rewritten likewise, and takes no options.
+
     Every tensor of the encoder must be there, fit and be finite, none may be left over, and the position table must be
     the papers'. Raises WeightsError or ConfigError otherwise, OSError when the target cannot be written.
     """
+    options = {"flip": flip, "input_gate": input_gate, "heads": heads}
+    if Path(source).suffix == ".safetensors":
+        if any(value is not None for value in options.values()):
+            raise ConfigError(f"{source} says itself which encoder it holds; leave the options out")
+        return _rewrite(Path(source), Path(target))
     tensors, epoch = read_checkpoint(source)
     try:
         config = recognise(tensors, flip=flip, input_gate=input_gate, heads=heads)
     except (WeightsError, ConfigError) as error:
         raise type(error)(f"{source}: {error}") from error
-    encoder = fill(config, rename(tensors), str(source))
+    encoder = fill(config, translate(tensors, config), str(source))
     deviation = (encoder.pos_embed - sincos_positions(config.width, config.grid)).abs().max().item()
     if deviation > POSITION_TOLERANCE:
         raise WeightsError(
@@ -167,4 +225,22 @@ def convert_checkpoint(
         )
     provenance = {"source": Path(source).name, "source_sha256": sha256_of(Path(source)), "epoch": epoch}
     save_weights(encoder, target, provenance)
+    return config
+
+
+def _rewrite(source: Path, target: Path) -> EncoderConfig:
+    """A file of format 1 in the present one, in the dtypes that it has."""
+    try:
+        with safe_open(source, "pt") as file:
+            header = json.loads((file.metadata() or {})[METADATA_KEY])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        if header["format"] != 1:
+            raise WeightsError(f"{source} has format {header['format']} already; only files of format 1 are rewritten")
+        config, layout = config_from_dict(header["config"]), header.get("layout", DEFAULT_LAYOUT)
+        provenance = dict(header["provenance"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{source}: not a weights file of an earlier version ({error!r}); convert its source") from error
+    is_half = tensors["patch_embed.proj.weight"].dtype == torch.float16
+    encoder = fill(config, translate(tensors, config), str(source))
+    save_weights(encoder.half() if is_half else encoder, target, provenance, layout=layout)
     return config

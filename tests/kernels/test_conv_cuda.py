@@ -15,8 +15,8 @@ pytest.importorskip("triton")
 from hear_axlstm.kernels.conv import cuda as fused
 from hear_axlstm.kernels.conv import cuda_backward as fused_backward
 from hear_axlstm.kernels.conv.cuda import fused_conv_mix_gates, fused_conv_silu
-from hear_axlstm.kernels.conv.op import causal_conv_silu, conv_mix_gates
-from hear_axlstm.kernels.conv.reference import reference_conv_mix_gates, reference_conv_silu
+from hear_axlstm.ops.conv import causal_conv_silu, conv_mix_gates
+from tests.ops.equations import reference_conv_mix_gates, reference_conv_silu
 
 # Errors relative to the largest value of each result.
 FLOAT32 = 5e-6  # sums over up to 251 tokens or 136 channels in another order; 1e-6 is seen

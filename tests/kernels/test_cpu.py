@@ -3,17 +3,15 @@
 import pytest
 import torch
 
-from hear_axlstm.kernels.conv.op import causal_conv_silu, conv_mix_gates
-from hear_axlstm.kernels.conv.reference import reference_conv_mix_gates, reference_conv_silu
-from hear_axlstm.kernels.mlstm.op import gated_mlstm
-from hear_axlstm.kernels.mlstm.reference import reference_gated_mlstm
-from hear_axlstm.kernels.scan.op import gated_scan
-from hear_axlstm.kernels.scan.reference import reference_gated_scan
+from hear_axlstm.ops.conv import causal_conv_silu, conv_mix_gates
+from hear_axlstm.ops.mlstm import gated_mlstm
+from hear_axlstm.ops.scan import gated_scan
+from tests.ops.equations import reference_conv_mix_gates, reference_conv_silu, reference_gated_mlstm, reference_gated_scan
 from tests.tolerances import KERNEL_FLOAT32
 
 pytest.importorskip("numba")
 
-from hear_axlstm.kernels import cpu as compiled
+from hear_axlstm.kernels import cpu_parts as compiled
 
 BOTH_WAYS = pytest.mark.parametrize("reverse", [False, True])
 

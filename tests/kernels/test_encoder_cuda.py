@@ -7,7 +7,7 @@ import torch
 
 from hear_axlstm.config import AxLSTMConfig, SSAMConfig, SSASTConfig
 from hear_axlstm.encoder import Encoder
-from hear_axlstm.kernels.graphs import Inference, frozen_copy
+from hear_axlstm.kernels.graphs import frozen_copy, replayed
 from tests.tolerances import HALF_VS_AUTOCAST
 
 pytest.importorskip("triton")
@@ -38,13 +38,13 @@ def assert_close(ours, expected, tolerance=FLOAT32):
 @EVERY_KIND
 def test_tokens_and_gradients_are_those_of_plain_torch(config):
     plain = active(config)
-    plain.backend = "torch"
     fused = copy.deepcopy(plain)
-    fused.backend = "triton"
-    chunks, target = torch.randn(2, 1, 200, 80), torch.randn(2, 25, config.width)
-    for encoder in (plain, fused):
-        (encoder(chunks) * target).sum().backward()
-    assert_close(fused(chunks).detach(), plain(chunks).detach())
+    chunks, target = torch.randn(2, 200, 80), torch.randn(2, 25, config.width)
+    tokens = {}
+    for encoder, backend in ((plain, "torch"), (fused, "triton")):
+        tokens[backend] = encoder(chunks, backend=backend)
+        (tokens[backend] * target).sum().backward()
+    assert_close(tokens["triton"].detach(), tokens["torch"].detach())
     for ours, expected in zip(fused.parameters(), plain.parameters(), strict=True):
         if expected.grad is not None:
             assert_close(ours.grad, expected.grad, 10 * FLOAT32)
@@ -53,25 +53,20 @@ def test_tokens_and_gradients_are_those_of_plain_torch(config):
 @EVERY_KIND
 def test_float16_deviates_no_more_than_eager_autocast(config):
     encoder = active(config)
-    encoder.backend = "torch"
     chunks = torch.randn(2, 200, 80)
     with torch.no_grad():
-        truth = copy.deepcopy(encoder).double()(chunks.double().unsqueeze(1))
+        truth = copy.deepcopy(encoder).double()(chunks.double(), backend="torch")
         with torch.autocast(chunks.device.type, dtype=torch.float16):
-            eager = encoder(chunks.unsqueeze(1))
-        encoder.backend = "triton"
-        fused = Inference()(encoder, torch.float16, chunks)
+            eager = encoder(chunks, backend="torch")
+        fused = replayed(encoder, torch.float16, "triton")(chunks)
     assert (fused - truth).norm() <= HALF_VS_AUTOCAST * (eager - truth).norm()
 
 
 def test_silence_and_extreme_gates_give_no_nan():
     encoder = active(CONFIGS["axlstm"])
-    encoder.backend = "triton"
     with torch.no_grad():
         for block in encoder.blocks:
-            cell = block.layer.mlstm_cell
-            for gate, bias in ((cell.igate, 50.0), (cell.fgate, -50.0)):
-                gate.bias.copy_(torch.tensor([bias, -bias, bias, -bias]))
+            block.gate_bias.copy_(torch.tensor([50.0, -50.0, 50.0, -50.0, -50.0, 50.0, -50.0, 50.0]))
         for dtype in (torch.float32, torch.float16):
-            tokens = frozen_copy(encoder, dtype)(torch.zeros(1, 1, 200, 80))
+            tokens = frozen_copy(encoder, dtype)(torch.zeros(1, 200, 80), backend="triton")
             assert torch.isfinite(tokens).all()

@@ -13,7 +13,7 @@ pytest.importorskip("triton")
 from hear_axlstm.errors import BackendError
 from hear_axlstm.kernels.mlstm.cuda import fused_gated_mlstm
 from hear_axlstm.kernels.mlstm.cuda_tiles import HALF, SINGLE, Saved, pieces, tiling
-from hear_axlstm.kernels.mlstm.reference import reference_gated_mlstm
+from tests.ops.equations import reference_gated_mlstm
 
 OPERANDS = ["c", "v", "z", "gates", "mix", "norm_weight", "skip"]
 FLOAT32 = 2e-5  # of the largest value: float32 sums of hundreds of terms, divided by normalisers that may nearly cancel

@@ -15,9 +15,8 @@ pytest.importorskip("triton")
 from hear_axlstm.errors import BackendError
 from hear_axlstm.kernels.norm import cuda as fused
 from hear_axlstm.kernels.norm.cuda import fused_add_norm
-from hear_axlstm.kernels.norm.eager import eager_add_norm
-from hear_axlstm.kernels.norm.op import add_norm
-from hear_axlstm.kernels.norm.reference import reference_add_norm
+from hear_axlstm.ops.norm import add_norm, eager_add_norm
+from tests.ops.equations import reference_add_norm
 
 # Errors relative to the largest value of each result.
 FLOAT32 = 2e-6  # sums over up to 4096 channels in another order; 3e-7 is seen

@@ -15,9 +15,8 @@ pytest.importorskip("triton")
 from hear_axlstm.kernels.scan import cuda as fused
 from hear_axlstm.kernels.scan import cuda_forward as fused_forward
 from hear_axlstm.kernels.scan.cuda import fused_gated_scan
-from hear_axlstm.kernels.scan.eager import eager_gated_scan
-from hear_axlstm.kernels.scan.op import gated_scan
-from hear_axlstm.kernels.scan.reference import reference_gated_scan
+from hear_axlstm.ops.scan import eager_gated_scan, gated_scan
+from tests.ops.equations import reference_gated_scan
 
 # Errors relative to the largest value of each result.
 FLOAT32 = 5e-6  # sums over up to 501 tokens in another order; 1e-6 is seen

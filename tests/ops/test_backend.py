@@ -8,14 +8,21 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from hear_axlstm import kernels
 from hear_axlstm.errors import BackendError, ConfigError
-from hear_axlstm.kernels.conv.op import causal_conv_silu
-from hear_axlstm.kernels.mlstm.op import gated_mlstm
-from hear_axlstm.kernels.norm.op import add_norm
 from hear_axlstm.ops import backend as module
-from hear_axlstm.ops.backend import select
+from hear_axlstm.ops.backend import find_kernel
+from hear_axlstm.ops.conv import causal_conv_silu
+from hear_axlstm.ops.mlstm import gated_mlstm
+from hear_axlstm.ops.norm import add_norm
 
-FLOATS = torch.zeros(2)
+FLOATS = torch.zeros(2, 3, 4)
+
+
+def select(backend, *operands):
+    """Whose kernel of the scan runs on these operands."""
+    kernel = find_kernel("gated_scan", backend, *operands)
+    return {None: "torch", "cpu": "numba", "cuda": "triton"}[kernel and kernel.__module__.rpartition(".")[2]]
 
 
 @pytest.fixture(autouse=True)
@@ -39,11 +46,11 @@ def unimportable(monkeypatch):
                 raise error
             return importlib.import_module(name)
 
-        module._import_obstacle.cache_clear()
-        monkeypatch.setattr(module, "importlib", SimpleNamespace(import_module=import_module))
+        kernels.import_obstacle.cache_clear()
+        monkeypatch.setattr(kernels, "importlib", SimpleNamespace(import_module=import_module))
 
     yield make
-    module._import_obstacle.cache_clear()
+    kernels.import_obstacle.cache_clear()
 
 
 def missing(package):
@@ -87,7 +94,7 @@ def test_every_reason_to_fall_back_is_logged_once(unimportable, caplog):
     [
         ("triton", FLOATS, "on the device cpu; it runs on CUDA"),
         ("numba", FLOATS.double(), "are float64"),
-        ("numba", torch.zeros(2, device="meta"), "on the device meta; it runs on a CPU"),
+        ("numba", torch.zeros(2, 3, 4, device="meta"), "on the device meta; it runs on a CPU"),
         ("numba", FLOATS.clone().requires_grad_(), "no gradients"),
     ],
 )
@@ -127,7 +134,7 @@ def test_triton_computes_in_no_float64(monkeypatch):
 
 
 def test_a_device_of_another_kind_runs_torch(without_interpreter):
-    assert select("auto", torch.zeros(2, device="meta")) == "torch"
+    assert select("auto", torch.zeros(2, 3, 4, device="meta")) == "torch"
 
 
 def test_an_operation_that_a_backend_is_not_made_for_runs_in_torch_or_raises(monkeypatch):

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hear_axlstm.kernels.conv.op import causal_conv_silu
+from hear_axlstm.ops.conv import causal_conv_silu
 from tests.tolerances import KERNEL_FLOAT64
 
 

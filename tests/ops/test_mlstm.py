@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hear_axlstm.kernels.mlstm.eager import parallel_mlstm
-from hear_axlstm.kernels.mlstm.reference import recurrent_mlstm
+from hear_axlstm.ops.mlstm import parallel_mlstm
+from tests.ops.equations import recurrent_mlstm
 from tests.tolerances import KERNEL_FLOAT64
 
 

@@ -1,4 +1,4 @@
-"""The operations on a CPU, compiled by Numba. They compute in float32, without gradients."""
+"""The convolution and what an mLSTM reads, on a CPU, compiled by Numba. They compute in float32, without gradients."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from hear_axlstm.kernels.cpu import as_rows, kernel, launch, plain, share, silu, tensor
+from hear_axlstm.kernels.cpu_parts import as_rows, kernel, launch, plain, share, silu, tensor
 
 ZERO = np.float32(0.0)
 
 
-def compiled_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, *, reverse: bool = False) -> Tensor:
+def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, *, reverse: bool = False) -> Tensor:
     dtype, x = x.dtype, as_rows(x)
     out = x.new_empty(x.shape)
     sizes = (*x.shape, x.stride(1), reverse)
@@ -20,22 +20,22 @@ def compiled_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, *, reverse: bool
     return out.to(dtype)
 
 
-def compiled_mix(x: Tensor, mix: Tensor) -> Tensor:
-    """``eager_mix``, in float32."""
+def mix_fours(x: Tensor, mix: Tensor) -> Tensor:
+    """Every four channels by a 4 x 4 matrix, as ``ops.conv.mix_fours`` does, in float32."""
     x = as_rows(x)
     out = x.new_empty(x.shape)
     launch(_mix, *x.shape, x.stride(1), x, plain(mix.permute(2, 0, 1)), out)
     return out
 
 
-def compiled_conv_mix_gates(
+def conv_mix_gates(
     x: Tensor, weight: Tensor, bias: Tensor, mix: Tensor, gate_c: Tensor, gate_x: Tensor, *, reverse: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     dtype, x = x.dtype, as_rows(x)
-    c = compiled_conv_silu(x, weight, bias, reverse=reverse)
+    c = causal_conv_silu(x, weight, bias, reverse=reverse)
     gates = x.new_empty(*x.shape[:2], len(gate_c))
     launch(_gates, *x.shape, x.stride(1), len(gate_c), x, c, plain(gate_x), plain(gate_c), gates)
-    return c.to(dtype), compiled_mix(x, mix).to(dtype), gates
+    return c.to(dtype), mix_fours(x, mix).to(dtype), gates
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""The convolution and what an mLSTM reads, in Triton. Gradients are in fused_backward.py, explanations in README.md."""
+"""The convolution and what an mLSTM reads, in Triton. Explained in README.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from hear_axlstm.kernels.conv.cuda_backward import gradients
 from hear_axlstm.kernels.conv.cuda_tiles import computed_once, convolve, load_mix, load_taps
-from hear_axlstm.kernels.cuda import as_rows, from_quads, sigmoid, to_quads
+from hear_axlstm.kernels.cuda_parts import as_rows, from_quads, sigmoid, to_quads
 
 
 class Tile(NamedTuple):
@@ -30,14 +30,14 @@ FEW = 264  # blocks: fewer do not give every multiprocessor of an H200 two progr
 MANY = 1024  # programs that keep an H200 busy: the channels of a token are shared out among several while there are fewer
 
 
-def fused_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, *, reverse: bool = False) -> Tensor:
+def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, *, reverse: bool = False) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
         parameters = (parameter.float().contiguous() for parameter in (weight[:, 0], bias))
         c: Tensor = _run(as_rows(x), *parameters, None, None, None, reverse)[0]
         return c
 
 
-def fused_conv_mix_gates(
+def conv_mix_gates(
     x: Tensor, weight: Tensor, bias: Tensor, mix: Tensor, gate_c: Tensor, gate_x: Tensor, *, reverse: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     with torch.autocast(x.device.type, enabled=False):
@@ -75,7 +75,7 @@ def _forward(
     gate_x: Tensor | None,
     reverse: bool,
 ) -> tuple[Tensor | None, ...]:
-    """c, v and the gates, the latter two None if ``mix`` is. Shape: weight (n, W), mix (n / 4, 16), the rest as in op.py."""
+    """c, v and the gates, the latter two None if ``mix`` is. Shape: weight (n, W), mix (n / 4, 16), others as in ops."""
     batch, length, inner = x.shape
     tile = PLAIN if mix is None or x.dtype == torch.float32 else MIX
     channel_tiles = triton.cdiv(inner, tile.channels)

@@ -1,4 +1,4 @@
-"""The gradients of fused.py. README.md derives them.
+"""The gradients of cuda.py. README.md derives them.
 
 Two kernels: the first goes through SiLU to the gradient of its argument, the second back through the convolution to x. A
 program keeps to its channels, whose weights and gradients of weights stay in registers while it goes through its tokens;
@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from hear_axlstm.kernels.conv.cuda_tiles import computed_once, convolve, load_mix, load_taps, load_token
-from hear_axlstm.kernels.cuda import as_rows, from_quads, sigmoid, to_quads
+from hear_axlstm.kernels.cuda_parts import as_rows, from_quads, sigmoid, to_quads
 
 TOKENS, CHANNELS, WARPS = 16, 64, 4  # of a block, in float16 one token of eight channels per thread
 PROGRAMS = 792  # two waves of three on each multiprocessor of an H200
@@ -33,7 +33,7 @@ def gradients(
     *,
     reverse: bool,
 ) -> tuple[Tensor | None, ...]:
-    """Of x, weight, bias, mix, gate_c and gate_x. Shape: weight (n, W), mix (n / 4, 16), the rest as in op.py."""
+    """The gradients of x, weight, bias, mix, gate_c and gate_x. Shape: weight (n, W), mix (n / 4, 16), others as in ops."""
     batch, length, inner = x.shape
     taps, count = weight.shape[1], 0 if gate_c is None else len(gate_c)
     grad_c, grad_v = as_rows(grad_c), None if grad_v is None else as_rows(grad_v)

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from hear_axlstm.config import InputGate
-from hear_axlstm.kernels.conv.cpu import compiled_mix
-from hear_axlstm.kernels.cpu import as_rows, exp, kernel, launch, plain, share, silu, tensor
-from hear_axlstm.kernels.mlstm.eager import EPS, NORM_EPS
+from hear_axlstm.kernels.conv.cpu import mix_fours
+from hear_axlstm.kernels.cpu_parts import as_rows, exp, kernel, launch, plain, share, silu, tensor
+from hear_axlstm.ops.mlstm import EPS, NORM_EPS
 
 QUERY_BLOCK = 64
 ZERO, ONE = np.float32(0.0), np.float32(1.0)
 EPS_32, NORM_EPS_32 = np.float32(EPS), np.float32(NORM_EPS)
 
 
-def compiled_gated_mlstm(
+def gated_mlstm(
     c: Tensor,
     v: Tensor,
     z: Tensor,
@@ -44,7 +44,7 @@ def compiled_gated_mlstm(
     least *= math.sqrt(width)
     epilogue = plain(norm_weight), plain(skip)
     out = torch.empty_like(c)
-    q = compiled_mix(c, mix).to(dtype)
+    q = mix_fours(c, mix).to(dtype)
     q_heads, k_heads, v_heads = (x.unflatten(-1, (heads, width)).transpose(1, 2) for x in (q, k, v))  # (B, H, L, K)
     for clip in range(batch):
         for start in range(0, length, QUERY_BLOCK):
@@ -62,7 +62,7 @@ def compiled_gated_mlstm(
 
 @kernel
 def _stabilise(p: Any) -> None:
-    """``stabilised`` of eager.py."""
+    """The exponents of ``ops.mlstm.parallel_mlstm``, and their largest in every row."""
     batch, length, heads, sigmoid, reverse = p[0], p[1], p[2], p[3], p[4]
     gates = tensor(p[5], (batch, length, 2 * heads))
     a = tensor(p[6], (batch, heads, length))

@@ -1,4 +1,4 @@
-"""The mLSTM in Triton: values. Gradients are in fused_backward.py, the derivation of both in README.md."""
+"""The mLSTM in Triton: values. cuda_backward.py has the gradients, README.md derives both."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hear_axlstm.config import InputGate
-from hear_axlstm.kernels.cuda import LOG2_E, sigmoid
+from hear_axlstm.kernels.cuda_parts import LOG2_E, sigmoid
 from hear_axlstm.kernels.mlstm.cuda_backward import gradients
 from hear_axlstm.kernels.mlstm.cuda_tiles import (
     Gates,
@@ -29,10 +29,10 @@ from hear_axlstm.kernels.mlstm.cuda_tiles import (
     tiling,
     weighted_sum,
 )
-from hear_axlstm.kernels.mlstm.eager import EPS, NORM_EPS
+from hear_axlstm.ops.mlstm import EPS, NORM_EPS
 
 
-def fused_gated_mlstm(
+def gated_mlstm(
     c: Tensor,
     v: Tensor,
     z: Tensor,
@@ -43,12 +43,8 @@ def fused_gated_mlstm(
     *,
     input_gate: InputGate = "exp",
     reverse: bool = False,
-    overwrite_z: bool = False,
 ) -> Tensor:
-    """``gated_mlstm`` in float16, bfloat16 or float32, differentiable.
-
-    Raises BackendError for heads wider than there are tilings for.
-    """
+    """The operation of ``ops.mlstm`` in float16, bfloat16 or float32, differentiable."""
     with torch.autocast(c.device.type, enabled=False):
         c, v, z, gates = (x if x.stride(-1) == 1 else x.contiguous() for x in (c, v, z, gates))
         operands = Operands(c, v, z, gates, mix.contiguous(), norm_weight.contiguous(), skip.contiguous())
@@ -56,7 +52,7 @@ def fused_gated_mlstm(
         if torch.is_grad_enabled() and any(x.requires_grad for x in operands):
             y: Tensor = _GatedMLSTM.apply(*operands, *options)
             return y
-        y = z if overwrite_z else torch.empty_like(c, memory_format=torch.contiguous_format)
+        y = torch.empty_like(c, memory_format=torch.contiguous_format)
         _forward(operands, *options, y)
         return y
 
@@ -82,7 +78,7 @@ class _GatedMLSTM(torch.autograd.Function):
 
 
 def _forward(operands: Operands, sigmoid: bool, reverse: bool, y: Tensor, saved: Saved | None = None) -> Gates:
-    """Writes y, which may be z: a program reads what it overwrites before."""
+    """Write y, and what backward needs where there is room for it; the gates' exponents are returned."""
     c, v, z, gates, mix, norm_weight, skip = operands
     batch, length, inner = c.shape
     heads = operands.heads

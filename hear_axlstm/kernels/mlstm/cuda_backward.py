@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hear_axlstm.kernels.cuda import from_quads, sigmoid, to_quads
+from hear_axlstm.kernels.cuda_parts import from_quads, sigmoid, to_quads
 from hear_axlstm.kernels.mlstm.cuda_tiles import (
     Gates,
     Operands,
@@ -26,7 +26,7 @@ from hear_axlstm.kernels.mlstm.cuda_tiles import (
     tiling,
     weighted_sum,
 )
-from hear_axlstm.kernels.mlstm.eager import EPS, NORM_EPS
+from hear_axlstm.ops.mlstm import EPS, NORM_EPS
 
 NORM_ROWS, NORM_STEP = 64, 8  # rows of a program of _norm_backward, and rows at once
 

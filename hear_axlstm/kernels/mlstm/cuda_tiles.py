@@ -14,8 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hear_axlstm.errors import BackendError
-from hear_axlstm.kernels.cuda import from_quads, to_quads
+from hear_axlstm.kernels.cuda_parts import from_quads, to_quads
 
 
 class Operands(NamedTuple):
@@ -35,7 +34,8 @@ class Operands(NamedTuple):
 
 
 class Gates(NamedTuple):
-    """``stabilised`` of eager.py, a and its running maximum in units of log 2; and a power of two to make mix larger by."""
+    """a of ``ops.mlstm.parallel_mlstm`` and its running maximum, in units of log 2; and the power of two that mix is
+    multiplied by."""
 
     a: Tensor  # (B, H, L)
     row_max: Tensor  # (B, H, L)
@@ -84,13 +84,9 @@ SINGLE = {
 
 
 def tiling(width: int, dtype: torch.dtype) -> Tiling:
+    """The tiling for heads of ``width`` channels, ``HEAD_WIDTH`` of kernels/cuda.py at most."""
     table = SINGLE if dtype == torch.float32 else HALF
-    for widest, found in table.items():
-        if width <= widest:
-            return found
-    raise BackendError(
-        f"the Triton mLSTM has heads of {max(table)} channels or fewer, not of {width}; choose backend 'torch'"
-    )
+    return next(found for widest, found in table.items() if width <= widest)
 
 
 def pieces(width: int, widest: int) -> tuple[int, ...]:

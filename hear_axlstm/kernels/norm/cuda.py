@@ -10,9 +10,6 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hear_axlstm.errors import BackendError
-
-WIDEST = 4096  # channels
 # Numbers of a block of rows per warp. A row of up to so many channels is in one warp, and its sums need no shared memory.
 FORWARD = 1024
 BACKWARD = 512  # which holds several blocks in registers
@@ -21,11 +18,9 @@ FEW = 528  # four on each multiprocessor of an H200
 PROGRAMS = 1056  # of backward, each of which leaves a row of sums: eight on each multiprocessor of an H200
 
 
-def fused_add_norm(
+def add_norm(
     x: Tensor, update: Tensor | None, weight: Tensor, bias: Tensor | None, *, eps: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    if x.shape[-1] > WIDEST:
-        raise BackendError(f"the Triton norm has {WIDEST} channels or fewer, not {x.shape[-1]}; choose backend 'torch'")
     with torch.autocast(x.device.type, enabled=False):
         x, weight = x.float().contiguous(), weight.float().contiguous()
         update = None if update is None else update.contiguous()

@@ -11,13 +11,13 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from hear_axlstm.kernels.cpu import as_rows, exp, kernel, launch, plain, share, silu, tensor
+from hear_axlstm.kernels.cpu_parts import as_rows, exp, kernel, launch, plain, share, silu, tensor
 
 LANES = 32  # channels that are scanned together
 ZERO = np.float32(0.0)
 
 
-def compiled_gated_scan(
+def gated_scan(
     x: Tensor,
     step: Tensor,
     step_bias: Tensor,

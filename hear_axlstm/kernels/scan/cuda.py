@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hear_axlstm.kernels.cuda import as_rows
+from hear_axlstm.kernels.cuda_parts import as_rows
 from hear_axlstm.kernels.scan.cuda_backward import scan_backward
 from hear_axlstm.kernels.scan.cuda_forward import entry_shape, scan_forward
 
 
-def fused_gated_scan(
+def gated_scan(
     x: Tensor,
     step: Tensor,
     step_bias: Tensor,

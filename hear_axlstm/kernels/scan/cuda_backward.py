@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hear_axlstm.kernels.cuda import sigmoid
+from hear_axlstm.kernels.cuda_parts import sigmoid
 from hear_axlstm.kernels.scan.cuda_forward import (
     BLOCK,
     Tile,

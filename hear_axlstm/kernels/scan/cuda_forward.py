@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hear_axlstm.kernels.cuda import LOG2_E, sigmoid
+from hear_axlstm.kernels.cuda_parts import LOG2_E, sigmoid
 
 
 class Tile(NamedTuple):
