@@ -90,14 +90,14 @@ def test_the_folded_mlstm_block_is_the_papers():
     """q, k and v projected one by one, gates read off all three, and the recurrence of equations 1 to 9."""
     block = shaken(AXLSTM)
     x = torch.randn(2, L, 24, dtype=torch.float64)
-    normed = torch.nn.functional.layer_norm(x, (24,), block.norm.weight, eps=1e-5)
+    normed = torch.nn.functional.layer_norm(x, (24,), 1 + block.norm, eps=1e-5)
     u, z = block.up(normed).chunk(2, dim=-1)
     c = reference_conv_silu(u, block.conv.weight, block.conv.bias)
     q, k, v = (reference_mix(y, weight) for y, weight in ((c, block.q), (c, block.k), (u, block.v)))
     log_i, f = (torch.cat([q, k, v], dim=-1) @ block.gates.T + block.gate_bias).mT.chunk(2, dim=1)
     heads = (y.unflatten(-1, (4, -1)).transpose(1, 2) for y in (q, k, v))
     h = recurrent_mlstm(*heads, log_i, torch.nn.functional.logsigmoid(f))
-    h = torch.nn.functional.layer_norm(h, h.shape[-1:]).transpose(1, 2).flatten(2) * block.head_norm
+    h = torch.nn.functional.layer_norm(h, h.shape[-1:]).transpose(1, 2).flatten(2) * (1 + block.head_norm)
     expected = block.down((h + block.skip * c) * torch.nn.functional.silu(z))
     torch.testing.assert_close(block(x, backend="torch")[1], expected)
 
@@ -113,7 +113,7 @@ def test_axlstm_starts_with_the_papers_gates():
     assert torch.equal(block.gate_bias[4:], torch.tensor([3.0, 4.0, 5.0, 6.0]))
     assert (block.gates == 0).all()
     assert (block.skip == 1).all()
-    assert (block.head_norm == 1).all()
+    assert (block.head_norm == 0).all()
     assert block.up.weight.std().item() == pytest.approx(math.sqrt(2 / (5 * 192)), rel=0.02)
     assert block.down.weight.std().item() == pytest.approx(2 / math.sqrt(192), rel=0.02)
     assert block.q.std().item() == pytest.approx(math.sqrt(2 / (5 * 192)), rel=0.1)

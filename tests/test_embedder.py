@@ -2,6 +2,7 @@
 
 import copy
 import io
+import pickle
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hear_axlstm.config import MIN_SAMPLES, SAMPLE_RATE, AxLSTMConfig
-from hear_axlstm.embedder import Embedder, scene_chunks, timestamp_counts, timestamps_ms
+from hear_axlstm.embedder import Embedder, scene_steps, timestamp_steps, timestamps_ms
 from hear_axlstm.encoder import Encoder
 from hear_axlstm.errors import AudioError, ConfigError
 from tests.conftest import FAMILY_CASES, noise
@@ -47,7 +48,7 @@ def model(golden):
 
 @pytest.mark.parametrize(("seconds", "steps"), [(2.0, 51), (1.07, 27), (10.0, 251), (3.21, 81)])
 def test_step_counts_of_the_released_code(seconds, steps):
-    assert int(scene_chunks(torch.tensor([round(seconds * SAMPLE_RATE)]), 50).kept.sum()) == steps
+    assert scene_steps(torch.tensor([round(seconds * SAMPLE_RATE)]), 50).tolist() == [steps]
 
 
 @given(st.integers(MIN_SAMPLES, 10**7), st.sampled_from([25, 50]))
@@ -55,10 +56,8 @@ def test_trimming_is_the_released_arithmetic(samples, columns):
     frames = samples // 160 + 1
     pad = 200 - frames % 200  # a full 200 when frames divide evenly, as the released code has it
     released = (frames + pad) // 200 * columns - columns * pad // 200
-    chunks = scene_chunks(torch.tensor([samples]), columns)
-    assert int(chunks.kept.sum()) == released
-    assert int(chunks.kept.min()) >= 1
-    assert len(chunks) == -(-frames // 200)
+    assert scene_steps(torch.tensor([samples]), columns).tolist() == [released]
+    assert -(-released // columns) == -(-frames // 200)  # chunks with steps that count: all that have frames
 
 
 def test_a_chunk_of_padding_alone_is_never_encoded(model):
@@ -186,7 +185,7 @@ def test_timestamps_are_centres_within_the_clip(samples, patch_frames):
 
 def test_timestamps_without_lengths_are_the_documented_ones():
     assert timestamps_ms(torch.tensor([32_000]), 4)[0, [0, 1, -1]].tolist() == [15.0, 55.0, 1975.0]
-    assert timestamp_counts(torch.tensor([MIN_SAMPLES, 240, 880, 879]), 4).tolist() == [1, 1, 2, 1]
+    assert timestamp_steps(torch.tensor([MIN_SAMPLES, 240, 880, 879]), 4).tolist() == [1, 1, 2, 1]
     assert timestamps_ms(torch.tensor([MIN_SAMPLES]), 4).tolist() == [[5.0]]  # the centre of its two frames
 
 
@@ -209,7 +208,7 @@ def test_half_precision_deviates_no_more_than_autocast_of_the_float32_model(gold
     truth = case.truth["scene.51360"]
     plain = case.model(precision="float32")
     wrapped = plain.encoder.forward
-    plain.encoder.forward = lambda x: torch.autocast("cpu", dtype=dtype)(wrapped)(x)
+    plain.encoder.forward = lambda x, **options: torch.autocast("cpu", dtype=dtype)(wrapped)(x, **options)
     ours, weights = case.model(precision=str(dtype)[6:]), case.model().to(dtype)
     with torch.no_grad():
         autocast_error = (plain(audio) - truth).norm()
@@ -246,13 +245,13 @@ def test_fine_tuning_through_scene_embeddings_trains(golden, name):
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
-    heads = {"mask_token", "pred.0.weight", "pred.0.bias", "pred.2.weight", "pred.2.bias"}
+    heads = {"mask_token", "head.0.weight", "head.0.bias", "head.2.weight", "head.2.bias"}
     assert {n for n, p in model.encoder.named_parameters() if p.grad is None} == heads
 
 
 def test_timestamp_embeddings_are_differentiable(model):
     model.timestamps(noise(2, 20_000), [20_000, 12_000])[0].square().mean().backward()
-    assert model.encoder.patch_embed.proj.weight.grad.abs().sum() > 0
+    assert model.encoder.patch_embed.weight.grad.abs().sum() > 0
 
 
 def test_a_model_can_be_copied_saved_and_restored(model):
@@ -263,7 +262,21 @@ def test_a_model_can_be_copied_saved_and_restored(model):
     torch.save(model.state_dict(), buffer)
     with torch.no_grad():
         assert torch.equal(other(audio), model(audio))
-        assert torch.equal(copy.deepcopy(model)(audio), model(audio))
+        for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            assert torch.equal(copied(audio), model(audio))
+
+
+def test_models_that_share_an_encoder_leave_it_as_it_is(model):
+    """A second one with other options changes neither the encoder nor what the first one computes."""
+    encoder, audio = model.encoder, noise(1, 20_000)
+    before = dict(vars(encoder))
+    with torch.no_grad():
+        expected = model(audio)
+        other = Embedder(encoder, layout="time", precision="bfloat16", backend="torch")
+        assert not torch.equal(other(audio), expected)
+        assert torch.equal(model(audio), expected)
+    assert vars(encoder) == before
+    assert (model.backend, model.layout, model.precision) == ("auto", "released", "auto")
 
 
 def test_audio_in_other_float_types_is_taken(model):
@@ -271,6 +284,59 @@ def test_audio_in_other_float_types_is_taken(model):
     with torch.no_grad():
         torch.testing.assert_close(model(audio.double()), model(audio), rtol=0, atol=BATCH_MATES)
         assert torch.isfinite(model(audio.half())).all()
+
+
+# Layers
+
+
+@EVERY_FAMILY
+def test_the_last_layer_is_what_nobody_needs_to_ask_for(golden, name):
+    model, lengths = golden(name).model(), [40_000, 9_000]
+    audio, last = clips(lengths), model.encoder.config.depth + 1
+    with torch.no_grad():
+        scenes, (steps, times) = model(audio, lengths), model.timestamps(audio, lengths)
+        for asked in (-1, last, [last]):
+            assert torch.equal(model(audio, lengths, layers=asked), scenes[None])
+            assert torch.equal(model.timestamps(audio, lengths, layers=asked)[0], steps[None])
+        several = model(audio, lengths, layers=[0, -1, 0])
+        every = model.timestamps(audio, lengths, layers="all")
+    assert several.shape == (3, *scenes.shape)
+    assert torch.equal(several[1], scenes)
+    assert torch.equal(several[0], several[2])
+    assert every[0].shape == (last + 1, *steps.shape)
+    assert torch.equal(every[1].nan_to_num(-1), times.nan_to_num(-1))
+
+
+@EVERY_FAMILY
+def test_layers_are_the_residual_stream_after_each_block(golden, golden_inputs, name):
+    encoder = golden(name).encoder
+    seen = []
+    handles = [block.register_forward_hook(lambda *call: seen.append(sum(call[2]))) for block in encoder.blocks]
+    with torch.no_grad():
+        outputs = encoder(golden_inputs["spectrogram"], layers="all")
+        final = encoder(golden_inputs["spectrogram"])
+    for handle in handles:
+        handle.remove()
+    assert len(outputs) == len(encoder.blocks) + 2
+    for output, stream in zip(outputs[1:-1], seen, strict=False):
+        assert torch.equal(output, stream[:, 1:])
+    assert torch.equal(outputs[-1], final)
+    embedded = encoder.patch_embed(golden_inputs["spectrogram"][:, None]).flatten(2).mT + encoder.pos_embed[:, 1:]
+    assert torch.equal(outputs[0], embedded)
+
+
+def test_gradients_flow_through_earlier_layers(model):
+    model(noise(1, 20_000), layers=[0, 1]).square().sum().backward()
+    assert model.encoder.patch_embed.weight.grad.abs().sum() > 0
+    assert model.encoder.norm.weight.grad is None
+
+
+@pytest.mark.parametrize("layers", [99, -99, [], [0, 1.5], "last", [True], None])
+def test_layers_that_there_are_not_are_refused(model, layers):
+    if layers is None:
+        layers = ["all"]
+    with pytest.raises(ConfigError, match=r"expected 'all' or numbers from 0 \(patch embedding\)"):
+        model(noise(1, 20_000), layers=layers)
 
 
 # Memory

@@ -45,7 +45,7 @@ def test_options_reach_the_model(random_weights):
 
 
 def test_weights_of_another_variant_are_refused(random_weights):
-    with pytest.raises(WeightsError, match="but SSAMConfig.* is wanted"):
+    with pytest.raises(WeightsError, match=r"but SSAMConfig\(.* is wanted"):
         ssam_tiny.load_model(random_weights("axlstm-tiny"))
 
 

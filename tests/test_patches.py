@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 
-from hear_axlstm.patches import PatchEmbed, patchify, sincos_positions, steps_from_tokens
+from hear_axlstm.config import SSASTConfig
+from hear_axlstm.encoder import Encoder
+from hear_axlstm.patches import patchify, sincos_positions, steps_from_tokens
 from tests.conftest import noise
 
 PATCHES = [(4, 16), (8, 16), (4, 8)]
@@ -13,20 +15,20 @@ PATCHES = [(4, 16), (8, 16), (4, 8)]
 
 @pytest.mark.parametrize("patch", PATCHES)
 def test_patches_are_time_major_and_run_over_time_first(patch):
-    spectrogram = noise(2, 1, 200, 80)
+    spectrogram = noise(2, 200, 80)
     patches = patchify(spectrogram, patch)
     rows = 80 // patch[1]
     for n in (0, 1, rows, 3 * rows + 2):
         t, f = n // rows * patch[0], n % rows * patch[1]
-        assert torch.equal(patches[:, n], spectrogram[:, 0, t : t + patch[0], f : f + patch[1]].flatten(1))
+        assert torch.equal(patches[:, n], spectrogram[:, t : t + patch[0], f : f + patch[1]].flatten(1))
 
 
 @pytest.mark.parametrize("patch", PATCHES)
 def test_the_embedding_is_one_linear_map_of_each_patch(patch):
-    embed = PatchEmbed(12, patch)
-    spectrogram = noise(2, 1, 200, 80)
-    expected = patchify(spectrogram, patch) @ embed.proj.weight.view(12, -1).T + embed.proj.bias
-    torch.testing.assert_close(embed(spectrogram), expected)
+    embed = Encoder(SSASTConfig(width=12, depth=1, heads=3, patch=patch)).patch_embed
+    spectrogram = noise(2, 200, 80)
+    expected = patchify(spectrogram, patch) @ embed.weight.view(12, -1).T + embed.bias
+    torch.testing.assert_close(embed(spectrogram[:, None]).flatten(2).mT, expected)
 
 
 def test_positions_hold_frequency_in_the_first_half_and_time_in_the_second():

@@ -153,7 +153,6 @@ NAMES = (
 )
 MIXER_PART = re.compile(r"(blocks\.\d+)\.mixer\.(?!in_proj|out_proj|scan|reverse_scan)(.*)")
 BACKWARD = re.compile(r"_b(?=[._]|$)")  # of the parts of the second, reversed scan
-OFFSET = re.compile(r"blocks\.\d+\.(norm\.weight|head_norm)")  # of AxLSTM: kept as the difference from one
 
 
 def translate(tensors: Mapping[str, Tensor], config: EncoderConfig) -> dict[str, Tensor]:
@@ -165,7 +164,9 @@ def translate(tensors: Mapping[str, Tensor], config: EncoderConfig) -> dict[str,
             name = f"{match[1]}.{'reverse_scan' if marks else 'scan'}.{part}"
         for theirs, own in NAMES:
             name = name.replace(theirs, own)
-        ours[name] = 1 + tensor if config.family == "axlstm" and OFFSET.fullmatch(name) else tensor
+        if config.family == "axlstm" and name.startswith("blocks."):
+            name = name.replace(".norm.weight", ".norm")
+        ours[name] = tensor
     for cell in [name.removesuffix("igate.bias") for name in ours if name.endswith(".mlstm_cell.igate.bias")]:
         gates = [cell + name for name in ("igate.weight", "fgate.weight", "igate.bias", "fgate.bias")]
         if all(name in ours for name in gates):

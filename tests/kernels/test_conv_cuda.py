@@ -14,7 +14,8 @@ pytest.importorskip("triton")
 
 from hear_axlstm.kernels.conv import cuda as fused
 from hear_axlstm.kernels.conv import cuda_backward as fused_backward
-from hear_axlstm.kernels.conv.cuda import fused_conv_mix_gates, fused_conv_silu
+from hear_axlstm.kernels.conv.cuda import causal_conv_silu as fused_conv_silu
+from hear_axlstm.kernels.conv.cuda import conv_mix_gates as fused_conv_mix_gates
 from hear_axlstm.ops.conv import causal_conv_silu, conv_mix_gates
 from tests.ops.equations import reference_conv_mix_gates, reference_conv_silu
 

@@ -14,8 +14,8 @@ pytest.importorskip("triton")
 
 from hear_axlstm.errors import BackendError
 from hear_axlstm.kernels.norm import cuda as fused
-from hear_axlstm.kernels.norm.cuda import fused_add_norm
-from hear_axlstm.ops.norm import add_norm, eager_add_norm
+from hear_axlstm.kernels.norm.cuda import add_norm as fused_add_norm
+from hear_axlstm.ops.norm import add_norm
 from tests.ops.equations import reference_add_norm
 
 # Errors relative to the largest value of each result.
@@ -188,13 +188,13 @@ def test_the_public_function_finds_it():
     arguments = operands(3, 192)
     total, normed = add_norm(*arguments, eps=EPS, dtype=torch.float32, backend="triton")
     assert torch.equal(normed, fused_add_norm(*arguments, eps=EPS, dtype=torch.float32)[1])
-    plain = eager_add_norm(*arguments, eps=EPS, dtype=torch.float32)
+    plain = add_norm(*arguments, eps=EPS, dtype=torch.float32, backend="torch")
     torch.testing.assert_close((total, normed), plain, rtol=0, atol=1e-5)
 
 
 def test_too_many_channels_are_refused():
-    with pytest.raises(BackendError, match="4096 channels or fewer, not 4097"):
-        fused_add_norm(*operands(1, 4097), eps=EPS, dtype=torch.float32)
+    with pytest.raises(BackendError, match="there are 4097 channels; it takes 4096 or fewer"):
+        add_norm(*operands(1, 4097), eps=EPS, dtype=torch.float32, backend="triton")
 
 
 COMPILE = """

@@ -4,24 +4,22 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
 
 import pytest
 
+from hear_axlstm.config import VARIANTS
 from hear_axlstm.storage import sha256_of
 from hear_axlstm.weights.hub import WEIGHTS_FILE
-from hear_axlstm.weights.load import load_weights, read_config
-from hear_axlstm.weights.manifest import HubFile
+from hear_axlstm.weights.load import read_header
 from tests.weights.hub_server import Running
 
 VARIANT = "axlstm-tiny-e2"
 FETCH = """
 import json, sys
 from hear_axlstm.weights.hub import fetch
-from hear_axlstm.weights.manifest import HubFile
 from hear_axlstm.errors import WeightsError
 try:
-    print(fetch(HubFile(**json.loads(sys.argv[1]))))
+    print(fetch(**json.loads(sys.argv[1])))
 except WeightsError as error:
     sys.exit(f"error: {error}")
 """
@@ -58,11 +56,16 @@ def published(hub, random_weights):
     """A repository with the weights of VARIANT: the file of it that a manifest would pin."""
     content = random_weights(VARIANT).read_bytes()
     revision = hub.commit("me/model", {WEIGHTS_FILE: content})
-    return HubFile("me/model", revision, WEIGHTS_FILE, sha256_of(random_weights(VARIANT)), len(content))
+    return pin("me/model", revision, sha256_of(random_weights(VARIANT)), len(content))
+
+
+def pin(repo, revision, sha256=None, size=None):
+    """What a manifest says of a file on the Hub."""
+    return {"repo": repo, "revision": revision, "file": WEIGHTS_FILE, "sha256": sha256, "bytes": size}
 
 
 def fetch(run, file, **variables):
-    return run("-c", FETCH, json.dumps(asdict(file)), **variables)
+    return run("-c", FETCH, json.dumps(file), **variables)
 
 
 def blobs(own_cache):
@@ -73,7 +76,7 @@ def blobs(own_cache):
 def test_a_pinned_file_is_fetched_once_and_verified(hub, run, published, random_weights):
     first = fetch(run, published)
     assert first.returncode == 0, first.stderr
-    assert sha256_of(first.stdout.strip()) == published.sha256
+    assert sha256_of(first.stdout.strip()) == published["sha256"]
     hub.requests.clear()
     again = fetch(run, published)
     assert again.stdout == first.stdout
@@ -81,18 +84,23 @@ def test_a_pinned_file_is_fetched_once_and_verified(hub, run, published, random_
 
 
 def test_download_from_a_users_repository_and_offline_afterwards(hub, run, published):
-    command = ("-m", "hear_axlstm", "download", VARIANT, "--source", "me/model")
-    online = run(*command)
+    command = ("-m", "hear_axlstm", "download")
+    online = run(*command, "me/model")
     assert online.returncode == 0, online.stderr
-    assert read_config(online.stdout.strip()) == load_weights(online.stdout.strip()).config
-    offline = run("-m", "hear_axlstm", "download", VARIANT, HEAR_AXLSTM_SOURCE="me/model", HF_HUB_OFFLINE="1")
+    assert read_header(online.stdout.strip())["config"] == VARIANTS[VARIANT]
+    offline = run(*command, "me/model", HF_HUB_OFFLINE="1")
     assert offline.stdout == online.stdout
-    pinned = run(*command[:-1], f"me/model@{published.revision}")
+    pinned = run(*command, f"me/model@{published['revision']}")
     assert pinned.returncode == 0, pinned.stderr
 
 
+def test_a_repository_is_a_model_like_any_other(run, published, sound_folder, tmp_path):
+    result = run("-m", "hear_axlstm", "embed", sound_folder, "-o", tmp_path / "out", "--model", "me/model")
+    assert result.returncode == 0, result.stderr
+
+
 def test_a_wrong_hash_is_refused_and_removed(hub, run, published, own_cache):
-    wrong = HubFile(**{**asdict(published), "sha256": "0" * 64})
+    wrong = {**published, "sha256": "0" * 64}
     result = fetch(run, wrong)
     assert result.returncode == 1
     assert "the manifest says 000000000000" in result.stderr
@@ -102,7 +110,7 @@ def test_a_wrong_hash_is_refused_and_removed(hub, run, published, own_cache):
 
 def test_corrupted_bytes_are_refused_and_removed(hub, run, published, own_cache):
     hub.corrupt = True
-    for file in (published, HubFile("me/model", "main", WEIGHTS_FILE, None, None)):
+    for file in (published, pin("me/model", "main")):
         result = fetch(run, file)
         assert result.returncode == 1
         assert "was removed from the cache" in result.stderr
@@ -119,7 +127,7 @@ def test_a_connection_that_breaks_once_is_resumed(hub, run, published):
         result = fetch(run, published)
     assert result.returncode == 0, result.stderr
     assert hub.starts[-1] > 0  # what had arrived was not asked for again
-    assert sha256_of(result.stdout.strip()) == published.sha256
+    assert sha256_of(result.stdout.strip()) == published["sha256"]
 
 
 def test_a_download_that_stays_interrupted_is_an_error_and_leaves_nothing(hub, run, published, own_cache):
@@ -131,7 +139,7 @@ def test_a_download_that_stays_interrupted_is_an_error_and_leaves_nothing(hub, r
     assert blobs(own_cache) == []
     hub.truncate = None
     assert fetch(run, published).returncode == 0
-    assert sha256_of(blobs(own_cache)[0]) == published.sha256
+    assert sha256_of(blobs(own_cache)[0]) == published["sha256"]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +152,7 @@ def test_a_download_that_stays_interrupted_is_an_error_and_leaves_nothing(hub, r
     ],
 )
 def test_what_is_not_there_is_told(run, published, change, message):
-    result = fetch(run, HubFile(**{**asdict(published), **change}))
+    result = fetch(run, {**published, **change})
     assert result.returncode == 1
     assert message in result.stderr
 
@@ -173,26 +181,26 @@ def test_a_cache_that_cannot_be_written_is_told(run, published, tmp_path):
 
 
 def test_a_repository_with_another_architecture_is_refused(run, published):
-    result = run("-m", "hear_axlstm", "download", "ssam-tiny", "--source", "me/model")
+    result = run("-c", "import hear_axlstm; hear_axlstm.load_model('me/model', variant='ssam-tiny')")
     assert result.returncode == 1
     assert "holds AxLSTMConfig" in result.stderr
 
 
 def test_publish_pushes_weights_configuration_and_card_and_pins_them(hub, run, random_weights):
     weights = random_weights(VARIANT)
-    result = run("-m", "hear_axlstm", "publish", VARIANT, "me/new", "--weights", weights, "--licence", "Apache-2.0")
+    result = run("-m", "hear_axlstm", "publish", VARIANT, "me/new", "--weights", weights)
     assert result.returncode == 0, result.stderr
     files = hub.repos["me/new"][-1]
     assert files[WEIGHTS_FILE] == weights.read_bytes()
-    assert json.loads(files["config.json"]) == read_config(weights).to_dict()
+    assert json.loads(files["config.json"]) == read_header(weights)["config"].to_dict()
     card = files["README.md"].decode()
-    assert "license: apache-2.0" in card
+    assert 'load_model("me/new")' in card
     assert "random initial values" in card
-    pinned = HubFile(**json.loads(result.stdout)["hub"])
+    pinned = json.loads(result.stdout)["hub"]
     assert fetch(run, pinned).returncode == 0
     wrong = run("-m", "hear_axlstm", "publish", "ssam-tiny", "me/new", "--weights", weights)
     assert wrong.returncode == 1
-    assert "publish it under its own variant" in wrong.stderr
+    assert "but SSAMConfig" in wrong.stderr
 
 
 def test_publishing_without_permission_or_network_is_told(hub, run, random_weights):

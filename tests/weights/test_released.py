@@ -90,7 +90,7 @@ def test_heads_can_be_told(target):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.pop("blocks.1.layer.learnable_skip"), "blocks.1.layer.learnable_skip is missing"),
+        (lambda t: t.pop("blocks.1.layer.learnable_skip"), "blocks.1.skip is missing"),
         (lambda t: t.update(decoder=torch.zeros(3)), "decoder is unknown"),
         (lambda t: t.update(mask_token=torch.zeros(1, 1, 47)), "mask_token has shape"),
         (lambda t: t["cls_token"].fill_(torch.inf), "cls_token holds NaN or infinity"),
