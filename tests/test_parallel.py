@@ -1,20 +1,116 @@
-"""Jobs in processes that may fail or die."""
+"""Work in threads, in order; and functions run by processes that may fail or die."""
 
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import as_completed
+from contextlib import closing
+from pathlib import Path
+from threading import Timer
 
 import pytest
-import torch
 
-from hear_axlstm.errors import EvaluationError, TaskError
-from hear_axlstm.parallel import Workers
+from hear_axlstm import parallel
+from hear_axlstm.errors import TaskError
+from hear_axlstm.parallel import Worker, WorkerDiedError, Workers, ordered_map, processors
+
+# The ordered map
+
+
+def test_results_come_in_the_order_of_the_items():
+    def slow_if_early(number):
+        time.sleep(0.02 * (5 - number))
+        return number**2
+
+    assert list(ordered_map(slow_if_early, range(6), 3)) == [number**2 for number in range(6)]
+    assert list(ordered_map(slow_if_early, [])) == []
+
+
+def drawn(taken, count=100):
+    for number in range(count):
+        taken.append(number)
+        yield number
+
+
+@pytest.mark.parametrize(("options", "expected"), [({"limit": 4}, 4), ({"limit": 30, "size": lambda item: 10}, 3)])
+def test_no_more_items_wait_than_the_limit_allows(options, expected):
+    taken, go_on = [], threading.Event()
+    results = ordered_map(lambda item: go_on.wait() and item, drawn(taken), 2, **options)
+    Timer(0.1, lambda: (taken.append("waited"), go_on.set())).start()
+    with closing(results):
+        assert next(results) == 0
+    assert taken[:expected] == list(range(expected))
+    assert taken[expected] == "waited"
+
+
+def test_no_more_items_wait_than_a_thousand(monkeypatch):
+    monkeypatch.setattr(parallel, "WAITING", 5)
+    taken, go_on = [], threading.Event()
+    Timer(0.1, lambda: (taken.append("waited"), go_on.set())).start()
+    with closing(ordered_map(lambda item: go_on.wait(), drawn(taken), 2)) as results:
+        next(results)
+    assert taken[5] == "waited"
+
+
+def test_enough_is_under_way_before_a_result_is_given():
+    taken = []
+    with closing(ordered_map(str, drawn(taken), 2, ahead=7, limit=7)) as results:
+        assert next(results) == "0"
+        assert len(taken) == 7
+
+
+def test_a_finished_result_is_given_before_more_items_are_drawn():
+    taken = []
+    with closing(ordered_map(str, (time.sleep(0.01) or item for item in drawn(taken)), 1, ahead=0)) as results:
+        next(results)
+        assert len(taken) < 10
+
+
+@pytest.mark.parametrize("cancel", [True, False])
+def test_an_item_that_raises_ends_the_map(cancel):
+    done = []
+
+    def work(number):
+        time.sleep(0.01)
+        if number == 2:
+            raise TaskError("2 is bad")
+        done.append(number)
+        return number
+
+    with pytest.raises(TaskError, match="2 is bad"):
+        list(ordered_map(work, range(30), 1, ahead=30, cancel=cancel))
+    assert len(done) < 9 if cancel else done == [number for number in range(30) if number != 2]
+
+
+@pytest.mark.parametrize("cancel", [True, False])
+def test_items_that_raise_or_a_caller_that_stops_end_the_map(cancel):
+    done = []
+
+    def work(number):
+        time.sleep(0.01)
+        done.append(number)
+
+    def broken():
+        yield from range(30)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(ordered_map(work, broken(), 1, ahead=99, cancel=cancel))
+    assert len(done) < 9 if cancel else done == list(range(30))
+    done.clear()
+    with closing(ordered_map(work, range(30), 1, ahead=30, cancel=cancel)) as results:
+        next(results)
+    assert len(done) < 9 if cancel else done == list(range(30))
+
+
+# Processes
 
 
 def square(number):
-    return number * number, os.getpid(), torch.get_num_threads()
+    return number * number, os.getpid()
 
 
 def refuse(number):
@@ -25,40 +121,115 @@ def die(number):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_jobs_are_done_side_by_side_and_one_that_dies_takes_no_other_with_it():
-    jobs = [(number, ((square, refuse, die)[number % 3], (number,))) for number in range(9)]
+def wait_forever(note):
+    with open(f"{note}.tmp", "w") as file:
+        file.write(str(os.getpid()))
+    os.rename(f"{note}.tmp", note)
+    time.sleep(600)
+
+
+@pytest.fixture
+def worker():
+    worker = Worker()
+    yield worker
+    worker.close()
+
+
+def test_functions_run_side_by_side_and_one_that_dies_takes_no_other_with_it():
     with Workers(2) as workers:
-        results = dict(workers.run(jobs))
-        again = dict(workers.run([(10, (square, (10,)))]))
+        jobs = {workers.submit((square, refuse, die)[number % 3], number): number for number in range(9)}
+        results = {jobs[future]: future for future in as_completed(jobs)}
+        assert workers.submit(square, 10).result()[0] == 100
     assert sorted(results) == list(range(9))
     for number in (0, 3, 6):
-        value, process, threads = results[number].result()
-        assert (value, threads) == (number**2, 1)
+        value, process = results[number].result()
+        assert value == number**2
         assert process != os.getpid()
     for number in (1, 4, 7):
         with pytest.raises(TaskError, match=f"{number} is odd"):
             results[number].result()
     for number in (2, 5, 8):
-        with pytest.raises(EvaluationError, match="exit code -9"):
+        with pytest.raises(WorkerDiedError, match="the process ended with SIGKILL; was there enough memory"):
             results[number].result()
-    assert again[10].result()[0] == 100
+
+
+def test_without_processes_threads_of_this_one_run_the_functions():
+    with Workers(0) as workers:
+        assert workers.submit(square, 3).result() == (9, os.getpid())
+
+
+def test_leaving_ends_processes_in_the_middle_of_what_they_do(tmp_path):
+    with Workers(2) as workers:
+        futures = [workers.submit(wait_forever, tmp_path / str(number)) for number in range(5)]
+        wait_for(tmp_path / "0")
+        start = time.monotonic()
+    assert time.monotonic() - start < 2
+    assert all(future.done() for future in futures)
+
+
+def test_a_process_is_replaced_when_it_has_died(worker):
+    first = worker.call(square, 1)[1]
+    assert worker.call(square, 1)[1] == first
+    Timer(0.2, os.kill, (first, signal.SIGKILL)).start()
+    with pytest.raises(WorkerDiedError, match="SIGKILL"):
+        worker.call(time.sleep, 600)
+    second = worker.call(square, 1)[1]
+    os.kill(second, signal.SIGKILL)
+    time.sleep(0.1)
+    with pytest.raises(WorkerDiedError, match="SIGKILL"):  # nothing is tried twice: it may be to blame
+        worker.call(square, 1)
+    assert worker.call(square, 1)[1] not in {first, second}
+
+
+def test_what_cannot_be_sent_costs_its_own_call_only(worker):
+    with pytest.raises(WorkerDiedError):
+        worker.call(threading.Lock)  # the result
+    with pytest.raises((AttributeError, TypeError)):
+        worker.call(print, threading.Lock())
+    assert worker.call(square, 2)[0] == 4
+
+
+def test_what_a_function_prints_is_no_reply(worker):
+    assert worker.call(os.write, 1, b"printed\n") == 8
+    assert worker.call(square, 2)[0] == 4
+
+
+def test_a_process_that_cannot_start_says_so(worker, monkeypatch):
+    monkeypatch.setattr(parallel, "PROGRAM", "raise SystemExit(3)")
+    with pytest.raises(OSError, match=r"ended with exit status 3 as it started; workers=0 does without"):
+        worker.call(square, 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_process_does_without_torch(worker):
+    worker.call(os.getpid)
+    assert "libtorch" not in Path(f"/proc/{worker.process.pid}/maps").read_text()
+
+
+def test_this_room_does_without_torch():
+    program = f"{parallel.PROGRAM.partition('from')[0]}\nimport hear_axlstm.parallel\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program, Path(parallel.__file__).parent], check=True)
+
+
+def test_processors_are_those_that_this_process_may_use():
+    assert 1 <= processors() <= os.cpu_count()
 
 
 PROGRAM = """
-import sys, time
+import sys
 from hear_axlstm.parallel import Workers
-from tests.test_parallel import report_and_sleep
-if __name__ == "__main__":
-    with Workers(1) as workers:
-        list(workers.run([(0, (report_and_sleep, (sys.argv[1],)))]))
+from tests.test_parallel import wait_forever
+print("once", flush=True)
+with Workers(1) as workers:  # a script without a guard
+    workers.submit(wait_forever, sys.argv[1]).result()
 """
 
 
-def report_and_sleep(path):
-    with open(f"{path}.tmp", "w") as file:
-        file.write(str(os.getpid()))
-    os.rename(f"{path}.tmp", path)
-    time.sleep(600)
+def wait_for(note, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not note.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def is_alive(process):
@@ -70,19 +241,17 @@ def is_alive(process):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_workers_end_when_their_parent_is_killed(tmp_path):
+def test_processes_end_when_their_parent_is_killed(tmp_path):
     program, note = tmp_path / "program.py", tmp_path / "pid"
     program.write_text(PROGRAM)
-    parent = subprocess.Popen([sys.executable, program, note], env={**os.environ, "PYTHONPATH": os.getcwd()})
-    deadline = time.monotonic() + 60
-    while not note.exists():
-        assert time.monotonic() < deadline
-        assert parent.poll() is None
-        time.sleep(0.1)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])}
+    parent = subprocess.Popen([sys.executable, program, note], env=environment, stdout=subprocess.PIPE, text=True)
+    wait_for(note)
     child = int(note.read_text())
     assert is_alive(child)
     parent.kill()
-    parent.wait()
+    assert parent.communicate()[0] == "once\n"
+    deadline = time.monotonic() + 10
     while is_alive(child):
         assert time.monotonic() < deadline
         time.sleep(0.05)

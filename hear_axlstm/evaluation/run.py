@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import as_completed
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -35,8 +36,7 @@ from hear_axlstm.evaluation.results import (
 )
 from hear_axlstm.evaluation.subject import Subject
 from hear_axlstm.evaluation.tasks.taskfolder import TaskFolder, read_task
-from hear_axlstm.files.decode import processors
-from hear_axlstm.parallel import Workers
+from hear_axlstm.parallel import Workers, processors
 from hear_axlstm.storage import sweep
 
 LOGGER = logging.getLogger("hear_axlstm")
@@ -159,12 +159,13 @@ class _Run:
         one: Callable[..., Outcome] = evaluate_sequentially
         if self.engine == "heareval":
             one = partial(evaluate_with_kit, device=str(self.device))
-        jobs = [
-            ((task, seed), (_timed, (one, self._embeddings(task), self.protocol, seed)))
+        jobs = {
+            pool.submit(_timed, one, self._embeddings(task), self.protocol, seed): (task, seed)
             for task, seeds in pending.items()
             for seed in seeds
-        ]
-        for (task, seed), future in pool.run(jobs):
+        }
+        for future in as_completed(jobs):
+            task, seed = jobs[future]
             if (error := future.exception()) is not None:
                 self._fail(task.name, _reason(error))
             else:
@@ -249,8 +250,14 @@ def _claim(folder: Path, record: ModelRecord) -> None:
 
 
 def _timed(function: Callable[..., Outcome], *arguments: object) -> tuple[Outcome, float]:
+    """The outcome and the seconds of a training with one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     start = perf_counter()
-    return function(*arguments), perf_counter() - start
+    try:
+        return function(*arguments), perf_counter() - start
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _reason(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -19,10 +20,11 @@ from tqdm import tqdm
 from hear_axlstm.config import SAMPLE_RATE, check_choice
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import AudioError, ConfigError
-from hear_axlstm.files.decode import Batch, Decoding, processors
+from hear_axlstm.files.decode import Batch, decode_batches
 from hear_axlstm.files.find import ArraySound, FileSound, Sound, find_files
 from hear_axlstm.files.write import FORMATS, Array, Background, Format, InMemory, Sink
 from hear_axlstm.hear import load_model
+from hear_axlstm.parallel import processors
 from hear_axlstm.weights.load import fingerprint
 
 BATCH_SECONDS = {"cuda": 1024.0}  # audio encoded in one call, padding included
@@ -105,10 +107,10 @@ def embed(
         files = sum(sound.path is not None for sound in durations)
         with (
             tqdm(total=sum(durations.values()), unit="s", unit_scale=True, desc="audio", disable=not progress) as bar,
-            Decoding(min(workers, files)) as decoding,
+            closing(decode_batches(_batches(durations, limit), min(workers, files))) as batches,
         ):
             clock.lap("prepare")
-            for outcomes in _encoded(decoding.batches(_batches(durations, limit)), model, timestamps, clock):
+            for outcomes in _encoded(batches, model, timestamps, clock):
                 for sound, outcome in outcomes:
                     if isinstance(outcome, Exception):
                         result.failures[sound.name] = _reason(outcome)

@@ -1,14 +1,18 @@
-"""Batches decoded ahead of their use."""
+"""Batches decoded ahead of their use, by threads and by processes."""
 
 import os
 import time
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from hear_axlstm.files import decode as decoding
-from hear_axlstm.files.decode import Decoding
+from hear_axlstm import parallel
+from hear_axlstm.audio import read_audio
+from hear_axlstm.files import decode
+from hear_axlstm.files.decode import decode_batches
 from hear_axlstm.files.find import ArraySound, FileSound, find_files
 from tests.conftest import noise
 
@@ -19,8 +23,7 @@ def arrays(*lengths):
 
 def test_batches_come_in_order_padded_with_silence():
     groups = [arrays(9_000), arrays(8_000, 7_000, 3), arrays(2)]
-    with Decoding() as ahead:
-        one, two, three = ahead.batches(iter(groups))
+    one, two, three = decode_batches(iter(groups))
     assert (one.sounds, one.lengths, one.audio.shape) == (groups[0], [9_000], (1, 9_000))
     assert (two.sounds, two.lengths, two.audio.shape) == (groups[1][:2], [8_000, 7_000], (2, 8_000))
     assert torch.equal(two.audio[1, :7_000], noise(7_000, seed=7_000))
@@ -29,12 +32,16 @@ def test_batches_come_in_order_padded_with_silence():
     assert (three.sounds, three.lengths, list(three.failures)) == ([], [], groups[2])
 
 
-@pytest.mark.parametrize(("processes", "expected"), [(0, decoding.BATCHES_AHEAD + 1), (5, 5)])
-def test_every_process_has_a_long_recording_to_decode(processes, expected):
+@pytest.mark.parametrize(
+    ("processes", "sounds", "expected"),
+    [(0, 1, decode.BATCHES_AHEAD), (5, 1, 5), (5, 2, decode.BATCHES_AHEAD), (2, 1, decode.BATCHES_AHEAD)],
+)
+def test_every_process_has_a_long_recording_to_decode(sound_folder, processes, sounds, expected):
     taken = []
-    groups = (taken.append(number) or arrays(9_000 + number) for number in range(20))
-    with Decoding(processes) as ahead:
-        next(ahead.batches(groups))
+    recordings = find_files([sound_folder / "a.wav"]) * sounds
+    groups = (taken.append(number) or recordings for number in range(20))
+    with closing(decode_batches(groups, processes)) as batches:
+        next(batches)
         assert len(taken) == expected
 
 
@@ -43,9 +50,29 @@ def test_leaving_waits_for_no_process(sound_folder):
     os.mkfifo(sound_folder / "endless.wav")
     endless = FileSound("endless.wav", sound_folder / "endless.wav")
     (sound,) = find_files([sound_folder / "a.wav"])
-    with Decoding(2) as ahead:
-        batch = next(ahead.batches(iter([[sound], [endless, sound], [endless] * 9])))
+    with closing(decode_batches(iter([[sound], [endless, sound], [endless] * 9]), 2)) as batches:
+        batch = next(batches)
         assert np.array_equal(batch.audio[0], sound.load())
         time.sleep(0.2)
         start = time.monotonic()
     assert time.monotonic() - start < 2
+
+
+def test_another_process_decodes_the_same_whatever_the_name_holds(sound_folder):
+    (sound_folder / "a.wav").rename(sound_folder / "ü, \n.wav")
+    sounds = [*find_files([sound_folder]), FileSound("absent.wav", sound_folder / "absent.wav")]
+    (batch,) = decode_batches([sounds], 1)
+    assert len(batch.sounds) == 3
+    for wave, length, sound in zip(batch.audio, batch.lengths, batch.sounds, strict=True):
+        assert np.array_equal(wave[:length], sound.load())
+    assert [str(error).partition(": ")[2] for error in batch.failures.values()] == ["no such file"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks into /proc")
+def test_a_process_that_decodes_does_without_torch(sound_folder):
+    worker = parallel.Worker()
+    worker.call(read_audio, sound_folder / "a.wav")
+    libraries = Path(f"/proc/{worker.process.pid}/maps").read_text()
+    worker.close()
+    assert "libsndfile" in libraries
+    assert "torch" not in libraries

@@ -16,7 +16,7 @@ from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import TaskError
 from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS
 from hear_axlstm.evaluation.tasks.taskfolder import Labels, TaskFolder, read_task
-from hear_axlstm.files.decode import processors
+from hear_axlstm.parallel import processors
 
 BATCH = 1_024  # clips that the kit trains with at once
 SHOWN = 5  # cases of one kind of problem

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import TaskError
 from hear_axlstm.evaluation.tasks.taskfolder import METADATA, VOCABULARY, TaskFolder, read_task
-from hear_axlstm.files.decode import processors
+from hear_axlstm.parallel import processors
 from hear_axlstm.storage import replacing, sweep
 
 RATES = (48_000, 44_100, 32_000, 22_050)  # Hz, that HEAR publishes beside 16 kHz; of several, the first is taken

@@ -22,7 +22,7 @@ from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS, PAPER_TASKS, Kno
 from hear_axlstm.evaluation.tasks.imitations import IMITATIONS, Imitation
 from hear_axlstm.evaluation.tasks.prepare import RATES, finish, unfinished, write_wav
 from hear_axlstm.evaluation.tasks.taskfolder import METADATA, VOCABULARY, Labels
-from hear_axlstm.files.decode import processors
+from hear_axlstm.parallel import processors
 from hear_axlstm.synthesis.held_out import Choices, Samples, fade, tilted_noise
 from hear_axlstm.version import __version__
 
