@@ -25,7 +25,7 @@ from hear_axlstm.evaluation.kit.launch import evaluate_with_kit
 from hear_axlstm.evaluation.native.batched import evaluate_batched
 from hear_axlstm.evaluation.native.faithful import evaluate_sequentially
 from hear_axlstm.evaluation.protocols import PROTOCOLS, find_protocol
-from hear_axlstm.storage import replacing
+from hear_axlstm.storage import write_text
 from tests.evaluation.folders import write_embeddings
 
 RESULTS = Path(__file__).parent / "results" / "evaluation.json"
@@ -129,8 +129,7 @@ def keep(record):
     done = record["evaluation"][:-1]
     if done and records and records[-1] == {**record, "evaluation": done}:
         records.pop()
-    with replacing(RESULTS) as temporary:
-        temporary.write_text(json.dumps([*records, record], indent=1) + "\n")
+    write_text(RESULTS, json.dumps([*records, record], indent=1) + "\n")
 
 
 def versions():

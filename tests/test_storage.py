@@ -1,10 +1,14 @@
 """Files appear whole or not at all, readable as the user's others are."""
 
+import json
+import math
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from hear_axlstm.storage import replacing, sha256_of, sweep
+from hear_axlstm.errors import OutputError
+from hear_axlstm.storage import read_json, replacing, sha256_of, strict_json, sweep, write_text
 
 
 def test_a_file_takes_its_place_when_it_is_whole(tmp_path):
@@ -47,3 +51,24 @@ def test_a_sweep_takes_what_was_being_written_and_nothing_else(tmp_path):
 def test_the_hash_is_that_of_the_bytes(tmp_path):
     (tmp_path / "file").write_bytes(b"abc")
     assert sha256_of(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_text_is_written_whole_and_read_as_json(tmp_path):
+    write_text(tmp_path / "below" / "value.json", '{"name": "\N{PRIME}"}')
+    assert read_json(tmp_path / "below" / "value.json", OutputError, "repeat it") == {"name": "\N{PRIME}"}
+    assert [path.name for path in (tmp_path / "below").iterdir()] == ["value.json"]
+
+
+def test_json_that_cannot_be_read_is_an_error_with_advice(tmp_path):
+    (tmp_path / "half.json").write_text("{")
+    (tmp_path / "latin.json").write_bytes(b'"\xe9"')
+    for name, reason in (("half", "is damaged"), ("latin", "is damaged"), ("missing", "cannot be read")):
+        with pytest.raises(OutputError, match=rf"{name}\.json {reason} .*; repeat it$"):
+            read_json(tmp_path / f"{name}.json", OutputError, "repeat it")
+
+
+def test_numbers_that_are_not_finite_survive_strict_json():
+    value = {"a": (math.nan, [math.inf, -math.inf]), "b": 0.5, "c": None}
+    found = json.loads(strict_json(value), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert found == {"a": ["NaN", ["Infinity", "-Infinity"]], "b": 0.5, "c": None}
+    assert math.isnan(float(found["a"][0]))

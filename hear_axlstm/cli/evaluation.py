@@ -34,7 +34,7 @@ from hear_axlstm.evaluation.tasks.suite import CLIPS_PER_LABEL, write_suite
 from hear_axlstm.evaluation.tasks.taskfolder import find_tasks
 from hear_axlstm.evaluation.tasks.zenodo import RECORD, download_tasks
 from hear_axlstm.hear import load_model
-from hear_axlstm.storage import replacing
+from hear_axlstm.storage import write_text
 from hear_axlstm.weights.find import find_weights
 
 THE_TEN = "the ten of the papers"
@@ -268,5 +268,4 @@ def report_command(folders: tuple[Path, ...], format: ReportFormat, out: Path | 
         if out is None:
             click.echo(text, nl=False)
         else:
-            with replacing(out) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            write_text(out, text)

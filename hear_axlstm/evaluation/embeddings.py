@@ -21,7 +21,7 @@ from hear_axlstm.evaluation.native.data import stored_order
 from hear_axlstm.evaluation.tasks.taskfolder import METADATA, VOCABULARY, TaskFolder, read_task
 from hear_axlstm.files import embed
 from hear_axlstm.files.find import FileSound
-from hear_axlstm.storage import replacing, sweep
+from hear_axlstm.storage import replacing, sweep, write_text
 
 DONE = ".done.embeddings"
 FAILURES_TOLD = 3
@@ -121,8 +121,7 @@ def _write_rows(path: Path, embeddings: Iterator[np.ndarray[Any, np.dtype[np.flo
 
 
 def _write_json(path: Path, value: Any, indent: int | None = None) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=indent), encoding="utf-8")
+    write_text(path, json.dumps(value, indent=indent))
 
 
 def _device_name(model: Embedder) -> str:

@@ -8,15 +8,14 @@ RESULTS/MODEL/failures/PROTOCOL/ENGINE/TASK.json                    a Failure, u
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from hear_axlstm.errors import OutputError
-from hear_axlstm.storage import replacing
+from hear_axlstm.storage import read_json, strict_json, write_text
 
 Engine = Literal["native", "heareval"]
 SCHEMA = 1
@@ -46,19 +45,17 @@ class Record:
 
     def write(self, path: Path) -> None:
         """Raises OSError."""
-        with replacing(path) as temporary:
-            text = json.dumps({"schema": SCHEMA, **_jsonable(asdict(self))}, indent=1, allow_nan=False)
-            temporary.write_text(text + "\n", encoding="utf-8")
+        write_text(path, strict_json({"schema": SCHEMA, **asdict(self)}))
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Raises OutputError when the file is damaged or of another version."""
+        found = read_json(path, OutputError, "delete it and repeat the evaluation")
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
             if found.pop("schema") != SCHEMA:
                 raise OutputError(f"{path}: made by another version of hear-axlstm; repeat the evaluation elsewhere")
             return cls(**found)
-        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise OutputError(f"{path} is damaged ({error!r}); delete it and repeat the evaluation") from error
 
 
@@ -161,11 +158,3 @@ def read_results(folders: Iterable[Path]) -> Results:
     if not models:
         raise OutputError("no results there; expected folders that `hear-axlstm evaluate -o RESULTS` wrote")
     return Results(models, scores, failures)
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _jsonable(item) for key, item in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import math
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from hear_axlstm.evaluation.report.rows import Column, Row
 from hear_axlstm.evaluation.report.summary import Section, Summary
+from hear_axlstm.storage import strict_json
 
 SCHEMA = 1
 COLUMNS = (
@@ -84,14 +82,4 @@ def to_json(summary: Summary) -> str:
     for section in found["sections"]:
         if section["table"] is not None:
             del section["table"]["models"]  # "published" has them
-    return json.dumps({"schema": SCHEMA, **_jsonable(found)}, indent=1, allow_nan=False) + "\n"
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _jsonable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value
+    return strict_json({"schema": SCHEMA, **found})

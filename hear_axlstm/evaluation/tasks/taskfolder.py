@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any, get_args
 
 from hear_axlstm.errors import TaskError
 from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS, EmbeddingType, KnownTask, PredictionType, SplitMode, in_order
+from hear_axlstm.storage import read_json
 
 METADATA, VOCABULARY = "task_metadata.json", "labelvocabulary.csv"
 SPLIT_NAME = re.compile(r"[\w.-]+")
@@ -61,7 +61,7 @@ class TaskFolder:
     def clips(self, split: str) -> dict[str, Labels]:
         """File name -> labels, in the order of the split's file. Raises TaskError when that cannot be read."""
         path = self.path / f"{split}.json"
-        found = _read_json(path)
+        found = read_json(path, TaskError, "mend or replace it")
         if not isinstance(found, dict) or not all(isinstance(labels, list) for labels in found.values()):
             raise TaskError(f"{path}: expected an object of file names with a list of labels each")
         return found
@@ -122,7 +122,7 @@ def read_task(path: Path) -> TaskFolder:
     if not path.is_dir():
         raise TaskError(f"{path}: no such folder; expected a HEAR task with {METADATA}")
     file = path / METADATA
-    metadata = _read_json(file)
+    metadata = read_json(file, TaskError, "mend or replace it")
     if not isinstance(metadata, dict):
         raise TaskError(f"{file}: expected an object")
 
@@ -181,10 +181,3 @@ def _read_vocabulary(path: Path) -> tuple[str, ...]:
     if [index for index, _ in rows] != list(range(len(rows))) or not rows:
         raise TaskError(f"{path}: the indices are not 0, 1, ... each once")
     return tuple(label for _, label in rows)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TaskError(f"{path} cannot be read ({error})") from error

@@ -79,7 +79,7 @@ def test_missing_and_damaged_files_are_named(folder, tmp_path):
     with pytest.raises(TaskError, match=r"0, 1, \.\.\. each once"):
         read_task(folder)
     (folder / "task_metadata.json").write_text("{")
-    with pytest.raises(TaskError, match="cannot be read"):
+    with pytest.raises(TaskError, match="is damaged"):
         read_task(folder)
 
 
