@@ -17,7 +17,6 @@ import torch
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import TaskError
-from hear_axlstm.evaluation.native.data import stored_order
 from hear_axlstm.evaluation.tasks.taskfolder import METADATA, VOCABULARY, TaskFolder, read_task
 from hear_axlstm.files import embed
 from hear_axlstm.files.find import FileSound
@@ -64,9 +63,8 @@ def embed_task(task: TaskFolder, model: Embedder, out: Path, *, workers: int | N
     for name in (METADATA, VOCABULARY, *(f"{split}.json" for split in task.splits)):
         with replacing(out / name) as temporary:
             shutil.copyfile(task.path / name, temporary)
-    order = stored_order(task)
     for split in task.splits:
-        _write_split(task, split, order[split], out)
+        _write_split(task, split, out)
     _write_json(
         out / "profile.embeddings.json",
         {"time_elapsed": time.perf_counter() - start, "gpu_max_mem": None, "gpu_device_name": _device_name(model)},
@@ -85,9 +83,9 @@ def frame_labels(events: Sequence[dict[str, Any]], timestamps: Sequence[float]) 
     return labels
 
 
-def _write_split(task: TaskFolder, split: str, order: Sequence[str], out: Path) -> None:
+def _write_split(task: TaskFolder, split: str, out: Path) -> None:
     """The files of single clips beside their embeddings, and those of the whole split."""
-    clips = task.clips(split)
+    clips, order = task.clips(split), task.stored_order[split]
     folder = out / split
     labels: list[Any] = []
     frames: list[tuple[str, float]] = []

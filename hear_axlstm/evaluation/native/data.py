@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,15 +28,6 @@ class Split:
         return len(self.embeddings)
 
 
-def stored_order(task: TaskFolder) -> dict[str, list[str]]:
-    """Clips of each split in the order of its embeddings: one generator with seed 0 shuffles split after split."""
-    rng = random.Random(0)  # noqa: S311 - the kit's own draws
-    order = {split: list(task.clips(split)) for split in task.splits}
-    for clips in order.values():
-        rng.shuffle(clips)
-    return order
-
-
 def read_split(task: TaskFolder, split: str) -> Split:
     """A split of a scene task. task: the folder of its embeddings.
 
@@ -54,7 +44,7 @@ def read_split(task: TaskFolder, split: str) -> Split:
         raise TaskError(f"{task.path}: {len(embeddings)} embeddings of {split}, but {split}.json has {len(clips)} clips")
     indices = {label: index for index, label in enumerate(task.labels)}
     targets = torch.zeros(len(clips), len(indices))
-    for row, clip in zip(targets, stored_order(task)[split], strict=True):
+    for row, clip in zip(targets, task.stored_order[split], strict=True):
         labels = [str(label) for label in clips[clip]]
         if unknown := [label for label in labels if label not in indices]:
             raise TaskError(f"{task.path}: {split}/{clip} has the label {unknown[0]!r}, which is not in the vocabulary")

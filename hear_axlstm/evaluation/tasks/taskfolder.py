@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import random
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
@@ -47,6 +48,7 @@ class TaskFolder:
     splits: tuple[str, ...]
     metrics: tuple[str, ...]
     sample_duration: float | None
+    _clips: dict[str, Mapping[str, Labels]] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -58,13 +60,30 @@ class TaskFolder:
         """The HEAR task of this name."""
         return KNOWN_TASKS.get(self.name)
 
-    def clips(self, split: str) -> dict[str, Labels]:
-        """File name -> labels, in the order of the split's file. Raises TaskError when that cannot be read."""
-        path = self.path / f"{split}.json"
-        found = read_json(path, TaskError, "mend or replace it")
-        if not isinstance(found, dict) or not all(isinstance(labels, list) for labels in found.values()):
-            raise TaskError(f"{path}: expected an object of file names with a list of labels each")
-        return found
+    def clips(self, split: str) -> Mapping[str, Labels]:
+        """File name -> labels, in the order of the split's file, which is read once.
+
+        Raises TaskError when the file cannot be read.
+        """
+        if split not in self._clips:
+            path = self.path / f"{split}.json"
+            found = read_json(path, TaskError, "mend or replace it")
+            if not isinstance(found, dict) or not all(isinstance(labels, list) for labels in found.values()):
+                raise TaskError(f"{path}: expected an object of file names with a list of labels each")
+            self._clips[split] = found
+        return self._clips[split]
+
+    @cached_property
+    def stored_order(self) -> Mapping[str, Sequence[str]]:
+        """The clips of each split in the order of its embeddings: the kit shuffles split after split, from seed 0 on.
+
+        Raises TaskError when the file of a split cannot be read.
+        """
+        rng = random.Random(0)  # noqa: S311 - the kit's own draws
+        order = {split: list(self.clips(split)) for split in self.splits}
+        for clips in order.values():
+            rng.shuffle(clips)
+        return order
 
     def audio(self, split: str, sample_rate: int) -> Path:
         """The folder of a split's sounds."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hear_axlstm.errors import TaskError
-from hear_axlstm.evaluation.native.data import read_split, read_splits, stored_order
+from hear_axlstm.evaluation.native.data import read_split, read_splits
 from hear_axlstm.evaluation.tasks.taskfolder import read_task
 from tests.evaluation.folders import write_embeddings
 
@@ -39,13 +39,6 @@ def test_splits_are_joined_in_the_given_order(folder):
     assert len(both) == SIZES["fold02"] + SIZES["fold00"]
     assert torch.equal(both.embeddings[: SIZES["fold02"]], read_split(task, "fold02").embeddings)
     assert torch.equal(both.targets[SIZES["fold02"] :], read_split(task, "fold00").targets)
-
-
-def test_every_clip_is_stored_once_and_not_in_the_order_of_the_file(folder):
-    task = read_task(folder)
-    for split, clips in stored_order(task).items():
-        assert sorted(clips) == sorted(task.clips(split))
-        assert clips != list(task.clips(split))
 
 
 def test_what_does_not_fit_is_named(folder):

@@ -6,8 +6,10 @@ import shutil
 import pytest
 
 from hear_axlstm.errors import TaskError
+from hear_axlstm.evaluation.tasks import taskfolder
 from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS, PAPER_TASKS
 from hear_axlstm.evaluation.tasks.taskfolder import DataSplit, find_tasks, read_task
+from hear_axlstm.storage import read_json
 from tests.evaluation.folders import write_embeddings
 
 
@@ -42,6 +44,23 @@ def test_a_task_is_read(folder):
     assert task.data_splits == [DataSplit(("train",), "valid", "test")]
     assert len(task.clips("train")) == 8
     assert task.known is None
+
+
+def test_every_clip_is_stored_once_and_not_in_the_order_of_the_file(folder):
+    task = read_task(folder)
+    for split, clips in task.stored_order.items():
+        assert sorted(clips) == sorted(task.clips(split))
+        assert clips != list(task.clips(split))
+
+
+def test_the_file_of_a_split_is_read_once(folder, monkeypatch):
+    read = []
+    monkeypatch.setattr(taskfolder, "read_json", lambda path, *rest: read.append(path.name) or read_json(path, *rest))
+    task = read_task(folder)
+    for split in task.splits * 2:
+        assert list(task.clips(split)) == sorted(task.stored_order[split])
+    assert task.differences() == task.differences()
+    assert sorted(read) == ["task_metadata.json", "test.json", "train.json", "valid.json"]
 
 
 def test_folds_follow_each_other(tmp_path):
