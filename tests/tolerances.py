@@ -19,5 +19,11 @@ KERNEL_FLOAT64 = 1e-12
 # error but for the luck of single roundings.
 HALF_VS_AUTOCAST = 1.1
 
+# A classifier's training, repeated with other kernels than it was recorded with: another processor or library sums in
+# another order, and hundreds of steps of Adam amplify the last bits. Three sets of kernels on one processor differ by up to
+# 1.6e-3 of a loss (relative) and two clips of 47; other initial values, by more than ten times that.
+RECORDED_LOSS = 1e-2
+RECORDED_SCORE = 0.1  # absolute; of d', which is no fraction, ten times as much
+
 # Timestamps that went through JSON.
 MILLISECONDS = 1e-3

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_axlstm.errors import TaskError
 from hear_axlstm.evaluation.metrics import score
-from hear_axlstm.evaluation.native.data import Split, read_splits
+from hear_axlstm.evaluation.native.data import Split, TaskData, check_points, read_data
 from hear_axlstm.evaluation.native.network import build_network
-from hear_axlstm.evaluation.native.step import Step
-from hear_axlstm.evaluation.native.stopping import Stopping
 from hear_axlstm.evaluation.protocols import Protocol, Settings
 from hear_axlstm.evaluation.results import Outcome
-from hear_axlstm.evaluation.tasks.taskfolder import DataSplit, TaskFolder, read_task
+from hear_axlstm.evaluation.tasks.taskfolder import read_task
 
-Check = Callable[[int, float, float | None], None]
+ALIGNMENT = 64  # bytes: where torch lets the memory of a new tensor begin
+
+OnCheck = Callable[[int, float, float | None], None]
 
 
 @dataclass
-class Training:
-    """A network at its best check, and what it was then."""
+class TrainedNetwork:
+    """A network as it was at its best check. epoch: counted from 0. validation_score: what was monitored, then."""
 
     settings: Settings
     network: nn.Sequential
@@ -36,10 +37,10 @@ class Training:
 
 
 def evaluate_sequentially(embeddings: Path, protocol: Protocol, seed: int) -> Outcome:
-    """What hear-eval-kit gives for a scene task's embeddings with this seed, to the last bit where it has as many threads.
+    """What hear-eval-kit gives for a scene task's embeddings with this seed, to the last bit with as many threads.
 
     The grid is searched on the first split; its best point is trained on the others. torch's generator is left as it was.
-    Raises TaskError.
+    Raises TaskError when the embeddings are damaged, or do not fit the task or the protocol.
     """
     task = read_task(embeddings)
     points = protocol.points(seed, task.metadata)
@@ -47,60 +48,39 @@ def evaluate_sequentially(embeddings: Path, protocol: Protocol, seed: int) -> Ou
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         first, *others = task.data_splits
-        tried = [train(task, first, settings) for settings in points]
-        sign = 1 if monitors_score(task) else -1
-        best = max(tried, key=lambda training: sign * training.validation_score)  # of equal ones, the first that was run
-        trainings = [best, *(train(task, split, best.settings) for split in others)]
-    splits = {
-        split.test: measure(task, split, training) for split, training in zip(task.data_splits, trainings, strict=True)
-    }
+        data = read_data(task, first)
+        sign = 1 if data.by_score else -1
+        tried = [train(data, settings) for settings in points]
+        best = max(tried, key=lambda trained: sign * trained.validation_score)  # the first of equal ones
+        splits = {first.test: measure(data, best)}
+        for split in others:
+            data = read_data(task, split)
+            splits[split.test] = measure(data, train(data, best.settings))
     return Outcome(splits, best.settings.to_dict())
 
 
-def check_points(task: TaskFolder, points: Iterable[Settings]) -> None:
-    """Raises TaskError when these settings cannot be trained on a split of the task."""
-    for point in points:
-        if point.max_epochs < point.check_val_every_n_epoch:
-            raise TaskError(
-                f"{task.name}: a check every {point.check_val_every_n_epoch} epochs is none in {point.max_epochs}; "
-                "expected max_epochs of at least as many"
-            )
-        for split in task.data_splits:
-            clips = sum(len(task.clips(name)) for name in split.train)
-            if point.hidden_layers and clips % point.batch_size == 1:
-                raise TaskError(
-                    f"{task.name}: {clips} clips of {'+'.join(split.train)} end in a batch of 1: a single clip is too few "
-                    "for batch norm; hear-eval-kit fails on it, too"
-                )
+def train(data: TaskData, settings: Settings, on_check: OnCheck | None = None) -> TrainedNetwork:
+    """Train one classifier with torch's own generator, which the next training continues.
 
-
-def monitors_score(task: TaskFolder) -> bool:
-    """Whether trainings are stopped and chosen by the task's score, not by the validation loss."""
-    return bool(task.metadata.get("use_scoring_for_early_stopping", True))
-
-
-def train(task: TaskFolder, split: DataSplit, settings: Settings, on_check: Check | None = None) -> Training:
-    """Train one classifier with torch's generator as it is; as it leaves it, the next one is drawn.
-
-    settings: that pass ``check_points``. on_check: told epoch, validation loss and score at every check. Raises TaskError.
+    settings: must pass ``check_points``. on_check: called with epoch, validation loss and score at every check.
     """
-    data, valid = read_splits(task, split.train), read_splits(task, [split.valid])
-    network = build_network(settings, data.embeddings.shape[1], len(task.labels))
-    loss_of = LOSSES[task.prediction_type]
-    step = Step(network, loss_of, settings.lr, min(settings.batch_size, len(data)))
-    by_score = monitors_score(task)
-    stopping = Stopping(settings.patience, maximize=by_score)
+    network = build_network(settings, data.train.embeddings.shape[1], data.train.targets.shape[1])
+    loss_of = LOSSES[data.multilabel]
+    adam = torch.optim.Adam(network.parameters(), lr=settings.lr, foreach=False)
+    stopping = Stopping(settings.patience, maximize=data.by_score)
     best: dict[str, Any] = {}
     for epoch in range(settings.max_epochs):
         _draw_seed_of_loader()
-        for x, y in zip(data.embeddings.split(settings.batch_size), data.targets.split(settings.batch_size), strict=True):
-            step(x, y)
+        for x, targets in _batches(data.train, settings.batch_size):
+            adam.zero_grad()
+            loss_of(network(x), targets).backward()
+            adam.step()
         if (epoch + 1) % settings.check_val_every_n_epoch:
             continue
         _draw_seed_of_loader()
-        logits = _predict(network, valid, settings.batch_size)
-        loss = float(loss_of(logits, valid.targets))
-        value = score(task.metrics[0], _probabilities(task, logits), valid.targets) if by_score else None
+        logits = _predict(network, data.valid, settings.batch_size)
+        loss = float(loss_of(logits, data.valid.targets))
+        value = score(data.metrics[0], _probabilities(data, logits), data.valid.targets) if data.by_score else None
         if on_check is not None:
             on_check(epoch, loss, value)
         if stopping.check(epoch, loss if value is None else value):
@@ -109,21 +89,20 @@ def train(task: TaskFolder, split: DataSplit, settings: Settings, on_check: Chec
             break
     assert stopping.epoch is not None  # check_points
     network.load_state_dict(best)
-    return Training(settings, network, stopping.epoch, stopping.best)
+    return TrainedNetwork(settings, network, stopping.epoch, stopping.best)
 
 
-def measure(task: TaskFolder, split: DataSplit, training: Training) -> dict[str, float]:
-    """All that an Outcome has of a test split."""
-    data = read_splits(task, [split.test])
-    logits = _predict(training.network, data, training.settings.batch_size)
-    probabilities = _probabilities(task, logits)
-    scores = {name: score(name, probabilities, data.targets) for name in task.metrics}
+def measure(data: TaskData, trained: TrainedNetwork) -> dict[str, float]:
+    """The scores on the test split, with the names that an Outcome has for them."""
+    logits = _predict(trained.network, data.test, trained.settings.batch_size)
+    probabilities = _probabilities(data, logits)
+    scores = {name: score(name, probabilities, data.test.targets) for name in data.metrics}
     return {
-        "test_loss": float(LOSSES[task.prediction_type](logits, data.targets)),
-        "test_score": scores[task.metrics[0]],
+        "test_loss": float(LOSSES[data.multilabel](logits, data.test.targets)),
+        "test_score": scores[data.metrics[0]],
         **{f"test_{name}": value for name, value in scores.items()},
-        "validation_score": training.validation_score,
-        "epoch": training.epoch,
+        "validation_score": trained.validation_score,
+        "epoch": trained.epoch,
     }
 
 
@@ -131,24 +110,74 @@ def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits, targets.argmax(1))
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "multiclass": _cross_entropy,
-    "multilabel": F.binary_cross_entropy_with_logits,
+LOSSES: dict[bool, Callable[[Tensor, Tensor], Tensor]] = {  # by whether a clip may have several labels
+    False: _cross_entropy,
+    True: F.binary_cross_entropy_with_logits,
 }
 
 
-def _predict(network: nn.Sequential, data: Split, batch_size: int) -> Tensor:
+def _probabilities(data: TaskData, logits: Tensor) -> Tensor:
+    return logits.sigmoid() if data.multilabel else logits.softmax(1)
+
+
+def _predict(network: nn.Sequential, split: Split, batch_size: int) -> Tensor:
+    """Logits without dropout, with running statistics. Shape: -> (N, C)."""
     network.eval()
     with torch.no_grad():
-        logits = torch.cat([network(x) for x in data.embeddings.split(batch_size)])
+        logits = torch.cat([network(x) for x, _ in _batches(split, batch_size)])
     network.train()
     return logits
 
 
-def _probabilities(task: TaskFolder, logits: Tensor) -> Tensor:
-    return logits.softmax(1) if task.prediction_type == "multiclass" else logits.sigmoid()
+def _batches(split: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Embeddings and targets, batch by batch, with embeddings aligned as the kit's loader gives them.
+
+    Where a matrix begins in memory changes the last bits of its products. A loader stacks each batch into a new tensor; a
+    slice of all embeddings may begin anywhere.
+    """
+    for x, targets in zip(split.embeddings.split(batch_size), split.targets.split(batch_size), strict=True):
+        yield x.clone() if x.data_ptr() % ALIGNMENT else x, targets
 
 
 def _draw_seed_of_loader() -> None:
-    """An iterator of a DataLoader draws a seed for its workers, even where it has none."""
+    """Draw what an iterator of a DataLoader draws: a seed for its workers, even where it has none."""
     torch.empty((), dtype=torch.int64).random_()
+
+
+class Stopping:
+    """When a training stops and which of its epochs counts: what EarlyStopping and ModelCheckpoint of Lightning do together.
+
+    It is given the monitored value check by check. patience: checks without a better value, after which training stops. A
+    value that is not finite stops it at once. Of equal values the earliest counts. epoch: the best one, None before the
+    first check.
+    """
+
+    def __init__(self, patience: int, *, maximize: bool) -> None:
+        self.patience = patience
+        self.epoch: int | None = None
+        self.stopped = False
+        self._sign = 1.0 if maximize else -1.0
+        self._kept = -math.inf  # the checkpoint's value: NaN counts as the worst
+        self._best = -math.inf  # what the patience goes by
+        self._waited = 0
+
+    @property
+    def best(self) -> float:
+        """The monitored value at the best epoch, rounded to float32."""
+        return self._sign * self._kept
+
+    def check(self, epoch: int, value: float) -> bool:
+        """Whether the network, as it is after ``epoch``, is the best so far and must be kept."""
+        signed = self._sign * float(np.float32(value))
+        kept = -math.inf if math.isnan(signed) else signed
+        better = self.epoch is None or kept > self._kept
+        if better:
+            self.epoch, self._kept = epoch, kept
+        if not math.isfinite(signed):
+            self.stopped = True
+        elif signed > self._best:
+            self._best, self._waited = signed, 0
+        else:
+            self._waited += 1
+            self.stopped = self._waited >= self.patience
+        return better

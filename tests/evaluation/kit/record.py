@@ -3,8 +3,8 @@
 data/CASE/training-00.csv, ...   each training, in the kit's order: epoch, val_loss and val_score of every check
 data/CASE/outcome.json           the Outcome: splits and settings
 
-Values are the kit's float32, written so that they read back exactly. Another machine, torch or number of threads may move
-the last bits of the losses.
+Values are the kit's float32, written so that they read back exactly. Another processor, torch or number of threads sums in
+another order: tests/tolerances.py says how far that carries.
 """
 
 import csv
@@ -65,13 +65,18 @@ CASES = {
 }
 
 
-def recorded_curves(case: str) -> list[list[dict[str, float]]]:
-    """Training -> check -> COLUMNS, as the kit had them."""
+def read_curves(folder: Path) -> list[list[dict[str, float]]]:
+    """Training -> check -> COLUMNS, of the files that the kit's logger wrote, or that are kept of them."""
     found = []
-    for path in sorted((DATA / case).glob("training-*.csv")):
+    for path in sorted(folder.glob("training-*.csv")):
         with open(path, newline="") as file:
-            found.append([{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)])
+            checks = [row for row in csv.DictReader(file) if row["val_loss"]]
+        found.append([{name: float(check[name]) for name in COLUMNS if name in check} for check in checks])
     return found
+
+
+def recorded_curves(case: str) -> list[list[dict[str, float]]]:
+    return read_curves(DATA / case)
 
 
 def recorded_outcome(case: str) -> Outcome:

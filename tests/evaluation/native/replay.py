@@ -2,11 +2,11 @@
 
 import torch
 
-from hear_axlstm.evaluation.native.draws import Draws
+from hear_axlstm.evaluation.native.batched_network import TrainingDraws
 from hear_axlstm.evaluation.native.network import build_network
 
 
-class Stream(Draws):
+class Stream(TrainingDraws):
     """One training's draws, as the sequential evaluator makes them with this generator.
 
     hidden_layers: of the network. batches: of the train split. check_every: epochs from check to check.

@@ -1,20 +1,21 @@
 """All trainings of a split at once, beside the same trainings one after the other, and beside Lightning's callbacks."""
 
 import itertools
+import logging
 import math
+import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from hear_axlstm.errors import TaskError
 from hear_axlstm.evaluation.native import batched
-from hear_axlstm.evaluation.native import faithful as sequential
-from hear_axlstm.evaluation.native.batched import evaluate_batched
-from hear_axlstm.evaluation.native.batched_training import Data, Group
-from hear_axlstm.evaluation.native.data import Split, read_splits
-from hear_axlstm.evaluation.native.draws import Draws
-from hear_axlstm.evaluation.native.faithful import evaluate_sequentially, measure, train
+from hear_axlstm.evaluation.native.batched import BatchedStopping, Group, evaluate_batched
+from hear_axlstm.evaluation.native.batched_network import TrainingDraws
+from hear_axlstm.evaluation.native.data import Split, read_data, read_split
+from hear_axlstm.evaluation.native.faithful import Stopping, evaluate_sequentially, measure, train
 from hear_axlstm.evaluation.native.network import build_network
 from hear_axlstm.evaluation.protocols import Protocol, Settings
 from hear_axlstm.evaluation.tasks.taskfolder import read_task
@@ -49,9 +50,7 @@ def double(monkeypatch):
     In float32 rounding does, too: the batch norm of 2 clips is badly conditioned; and the bias before a batch norm, whose
     gradient is rounding alone, takes Adam's steps all the same.
     """
-    read = sequential.read_splits
-    monkeypatch.setattr(sequential, "read_splits", lambda *arguments: converted(read(*arguments)))
-    monkeypatch.setattr(batched, "read_splits", lambda *arguments: converted(read(*arguments)))
+    monkeypatch.setattr("hear_axlstm.evaluation.native.data.read_split", lambda *named: converted(read_split(*named)))
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
@@ -69,13 +68,11 @@ def protocol_of(*points):
 
 
 def data_of(task, *, by_score=True):
-    (split, *_) = task.data_splits
-    parts = [converted(read_splits(task, names)) for names in (split.train, [split.valid], [split.test])]
-    return Data(*parts, task.prediction_type == "multilabel", task.metrics, by_score)
+    return replace(read_data(task, task.data_splits[0]), by_score=by_score)
 
 
 def draws_of(count, key="draws"):
-    return [Draws(key, index, device=CPU) for index in range(count)]
+    return [TrainingDraws(key, index, device=CPU) for index in range(count)]
 
 
 def streams(settings, batches):
@@ -90,15 +87,14 @@ def streams(settings, batches):
     ]
 
 
-def one_by_one(task, settings):
+def one_by_one(data, settings):
     """Of each training, its validation losses and how it ends."""
     for seed, point in enumerate(settings):
         curve = []
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            split = task.data_splits[0]
-            training = train(task, split, point, lambda epoch, loss, score, curve=curve: curve.append(loss))
-            yield curve, measure(task, split, training)
+            trained = train(data, point, lambda epoch, loss, score, curve=curve: curve.append(loss))
+            yield curve, measure(data, trained)
 
 
 def curves(group, epochs, check_every):
@@ -112,11 +108,10 @@ def curves(group, epochs, check_every):
 
 
 def assert_as_one_by_one(folder, settings, tolerance):
-    task = read_task(folder)
-    data = data_of(task, by_score=False)
+    data = data_of(read_task(folder), by_score=False)
     together = curves(Group(data, settings, streams(settings, 4)), 60, 3)
     ended = Group(data, settings, streams(settings, 4)).train()
-    for ours, outcome, (losses, theirs) in zip(together, ended, one_by_one(task, settings), strict=True):
+    for ours, outcome, (losses, theirs) in zip(together, ended, one_by_one(data, settings), strict=True):
         torch.testing.assert_close(ours, torch.tensor(losses), atol=tolerance, rtol=tolerance)
         assert outcome.keys() == theirs.keys()
         for name in theirs:
@@ -191,7 +186,7 @@ def test_putting_aside_what_has_stopped_changes_nothing(tmp_path, monkeypatch, d
 
 
 def test_a_training_without_numbers_ends_at_once_and_alone(tmp_path, double):
-    class Broken(Draws):
+    class Broken(TrainingDraws):
         def linear(self, settings, width, labels):
             layers = super().linear(settings, width, labels)
             layers[0][0][0, 0] = math.nan
@@ -214,7 +209,7 @@ def test_the_best_point_of_the_first_split_is_trained_on_the_others(tmp_path, do
     points = {value: replace(SETTINGS, max_epochs=30, **{name: value}) for value in values}
 
     def draws(task, split, seed, index, *, device):
-        return Draws(split, seed, device=device)  # whatever the point
+        return TrainingDraws(split, seed, device=device)  # whatever the point
 
     alone = {
         value: evaluate_batched(folder, protocol_of(point), range(4), CPU, draws=draws) for value, point in points.items()
@@ -245,7 +240,7 @@ def test_a_task_may_monitor_the_validation_loss(tmp_path):
     points = [SETTINGS, replace(SETTINGS, lr=1e-2)]
     outcome = evaluate_batched(folder, protocol_of(*points), [0], CPU)[0]
     order = protocol_of(*points).points(0, {})
-    own = [Draws("task", "test", 0, index, device=CPU) for index in range(2)]
+    own = [TrainingDraws("task", "test", 0, index, device=CPU) for index in range(2)]
     losses = curves(Group(data, order, own), 60, 3)
     assert outcome.splits["test"]["validation_score"] == pytest.approx(float(losses.min()), abs=1e-5)
     assert outcome.settings == order[int(losses.min(1).values.argmin())].to_dict()
@@ -263,11 +258,11 @@ def test_trainings_that_do_not_fit_into_memory_take_turns(tmp_path, monkeypatch,
     task = read_task(folder)
     need = batched._bytes(SETTINGS, data_of(task))
     embeddings = 4 * sum(SIZES.values()) * (24 + 4)
-    monkeypatch.setattr(batched, "ELSEWHERE", embeddings + 2 * need)
+    monkeypatch.setattr(batched, "CPU_BYTES", embeddings + 2 * need)
     in_turns = evaluate_batched(folder, protocol, range(3), CPU)
     assert sizes == [2, 2, 2]
     sizes.clear()
-    monkeypatch.setattr(batched, "ELSEWHERE", 0)
+    monkeypatch.setattr(batched, "CPU_BYTES", 0)
     evaluate_batched(folder, protocol, range(3), CPU)
     assert sizes == [1] * 6
     for seed in together:
@@ -286,7 +281,7 @@ def tf32():
 def test_matrix_products_are_in_full_precision_meanwhile(tmp_path, tf32):
     seen = []
 
-    class Watching(Draws):
+    class Watching(TrainingDraws):
         def keep(self, mask, probability):
             seen.append(tf32.allow_tf32)
             super().keep(mask, probability)
@@ -309,14 +304,14 @@ def test_what_cannot_be_evaluated_is_said_before_anything_is_trained(tmp_path):
     with pytest.raises(TaskError, match="--engine heareval"):
         evaluate_batched(folder, protocol_of(SETTINGS), [0], CPU)
     folder = write_embeddings(tmp_path / "other", sizes=SIZES)
-    with pytest.raises(TaskError, match="every 3 epochs is none in 2"):
+    with pytest.raises(TaskError, match="max_epochs is 2"):
         evaluate_batched(folder, protocol_of(replace(SETTINGS, max_epochs=2)), [0], CPU)
 
 
 @pytest.mark.parametrize("initialization", ["xavier_uniform", "xavier_normal"])
 def test_first_parameters_are_distributed_as_the_sequential_engine_s(initialization):
     settings = replace(SETTINGS, hidden_layers=2, hidden_dim=300, initialization=initialization)
-    ours = Draws("a", device=CPU).linear(settings, 200, 100)
+    ours = TrainingDraws("a", device=CPU).linear(settings, 200, 100)
     theirs = [module for module in build_network(settings, 200, 100).requires_grad_(False) if hasattr(module, "in_features")]
     for (weight, bias), layer in zip(ours, theirs, strict=True):
         for mine, other in ((weight, layer.weight), (bias, layer.bias)):
@@ -329,7 +324,7 @@ def test_first_parameters_are_distributed_as_the_sequential_engine_s(initializat
 
 def test_draws_are_a_training_s_own():
     def drawn(*key):
-        draws, mask = Draws(*key, device=CPU), torch.empty(50, 400)
+        draws, mask = TrainingDraws(*key, device=CPU), torch.empty(50, 400)
         ((weight, _),) = draws.linear(replace(SETTINGS, hidden_layers=0), 10, 5)
         draws.keep(mask, 0.75)
         assert set(mask.unique().tolist()) == {0.0, 1.0}
@@ -340,3 +335,106 @@ def test_draws_are_a_training_s_own():
     assert torch.equal(drawn(*keys[0]), drawn(*keys[0]))
     for one, other in itertools.combinations(keys, 2):
         assert not torch.equal(drawn(*one)[:50], drawn(*other)[:50])
+
+
+CHECKS, PATIENCE = 60, 6
+
+
+def trace(seed):
+    """What a training may be told, check by check: many ties, values that float32 does not tell apart, worse ones."""
+    rng = random.Random(seed)
+    kind = seed % 4
+    values = [round(rng.random(), (1, 2, 5)[seed % 3]) for _ in range(CHECKS)]
+    values = [value + rng.choice([0, 1e-10]) for value in values]
+    if kind == 1:
+        values[rng.randrange(8)] = rng.choice([math.nan, math.inf, -math.inf])
+    if kind == 2:  # ever better, at times
+        values = [value + index // rng.randint(2, 9) / 10 for index, value in enumerate(values)]
+    return values
+
+
+CONSTANT = [[value] * CHECKS for value in (math.nan, math.inf, -math.inf, 0.5)]
+STEADY = [[sign * check / CHECKS for check in range(CHECKS)] for sign in (1, -1)]
+TRACES = [*CONSTANT, *STEADY, *map(trace, range(20))]
+
+
+def followed_together(traces, patience, maximize):
+    """Of each training: epoch and value that count, and after which check it stopped."""
+    stopping = BatchedStopping(torch.full((len(traces),), patience), maximize=maximize)
+    stops = [None] * len(traces)
+    for check in range(CHECKS):
+        alive = stopping.alive.tolist()
+        stopping.check(check, torch.tensor([values[check] for values in traces], dtype=torch.float64))
+        for index, before in enumerate(alive):
+            if before and not stopping.alive[index]:
+                stops[index] = check
+    return list(zip(stopping.epoch.tolist(), stopping.best.tolist(), stops, strict=True))
+
+
+def followed_alone(values, patience, maximize):
+    stopping = Stopping(patience, maximize=maximize)
+    for check, value in enumerate(values):
+        stopping.check(check, value)
+        if stopping.stopped:
+            return stopping.epoch, stopping.best, check
+    return stopping.epoch, stopping.best, None
+
+
+def followed_by_lightning(values, patience, maximize, folder):
+    pl = pytest.importorskip("pytorch_lightning")
+    from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+
+    class Told(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(()))
+
+        def training_step(self, batch, index):
+            return 0 * self.weight
+
+        def validation_step(self, batch, index):
+            self.log("monitored", values[self.current_epoch])
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    mode = "max" if maximize else "min"
+    checkpoint = ModelCheckpoint(folder, monitor="monitored", mode=mode)
+    early = EarlyStopping(monitor="monitored", patience=patience, mode=mode, check_finite=True)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+    trainer = pl.Trainer(max_epochs=CHECKS, callbacks=[early, checkpoint], accelerator="cpu", **quiet)
+    loader = torch.utils.data.DataLoader([0])
+    trainer.fit(Told(), loader, loader)
+    epoch = torch.load(checkpoint.best_model_path, weights_only=False)["epoch"]
+    stop = early.stopped_epoch if trainer.should_stop else None
+    return epoch, float(checkpoint.best_model_score), stop
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("maximize", [True, False])
+def test_the_rule_is_lightning_s(tmp_path, maximize):
+    together = followed_together(TRACES, PATIENCE, maximize)
+    for index, values in enumerate(TRACES):
+        theirs = followed_by_lightning(values, PATIENCE, maximize, tmp_path / str(index))
+        assert together[index] == theirs, values
+    assert len({stop for _, _, stop in together}) > 6
+    assert None in {stop for _, _, stop in together}
+
+
+@pytest.mark.parametrize("patience", [1, 3, 20])
+@pytest.mark.parametrize("maximize", [True, False])
+def test_the_rule_is_that_of_one_training(patience, maximize):
+    traces = TRACES + [trace(seed) for seed in range(100, 300)]
+    assert followed_together(traces, patience, maximize) == [followed_alone(v, patience, maximize) for v in traces]
+
+
+def test_each_training_has_its_own_patience_and_goes_on_without_the_others():
+    stopping = BatchedStopping(torch.tensor([1, 2, 9]), maximize=True)
+    improved = [stopping.check(check, torch.tensor([0.5, 0.5, 0.5])).tolist() for check in range(2)]
+    assert improved == [[True] * 3, [False] * 3]
+    assert stopping.alive.tolist() == [False, True, True]
+    assert stopping.check(2, torch.tensor([0.9, 0.4, 0.7])).tolist() == [False, False, True]
+    stopping.select(torch.tensor([2]))
+    assert stopping.check(3, torch.tensor([0.8])).tolist() == [True]
+    assert (stopping.epoch.tolist(), stopping.best.tolist()) == ([3], [float(np.float32(0.8))])

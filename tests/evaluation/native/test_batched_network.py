@@ -8,9 +8,8 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
 from hear_axlstm.evaluation.native import batched_network
-from hear_axlstm.evaluation.native.adam import Adam
-from hear_axlstm.evaluation.native.batched_losses import losses, slopes
-from hear_axlstm.evaluation.native.batched_network import BatchedNetwork
+from hear_axlstm.evaluation.native.batched import losses, slopes
+from hear_axlstm.evaluation.native.batched_network import Adam, BatchedNetwork
 
 CPU = torch.device("cpu")
 R, D, H, C = 3, 12, 8, 5

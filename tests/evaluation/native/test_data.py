@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hear_axlstm.errors import TaskError
-from hear_axlstm.evaluation.native.data import read_split, read_splits
+from hear_axlstm.evaluation.native.data import read_data, read_split
 from hear_axlstm.evaluation.tasks.taskfolder import read_task
 from tests.evaluation.folders import write_embeddings
 
@@ -33,12 +33,14 @@ def test_splits_are_in_the_order_of_the_kits_files(folder):
         assert np.array_equal(ours.embeddings, rows)
 
 
-def test_splits_are_joined_in_the_given_order(folder):
-    task = read_task(folder)
-    both = read_splits(task, ["fold02", "fold00"])
-    assert len(both) == SIZES["fold02"] + SIZES["fold00"]
-    assert torch.equal(both.embeddings[: SIZES["fold02"]], read_split(task, "fold02").embeddings)
-    assert torch.equal(both.targets[SIZES["fold02"] :], read_split(task, "fold00").targets)
+def test_splits_are_joined_in_the_given_order(tmp_path):
+    task = read_task(write_embeddings(tmp_path / "task", sizes={**SIZES, "fold03": 6}))
+    data = read_data(task, task.data_splits[0])
+    for found, names in ((data.train, ("fold02", "fold03")), (data.valid, ("fold01",)), (data.test, ("fold00",))):
+        parts = [read_split(task, name) for name in names]
+        assert len(found) == sum(map(len, parts))
+        assert torch.equal(found.embeddings, torch.cat([part.embeddings for part in parts]))
+        assert torch.equal(found.targets, torch.cat([part.targets for part in parts]))
 
 
 def test_what_does_not_fit_is_named(folder):
