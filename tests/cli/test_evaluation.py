@@ -177,7 +177,7 @@ def test_what_cannot_be_carried_out_exits_with_two(suite, tmp_path, run, argumen
 
 
 def test_without_the_kit_its_engine_is_refused_with_the_way_to_get_it(suite, tmp_path, run, monkeypatch):
-    monkeypatch.setattr("hear_axlstm.evaluation.kit.require.version", lambda name: "2020.0")
+    monkeypatch.setattr("hear_axlstm.evaluation.kit.launch.version", lambda name: "2020.0")
     result = run("evaluate", suite, "--engine", "heareval", "-o", tmp_path / "results")
     assert (result.exit_code, "heareval==2021.1.3" in result.stderr) == (2, True)
 

@@ -11,7 +11,7 @@ from torch.nn.functional import one_hot
 
 from hear_axlstm.errors import TaskError
 from hear_axlstm.evaluation import metrics
-from hear_axlstm.evaluation.kit.stubs import PKG_RESOURCES, standing_in
+from hear_axlstm.evaluation.kit.mend import PKG_RESOURCES, standing_in
 from hear_axlstm.evaluation.metrics import METRICS, check_metrics, score, scores
 
 SHARPNESS = {"ordinary": 1, "faint": 0.01, "saturated": 100, "rounded": 1}

@@ -1,22 +1,166 @@
-"""hear-eval-kit's modules, as imported -> put right in place: a table of what is broken, where, and what mends it."""
+"""What hear-eval-kit needs to run on today's packages: stand-ins while it is imported, repairs afterwards.
+
+Both are tables, in which each row says what is broken and how to tell that it is broken here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 
-from hear_axlstm.evaluation.kit.lightning import calls_epoch_ends, restore_epoch_end, takes_gpus, with_gpus
+# Stand-ins: modules that the kit imports and does not need.
+
+
+@dataclass(frozen=True)
+class Stub:
+    """A module that stands in. why: what would happen without it. needed: whether that would happen here."""
+
+    name: str
+    why: str
+    needed: Callable[[], bool]
+    make: Callable[[], ModuleType]
+
+
+@contextmanager
+def standing_in(stubs: Sequence[Stub]) -> Iterator[None]:
+    """In the block, an import of the needed stubs' names gives the stubs; afterwards nobody else finds them."""
+    needed = [stub for stub in stubs if stub.needed()]
+    before = {stub.name: sys.modules.get(stub.name) for stub in needed}
+    sys.modules.update({stub.name: stub.make() for stub in needed})
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
+
+
+class _TensorFlow(ModuleType):
+    """What the kit keeps as ``tf``: the real one as soon as a HEAR module has imported it; until then no model is of it.
+
+    So models in TensorFlow are embedded as well, with the TensorFlow that their module brings, wherever that runs.
+    """
+
+    class _NoModel:
+        pass
+
+    def __init__(self) -> None:
+        super().__init__("tensorflow")
+        self.__spec__ = ModuleSpec("tensorflow", None)  # find_spec("tensorflow") raises on a module without one
+
+    def __getattr__(self, name: str) -> Any:
+        real = sys.modules.get("tensorflow")
+        if real is not None and real is not self:
+            return getattr(real, name)
+        if name == "Module":
+            return self._NoModel
+        if name == "test":
+            return SimpleNamespace(is_gpu_available=lambda **_: True)
+        raise AttributeError(f"no HEAR module has imported tensorflow: there is no tensorflow.{name}")
+
+
+def _pkg_resources() -> ModuleType:
+    stub = ModuleType("pkg_resources")
+    stub.declare_namespace = lambda name: None  # type: ignore[attr-defined] # Lightning 1 calls it, to no effect
+    return stub
+
+
+def _pynvml() -> ModuleType:
+    stub: Any = ModuleType("pynvml")
+    stub.NVMLError = type("NVMLError", (Exception,), {})
+    stub.nvmlInit = lambda: None
+    stub.nvmlDeviceGetHandleByIndex = lambda index: index
+    stub.nvmlDeviceGetName = lambda index: torch.cuda.get_device_name(index).encode()
+    stub.nvmlDeviceGetMemoryInfo = _memory
+    return stub
+
+
+def _memory(index: int) -> SimpleNamespace:
+    free, total = torch.cuda.mem_get_info(index)
+    return SimpleNamespace(used=total - free)
+
+
+TENSORFLOW = Stub(
+    "tensorflow",
+    "it need not be installed; where it is, the kit refuses a GPU that TensorFlow does not see, as tensorflow-cpu",
+    lambda: True,
+    _TensorFlow,
+)
+PKG_RESOURCES = Stub(
+    "pkg_resources",
+    "dcase_util and Lightning 1 import it; newer versions of setuptools have none",
+    lambda: find_spec("pkg_resources") is None,
+    _pkg_resources,
+)
+PYNVML = Stub(
+    "pynvml",
+    "imported where there is a GPU, to note how much of its memory is used",
+    lambda: torch.cuda.is_available() and find_spec("pynvml") is None,
+    _pynvml,
+)
+
+
+# Lightning 2 for code written for Lightning 1.
+
+
+def takes_gpus(trainer: type) -> bool:
+    """Whether a Trainer has the argument ``gpus``, as Lightning 1 has."""
+    return "gpus" in inspect.signature(trainer).parameters
+
+
+def with_gpus(trainer: Callable[..., Any]) -> Callable[..., Any]:
+    """A Trainer of Lightning 2 that takes ``gpus``: None, how many, or a list of them."""
+
+    def make(*, gpus: int | list[int] | None, **options: Any) -> Any:
+        return trainer(accelerator="gpu" if gpus else "cpu", devices=gpus or 1, **options)
+
+    return make
+
+
+def calls_epoch_ends(module: type) -> bool:
+    """Whether a LightningModule's ``validation_epoch_end`` is called, as in Lightning 1."""
+    return hasattr(module, "validation_epoch_end")
+
+
+def restore_epoch_end(model: Any, stage: str) -> None:
+    """Have Lightning 2 call a model class's ``STAGE_epoch_end`` with what its ``STAGE_step`` returned, batch by batch.
+
+    The method takes another name, since Lightning 2 refuses models that have one of this.
+    """
+    step, epoch_end = getattr(model, f"{stage}_step"), getattr(model, f"{stage}_epoch_end")
+
+    def collecting_step(self: Any, batch: Any, batch_idx: int) -> Any:
+        output = step(self, batch, batch_idx)
+        self.__dict__.setdefault("_outputs", []).append(output)
+        return output
+
+    def on_epoch_end(self: Any) -> None:
+        epoch_end(self, self.__dict__.pop("_outputs"))
+
+    delattr(model, f"{stage}_epoch_end")
+    setattr(model, f"{stage}_step", collecting_step)
+    setattr(model, f"on_{stage}_epoch_end", on_epoch_end)
+
+
+# Repairs: the kit's modules, as imported, put right in place.
 
 
 @dataclass(frozen=True)
 class Repair:
-    """why: what is broken without it. needed: whether it is broken here. mend: of the kit's module."""
+    """why: what is broken without it. needed: whether it is broken here. mend: changes the kit's module."""
 
     why: str
     needed: Callable[[Any], bool]
@@ -24,7 +168,7 @@ class Repair:
 
 
 def mend(module: ModuleType, repairs: Sequence[Repair]) -> None:
-    """Mend what is broken of one of the kit's modules."""
+    """Make the repairs that one of the kit's modules needs."""
     for repair in repairs:
         if repair.needed(module):
             repair.mend(module)

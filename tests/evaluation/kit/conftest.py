@@ -1,6 +1,7 @@
 """Sounds as small tasks, and a Python without what the kit imports and need not have."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory):
     (site / "sitecustomize.py").write_text(WITHOUT)
     current, temporary = tmp_path_factory.mktemp("current"), tmp_path_factory.mktemp("temporary")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(site))
+        patch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
         patch.setenv("TMPDIR", str(temporary))
         patch.setattr("tempfile.tempdir", str(temporary))
         patch.chdir(current)

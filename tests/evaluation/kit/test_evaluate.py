@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from hear_axlstm.errors import TaskError
-from hear_axlstm.evaluation.kit.launch import evaluate_with_kit
-from hear_axlstm.evaluation.kit.outcome import read_outcome
+from hear_axlstm.evaluation.kit.launch import evaluate_with_kit, read_outcome
 from hear_axlstm.evaluation.protocols import PROTOCOLS
 from hear_axlstm.evaluation.tasks.taskfolder import read_task
 from tests.evaluation.folders import SCENE_METRICS, write_embeddings

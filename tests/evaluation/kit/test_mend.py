@@ -1,4 +1,4 @@
-"""What stands in for TensorFlow, pkg_resources and pynvml while the kit is imported, and is gone afterwards."""
+"""What mends the kit: stand-ins that are gone after its import, and Lightning 2 for code for Lightning 1."""
 
 import importlib
 import sys
@@ -8,8 +8,18 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from hear_axlstm.evaluation.kit.mend import GPU_MAX_MEM, mend
-from hear_axlstm.evaluation.kit.stubs import PKG_RESOURCES, PYNVML, TENSORFLOW, standing_in
+from hear_axlstm.evaluation.kit.mend import (
+    GPU_MAX_MEM,
+    PKG_RESOURCES,
+    PYNVML,
+    TENSORFLOW,
+    calls_epoch_ends,
+    mend,
+    restore_epoch_end,
+    standing_in,
+    takes_gpus,
+    with_gpus,
+)
 
 GPU = "NVIDIA H200"
 
@@ -33,7 +43,7 @@ def hidden(monkeypatch):
     def hide(name):
         monkeypatch.delitem(sys.modules, name, raising=False)
         monkeypatch.setattr(
-            "hear_axlstm.evaluation.kit.stubs.find_spec", lambda asked: None if asked == name else find_spec(asked)
+            "hear_axlstm.evaluation.kit.mend.find_spec", lambda asked: None if asked == name else find_spec(asked)
         )
 
     return hide
@@ -65,7 +75,7 @@ def test_a_stub_is_gone_even_when_the_import_fails(hidden):
 
 
 def test_what_is_installed_is_left_in_place(monkeypatch):
-    monkeypatch.setattr("hear_axlstm.evaluation.kit.stubs.find_spec", lambda name: object())
+    monkeypatch.setattr("hear_axlstm.evaluation.kit.mend.find_spec", lambda name: object())
     before = dict(sys.modules)
     with standing_in([PKG_RESOURCES, PYNVML]):
         assert sys.modules == before
@@ -104,3 +114,52 @@ def test_a_pynvml_that_gives_the_name_as_bytes_is(gpu, monkeypatch):
     kit = importlib.import_module("heareval.gpu_max_mem")
     mend(kit, GPU_MAX_MEM)
     assert kit.device_name() == "as bytes"
+
+
+class Model:
+    """For Lightning 1."""
+
+    def __init__(self):
+        self.seen = []
+
+    def validation_step(self, batch, batch_idx):
+        return batch + batch_idx
+
+    def validation_epoch_end(self, outputs):
+        self.seen.append(outputs)
+
+
+def test_an_epochs_end_sees_what_its_steps_returned():
+    model_class = type("Model", (Model,), dict(vars(Model)))
+    restore_epoch_end(model_class, "validation")
+    assert "validation_epoch_end" not in vars(model_class)
+    first, second = model_class(), model_class()
+    for batches in ([10, 20], [30]):
+        for index, batch in enumerate(batches):
+            assert first.validation_step(batch, index) == batch + index
+            second.validation_step(-batch, batch_idx=index)
+        first.on_validation_epoch_end()
+    assert first.seen == [[10, 21], [30]]
+    second.on_validation_epoch_end()
+    assert second.seen == [[-10, -19, -30]]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "accelerator", "devices"),
+    [(None, "cpu", 1), (0, "cpu", 1), ([], "cpu", 1), (1, "gpu", 1), ([0], "gpu", [0]), ([2, 3], "gpu", [2, 3])],
+)
+def test_gpus_become_devices(gpus, accelerator, devices):
+    assert with_gpus(dict)(gpus=gpus, max_epochs=3) == {"accelerator": accelerator, "devices": devices, "max_epochs": 3}
+
+
+def test_lightnings_are_told_apart():
+    class Trainer1:
+        def __init__(self, gpus=None, max_epochs=None): ...
+
+    class Trainer2:
+        def __init__(self, *, accelerator="auto", max_epochs=None): ...
+
+    assert takes_gpus(Trainer1)
+    assert not takes_gpus(Trainer2)
+    assert calls_epoch_ends(Model)
+    assert not calls_epoch_ends(Trainer2)
