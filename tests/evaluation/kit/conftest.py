@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+import hear_axlstm
 from hear_axlstm.config import SAMPLE_RATE
 from tests.conftest import tone
 
@@ -22,6 +23,7 @@ class Without(PathFinder):
 
 sys.meta_path = [Without if finder is PathFinder else finder for finder in sys.meta_path]
 """
+ROOT = Path(hear_axlstm.__file__).parents[1]  # where those processes find the package that is tested
 HERTZ = {"low": 300, "high": 3000}
 SECONDS = 1.8
 
@@ -36,7 +38,7 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory):
     (site / "sitecustomize.py").write_text(WITHOUT)
     current, temporary = tmp_path_factory.mktemp("current"), tmp_path_factory.mktemp("temporary")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
+        patch.setenv("PYTHONPATH", f"{site}{os.pathsep}{ROOT}")
         patch.setenv("TMPDIR", str(temporary))
         patch.setattr("tempfile.tempdir", str(temporary))
         patch.chdir(current)

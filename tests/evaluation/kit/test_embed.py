@@ -19,7 +19,7 @@ from hear_axlstm.errors import EvaluationError, OutputError
 from hear_axlstm.evaluation.kit import launch
 from hear_axlstm.evaluation.kit.launch import embed_with_kit, evaluate_with_kit
 from hear_axlstm.evaluation.protocols import PROTOCOLS
-from tests.evaluation.kit.conftest import write_task
+from tests.evaluation.kit.conftest import ROOT, write_task
 from tests.tolerances import BATCH_MATES
 
 pytestmark = pytest.mark.kit
@@ -185,7 +185,7 @@ def test_a_model_in_tensorflow_is_embedded_with_the_tensorflow_that_its_module_b
     site = elsewhere / "tensorflow site"
     (site / "tensorflow").mkdir(parents=True)
     (site / "tensorflow" / "__init__.py").write_text(TENSORFLOW)
-    monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", f"{site}{os.pathsep}{ROOT}")
     task = write_task(elsewhere / "peaks", "scene")
     out = embed_with_kit("peaks", task, elsewhere / "made peaks", model=None, model_options={}, device="cpu")
     assert embedding(out, "test", "test-0.wav") == pytest.approx(0.5, abs=1e-3)
