@@ -25,7 +25,7 @@ check: $(VENV)/.tested ## formatting, lint, types
 	$(VENV)/bin/mypy
 
 bench: $(VENV)/.tested ## how fast the encoders are on this machine; ARGS=--help for more
-	$(VENV)/bin/hear-axlstm bench $(ARGS)
+	$(VENV)/bin/python -m benchmarks.encoders $(ARGS)
 
 wheel: $(VENV)/.tested ## build the wheel into dist/
 	$(VENV)/bin/python -m pip --disable-pip-version-check wheel -q --no-deps --no-build-isolation -w dist .

@@ -1,0 +1,1 @@
+"""Measurements of speed, from a checkout; README.md shows what they found."""

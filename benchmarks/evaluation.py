@@ -20,7 +20,7 @@ import click
 import torch
 
 from benchmarks.page import evaluation_row
-from hear_axlstm.bench import machine, table
+from benchmarks.records import machine, table
 from hear_axlstm.evaluation.kit.launch import evaluate_with_kit
 from hear_axlstm.evaluation.native.batched import evaluate_batched
 from hear_axlstm.evaluation.native.faithful import evaluate_sequentially

@@ -1,33 +1,29 @@
 """Each operation of the blocks in Triton beside plain torch, forward and with gradients, on CUDA.
 
-    python benchmarks/kernels.py [--batch 256] [--tokens 251]
+    python -m benchmarks.kernels [--batch 256] [--tokens 251]
 
-Medians by events. Appends to benchmarks/results/kernels.json; no speed is told of a kernel whose values deviate.
+Medians by events. Appends to benchmarks/results/kernels.json; a kernel whose values deviate is an error, and not timed.
 """
 
-import json
 import statistics
 from itertools import cycle
-from pathlib import Path
 
 import click
 import torch
 
-from hear_axlstm.bench import machine, table
+from benchmarks.records import RESULTS, add_record, machine, table
 from hear_axlstm.kernels.conv.op import causal_conv_silu, conv_mix_gates
 from hear_axlstm.kernels.mlstm.op import gated_mlstm
 from hear_axlstm.kernels.norm.op import add_norm
 from hear_axlstm.kernels.scan.op import gated_scan
-from hear_axlstm.storage import replacing
 
-RESULTS = Path(__file__).parent / "results" / "kernels.json"
 HEADS, STATES = 4, 24
 ALLOWED = 5e-3  # relative deviation from float32, of float16
 COPIES = 3  # of the operands, taken in turn
 
 
 def operands(batch, tokens, width):
-    """Of each operation, in the shapes of a variant with ``width``, E=3."""
+    """Name, function and operands of each operation, in the shapes of a variant with ``width``, E=3."""
     n = 3 * width
 
     def normal(*shape, scale=1.0, dtype=torch.float16):
@@ -82,7 +78,9 @@ def measure(name, operation, arguments, repeats):
         ours = results(operation(*arguments, backend="triton"))
         deviation = max(float((a - b).norm() / b.norm()) for a, b in zip(ours, truth, strict=True))
     if deviation > ALLOWED:
-        raise click.ClickException(f"{name} deviates from float32 by {deviation:.1e}; no speed is told of wrong values")
+        raise click.ClickException(
+            f"{name} deviates from float32 by {deviation:.1e}; the speed of wrong values means nothing"
+        )
     turn = cycle([[a if a is None else a.detach().clone().requires_grad_() for a in arguments] for _ in range(COPIES)])
 
     def forward(backend):
@@ -107,6 +105,7 @@ def measure(name, operation, arguments, repeats):
 @click.option("--width", "widths", type=int, multiple=True, default=[192, 384, 768], show_default=True)
 @click.option("--repeats", default=20, show_default=True)
 def main(batch, tokens, widths, repeats):
+    """Time each operation in Triton beside plain torch, forward and with gradients, on CUDA."""
     if not torch.cuda.is_available():
         raise click.ClickException("no CUDA device: the Triton kernels cannot be timed here")
     rows = []
@@ -114,10 +113,7 @@ def main(batch, tokens, widths, repeats):
         for name, operation, arguments in operands(batch, tokens, width):
             rows.append({"width": width, "batch": batch, "tokens": tokens, **measure(name, operation, arguments, repeats)})
             click.echo(rows[-1])
-    records = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    records.append({**machine(torch.device("cuda")), "kernels": rows})
-    with replacing(RESULTS) as temporary:
-        temporary.write_text(json.dumps(records, indent=1) + "\n")
+    add_record(RESULTS / "kernels.json", {**machine(torch.device("cuda")), "kernels": rows})
     click.echo(table(list(rows[0]), [[str(cell) for cell in row.values()] for row in rows]))
 
 

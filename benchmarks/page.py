@@ -1,24 +1,20 @@
-"""benchmarks/README.md from the results beside it.
+"""benchmarks/README.md from the results beside it: ``python -m benchmarks.page``."""
 
-python benchmarks/page.py
-"""
-
-import json
 import statistics
-from pathlib import Path
 
-from hear_axlstm.bench import EndToEnd, Rate, end_to_end_table, rates_table, table
+from benchmarks.encoders import EndToEnd, Rate, end_to_end_table, rates_table
+from benchmarks.pretraining import COLUMNS
+from benchmarks.records import RESULTS, read_records, table
 
-HERE = Path(__file__).parent
-TRAINING = ["recipe", "batch", "pass", "precision", "compile", "backend", "clips/s", "with synthesis", "GiB"]
+PAGE = RESULTS.parent / "README.md"
 HEAD = """# Measured
 
-This page is made by `python benchmarks/page.py` from `results/`, which these commands fill:
+This page is made by `python -m benchmarks.page` from `results/`, which these commands fill:
 
-    hear-axlstm bench -o benchmarks/results/encoders.json     # encoders, and embedding a folder of files
-    python benchmarks/kernels.py                              # each Triton kernel beside plain torch, on CUDA
-    python benchmarks/pretraining.py                          # training clips a second
-    python -m benchmarks.evaluation                           # the native evaluator beside hear-eval-kit
+    python -m benchmarks.encoders -o benchmarks/results/encoders.json    # encoders, and embedding a folder of files
+    python -m benchmarks.kernels                                         # each Triton kernel beside plain torch, on CUDA
+    python -m benchmarks.pretraining                                     # training clips a second
+    python -m benchmarks.evaluation                                      # the native evaluator beside hear-eval-kit
 
 Medians after a warm-up, on inputs that no cache holds, beside plain torch operations ("eager") in the same run. A chunk is
 2 s. Deviation is the norm of the difference from float32 tokens relative to theirs, with random weights whose gates and
@@ -27,13 +23,8 @@ seconds are those of the processors, of one thread, and the kit's include its im
 """
 
 
-def read(name):
-    path = HERE / "results" / name
-    return json.loads(path.read_text()) if path.exists() else []
-
-
 def evaluation_row(row):
-    """What is shown of a task's shape in evaluation.json."""
+    """The cells of the page for one task's shape in evaluation.json."""
     cells = {
         "task's shape": row["case"],
         "protocol": row["protocol"],
@@ -50,6 +41,7 @@ def evaluation_row(row):
 
 
 def heading(record):
+    """The machine, the date and the versions of a record."""
     versions = [
         f"{name} {record[name]}" for name in ("driver", "torch", "triton", "numba", "pytorch-lightning") if record.get(name)
     ]
@@ -57,25 +49,26 @@ def heading(record):
 
 
 def page():
+    """The whole page, in Markdown."""
     parts = [HEAD]
-    for record in read("encoders.json"):
+    for record in read_records(RESULTS / "encoders.json"):
         parts.append(f"## Encoders: {heading(record)}\n\n{rates_table([Rate(**rate) for rate in record['rates']])}")
         if record["end_to_end"]:
             runs = end_to_end_table([EndToEnd(**run) for run in record["end_to_end"]])
             parts.append(f"A folder of files to a folder of embeddings, and where the time went:\n\n{runs}")
-    for record in read("kernels.json"):
+    for record in read_records(RESULTS / "kernels.json"):
         rows = [[str(cell) for cell in row.values()] for row in record["kernels"]]
         parts.append(f"## Kernels: {heading(record)}\n\n{table(list(record['kernels'][0]), rows)}")
     training = {}
-    for row in read("pretraining.json"):
-        training.setdefault(heading(row), []).append([str(row.get(column, "")) for column in TRAINING])
+    for row in read_records(RESULTS / "pretraining.json"):
+        training.setdefault(heading(row), []).append([str(row.get(column, "")) for column in COLUMNS])
     for name, rows in training.items():
-        parts.append(f"## Training: {name}\n\n{table(TRAINING, rows)}")
-    for record in read("evaluation.json"):
+        parts.append(f"## Training: {name}\n\n{table(COLUMNS, rows)}")
+    for record in read_records(RESULTS / "evaluation.json"):
         rows = [evaluation_row(row) for row in record["evaluation"]]
         parts.append(f"## Evaluation: {heading(record)}\n\n{table(list(rows[0]), [list(row.values()) for row in rows])}")
     return "\n".join(parts)
 
 
 if __name__ == "__main__":
-    (HERE / "README.md").write_text(page())
+    PAGE.write_text(page())

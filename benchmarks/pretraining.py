@@ -1,29 +1,25 @@
 """Training clips a second: one update of a recipe, on sound that is ready and on sound synthesised as it trains.
 
-    python benchmarks/pretraining.py [--recipe axlstm-tiny --recipe ssam-tiny] [--batch 1024] [--micro-batch 256]
-    python benchmarks/pretraining.py --backend auto --backend torch    # our kernels beside plain torch, in one run
+    python -m benchmarks.pretraining [--recipe axlstm-tiny --recipe ssam-tiny] [--batch 1024] [--micro-batch 256]
+    python -m benchmarks.pretraining --backend auto --backend torch    # our kernels beside plain torch, in one run
 
-Medians over the updates after two to warm up. Appends to benchmarks/results/pretraining.json, of which
-python benchmarks/page.py makes the page.
+Medians over the updates after two to warm up. Appends to benchmarks/results/pretraining.json.
 """
 
 import itertools
-import json
 import statistics
 import time
-from pathlib import Path
 
 import click
 import torch
 
-from hear_axlstm.bench import machine, table
+from benchmarks.records import RESULTS, add_record, machine, table
 from hear_axlstm.pretraining.corpus import Corpus
 from hear_axlstm.pretraining.data import Share, updates
 from hear_axlstm.pretraining.loop import MICRO_BATCH, MICRO_BATCH_ELSEWHERE
 from hear_axlstm.pretraining.recipe import read_recipe
 from hear_axlstm.pretraining.trainer import Trainer
 
-RESULTS = Path(__file__).parent / "results" / "pretraining.json"
 WARM_UP = 2
 COLUMNS = ["recipe", "batch", "pass", "precision", "compile", "backend", "clips/s", "with synthesis", "GiB"]
 
@@ -78,12 +74,11 @@ def measure(name, backend, batch, micro_batch, updates_timed, cpu, changes):
 @click.option("--compile/--eager", default=None)
 @click.option("--cpu", is_flag=True)
 def main(recipes, backends, batch, micro_batch, updates_timed, cpu, **changes):
-    rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    """Time one update of each recipe with each backend, on sound that is ready and on sound synthesised as it trains."""
     for name, backend in itertools.product(recipes, backends):
-        rows.append(measure(name, backend, batch, micro_batch, updates_timed, cpu, changes))
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
-        click.echo(table(COLUMNS, [[str(rows[-1][column]) for column in COLUMNS]]))
+        row = measure(name, backend, batch, micro_batch, updates_timed, cpu, changes)
+        add_record(RESULTS / "pretraining.json", row)
+        click.echo(table(COLUMNS, [[str(row[column]) for column in COLUMNS]]))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import hear_axlstm
 PACKAGE = Path(hear_axlstm.__file__).parent
 ORDER = [
     "version", "errors", "storage", "parallel", "config", "ops", "kernels", "frontend", "patches", "blocks", "encoder",
-    "embedder", "weights", "hear", "audio", "files", "bench", "synthesis", "pretraining", "evaluation", "cli",
+    "embedder", "weights", "hear", "audio", "files", "synthesis", "pretraining", "evaluation", "cli",
 ]  # fmt: skip
 
 

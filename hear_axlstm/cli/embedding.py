@@ -1,4 +1,4 @@
-"""``embed`` and ``bench``."""
+"""The ``embed`` command: audio files in, a folder of embeddings out."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from typing import Any, get_args
 
 import click
 
-from hear_axlstm.bench import add_to, end_to_end_table, measure_encoders, measure_end_to_end, rates_table
 from hear_axlstm.cli.common import FAILED, GO_ON, REFUSED, chosen_device, failing, main, model_option, reported
-from hear_axlstm.config import VARIANTS, Layout, Precision
+from hear_axlstm.config import Layout, Precision
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.files import embed
 from hear_axlstm.files.find import find_files
 from hear_axlstm.files.write import Format
 from hear_axlstm.hear import load_model
-from hear_axlstm.ops.backend import Backend
 
 
 @main.command("embed")
@@ -65,48 +63,3 @@ def embed_command(
         err=True,
     )
     sys.exit(FAILED if result.failures else 0)
-
-
-@main.command("bench")
-@click.argument("variants", nargs=-1, type=click.Choice(list(VARIANTS)), metavar="[VARIANTS]...")
-@click.option("--batch", "batches", metavar="N,N,...", help="Chunks of 2 s at once; 1,16,64,256 on CUDA, else 1,8.")
-@click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto is cuda when there is one.")
-@click.option("--precision", type=click.Choice(get_args(Precision)), default="auto")
-@click.option("--backend", type=click.Choice(get_args(Backend)), default="auto")
-@click.option("--eager/--no-eager", default=True, help="Measure plain torch operations beside it.")
-@click.option("--seconds", type=click.FloatRange(min=0), default=2.0, help="Each measurement takes at least so long.")
-@click.option("--files", type=click.IntRange(min=0), default=64, help="Embed so many files of 10 s end to end; 0: none.")
-@click.option("--workers", type=click.IntRange(min=0), help="Of the end-to-end runs; as for embed.")
-@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="JSON file to append the results to.")
-def bench_command(
-    variants: tuple[str, ...],
-    batches: str | None,
-    device: str,
-    precision: Precision,
-    backend: Backend,
-    eager: bool,
-    seconds: float,
-    files: int,
-    workers: int | None,
-    out: Path | None,
-) -> None:
-    """Measure how fast VARIANTS are on this machine, and where the time of an end-to-end run goes; all nine by default.
-
-    Random weights: speed does not depend on them.
-    """
-    with reported(REFUSED):
-        on = chosen_device(device)
-        batches = batches or ("1,16,64,256" if on.type == "cuda" else "1,8")
-        try:
-            sizes = [int(size) for size in batches.split(",")]
-        except ValueError as error:
-            raise ConfigError(f"--batch is {batches!r}; expected numbers such as 1,16") from error
-        chosen = variants or tuple(name for name in VARIANTS if not name.endswith("-e2"))
-        options: dict[str, Any] = {"precision": precision, "backend": backend}
-        rates = list(measure_encoders(chosen, sizes, on, eager=eager, seconds=seconds, progress=True, **options))
-        click.echo(rates_table(rates))
-        runs = [measure_end_to_end(name, on, files=files, workers=workers, **options) for name in chosen if files]
-        if runs:
-            click.echo(end_to_end_table(runs))
-        if out is not None:
-            add_to(out, on, rates, runs)

@@ -1,36 +1,37 @@
-"""How fast the encoders are on this machine, how far off in the precision used, and where the time of a whole run goes."""
+"""How fast the encoders are on this machine, how far off in the precision used, and where the time of a whole run goes.
+
+    python -m benchmarks.encoders [axlstm-tiny ...] [--batch 1,16] [-o benchmarks/results/encoders.json]
+
+Random weights: speed does not depend on them.
+"""
 
 from __future__ import annotations
 
-import datetime
-import json
-import platform
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import click
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.records import add_record, machine, table
 from hear_axlstm.audio import encode
-from hear_axlstm.config import CHUNK_FRAMES, HOP, N_MELS, SAMPLE_RATE, Precision, variant_config
+from hear_axlstm.cli.common import REFUSED, chosen_device, reported
+from hear_axlstm.config import CHUNK_FRAMES, HOP, N_MELS, SAMPLE_RATE, VARIANTS, Precision, variant_config
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Encoder
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.files import embed
 from hear_axlstm.ops.backend import Backend
-from hear_axlstm.storage import replacing
-from hear_axlstm.version import __version__
 
 CHUNK_SECONDS = CHUNK_FRAMES * HOP / SAMPLE_RATE
 WARM_UPS = 3
@@ -42,11 +43,11 @@ ACCURACY_CHUNKS = 4
 
 @dataclass(frozen=True)
 class Rate:
-    """One encoder at one batch size.
+    """The speed, accuracy and memory of one encoder at one batch size.
 
-    chunks_per_second: of 2 s each, log-mel to tokens; from_waveform: the same from audio on the device to scene embeddings.
-    eager: that of plain torch operations on the same weights. deviation, eager_deviation: norm of the difference of
-    tokens from float32's, relative to their norm. peak_mib: memory beyond the weights, on CUDA.
+    chunks_per_second: chunks of 2 s, log-mel to tokens; from_waveform: the same from audio on the device to scene
+    embeddings. eager: chunks a second of plain torch operations on the same weights. deviation, eager_deviation: norm of
+    the difference of tokens from float32's, relative to their norm. peak_mib: memory beyond the weights, on CUDA.
     """
 
     variant: str
@@ -62,12 +63,13 @@ class Rate:
 
     @property
     def times_real_time(self) -> float:
+        """Seconds of sound that one second turns into scene embeddings."""
         return self.from_waveform * CHUNK_SECONDS
 
 
 @dataclass(frozen=True)
 class EndToEnd:
-    """A folder of files embedded: hours of sound an hour, and the share of the time that went to each stage."""
+    """The speed of embedding a folder of files, in hours of sound an hour, and the share of the time of each stage."""
 
     variant: str
     files: int
@@ -76,44 +78,8 @@ class EndToEnd:
     shares: dict[str, float]
 
 
-def machine(device: torch.device) -> dict[str, Any]:
-    """What a result must be read with."""
-    cuda = device.type == "cuda"
-    return {
-        "device": torch.cuda.get_device_name(device) if cuda else f"{torch.get_num_threads()} threads of {cpu_name()}",
-        "driver": _driver() if cuda else None,
-        "torch": torch.__version__,
-        "triton": _version("triton"),
-        "numba": _version("numba"),
-        "hear_axlstm": __version__,
-        "date": datetime.date.today().isoformat(),
-    }
-
-
-def cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
-
-
-def _driver() -> str | None:
-    try:
-        command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]  # noqa: S603
-    except (OSError, subprocess.CalledProcessError, IndexError):
-        return None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def active_encoder(variant: str) -> Encoder:
-    """Random weights, the same every time, with every parameter moved off its initial value."""
+    """An encoder of random weights, the same every time, with every parameter moved off its initial value."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         encoder = Encoder(variant_config(variant)).eval()
@@ -134,7 +100,7 @@ def measure_encoders(
     seconds: float = 2.0,
     progress: bool = False,
 ) -> Iterator[Rate]:
-    """The rates of each variant at each number of chunks; medians of the runs of ``seconds`` after WARM_UPS.
+    """The rates of each variant at each number of chunks: medians of runs of ``seconds`` s, after WARM_UPS runs.
 
     Raises ConfigError on an unknown variant or a batch below 1, BackendError when a backend that was named cannot run.
     """
@@ -167,7 +133,7 @@ def measure_encoders(
 
 
 def _eagerly(model: Embedder, spectrogram: Tensor) -> Tensor:
-    """Every operation of plain torch launched by itself, with autocast to the model's precision."""
+    """Tokens by plain torch operations, launched one by one under autocast to the model's precision."""
     dtype = model.compute_dtype
     with torch.autocast(spectrogram.device.type, dtype=dtype, enabled=dtype in (torch.float16, torch.bfloat16)):
         return model.encoder(spectrogram)
@@ -191,7 +157,7 @@ def _inputs(first: Tensor) -> list[Tensor]:
 
 
 def _rate(function: Callable[[Tensor], Tensor], inputs: list[Tensor], seconds: float) -> tuple[float | None, float]:
-    """Peak memory of a run in MiB, on CUDA, and items a second."""
+    """The peak memory of a run in MiB, on CUDA alone, and the items that it does a second."""
     device, turn = inputs[0].device, cycle(inputs)
     for _ in range(WARM_UPS):
         function(next(turn))
@@ -231,9 +197,8 @@ def measure_end_to_end(
     seconds_each: float = 10.0,
     precision: Precision = "auto",
     backend: Backend = "auto",
-    workers: int | None = None,
 ) -> EndToEnd:
-    """Embed a folder of noise, 16-bit WAV at 16 kHz, to another folder; twice, of which the second run is timed."""
+    """Embed a folder of noise, 16-bit WAV at 16 kHz, twice to other folders, and time the second run."""
     model = Embedder(active_encoder(variant), precision=precision, backend=backend).to(device)
     random = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -243,14 +208,14 @@ def measure_end_to_end(
             wave = random.uniform(-0.5, 0.5, round(seconds_each * SAMPLE_RATE)).astype(np.float32)
             encode(sounds / f"{index:06}.wav", wave, "wav")
         for run in ("first", "second"):
-            result = embed([sounds], model, out=Path(folder) / run, workers=workers)
+            result = embed([sounds], model, out=Path(folder) / run)
     total = sum(result.seconds.values())
     shares = {stage: spent / total for stage, spent in result.seconds.items()}
     return EndToEnd(variant, files, seconds_each, files * seconds_each / total, shares)
 
 
 def rates_table(rates: Sequence[Rate]) -> str:
-    """A table for the terminal and for Markdown."""
+    """The rates as a Markdown table, a row each."""
     head = [
         "variant", "batch", "precision", "chunks/s", "eager", "speed-up", "from waveform", "x real time", "MiB a chunk",
         "deviation", "eager's",
@@ -275,6 +240,7 @@ def rates_table(rates: Sequence[Rate]) -> str:
 
 
 def end_to_end_table(runs: Sequence[EndToEnd]) -> str:
+    """The end-to-end runs as a Markdown table, with the share of each stage in percent."""
     stages = list(dict.fromkeys(stage for run in runs for stage in run.shares))
     head = ["variant", "files", "s each", "x real time", *stages]
     rows = [
@@ -285,18 +251,50 @@ def end_to_end_table(runs: Sequence[EndToEnd]) -> str:
     return table(head, rows)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown, with columns of even width."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = [head, ["-" * width for width in widths], *rows]
-    return "".join(
-        f"| {' | '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))} |\n" for line in lines
-    )
+def results(rates: Sequence[Rate], runs: Sequence[EndToEnd]) -> dict[str, Any]:
+    """The measurements as JSON values, which ``Rate`` and ``EndToEnd`` are made of again."""
+    return {"rates": [asdict(rate) for rate in rates], "end_to_end": [asdict(run) for run in runs]}
 
 
-def add_to(path: Path, device: torch.device, rates: Sequence[Rate], runs: Sequence[EndToEnd]) -> None:
-    """Append what was measured to a JSON file of such records."""
-    records = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    records.append({**machine(device), "rates": [asdict(r) for r in rates], "end_to_end": [asdict(r) for r in runs]})
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.argument("variants", nargs=-1, type=click.Choice(list(VARIANTS)), metavar="[VARIANTS]...")
+@click.option("--batch", "batches", metavar="N,N,...", help="Chunks of 2 s at once; 1,16,64,256 on CUDA, else 1,8.")
+@click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto is cuda when there is one.")
+@click.option("--precision", type=click.Choice(get_args(Precision)), default="auto")
+@click.option("--backend", type=click.Choice(get_args(Backend)), default="auto")
+@click.option("--eager/--no-eager", default=True, help="Measure plain torch operations beside it.")
+@click.option("--seconds", type=click.FloatRange(min=0), default=2.0, help="Shortest time of each measurement.")
+@click.option("--files", type=click.IntRange(min=0), default=64, help="Files of 10 s to embed end to end; 0: none.")
+@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="JSON file to append the results to.")
+def main(
+    variants: tuple[str, ...],
+    batches: str | None,
+    device: str,
+    precision: Precision,
+    backend: Backend,
+    eager: bool,
+    seconds: float,
+    files: int,
+    out: Path | None,
+) -> None:
+    """Measure how fast VARIANTS are on this machine, and where the time of an end-to-end run goes; all nine by default."""
+    with reported(REFUSED):
+        on = chosen_device(device)
+        batches = batches or ("1,16,64,256" if on.type == "cuda" else "1,8")
+        try:
+            sizes = [int(size) for size in batches.split(",")]
+        except ValueError as error:
+            raise ConfigError(f"--batch is {batches!r}; expected numbers such as 1,16") from error
+        chosen = variants or tuple(name for name in VARIANTS if not name.endswith("-e2"))
+        options: dict[str, Any] = {"precision": precision, "backend": backend}
+        rates = list(measure_encoders(chosen, sizes, on, eager=eager, seconds=seconds, progress=True, **options))
+        click.echo(rates_table(rates))
+        runs = [measure_end_to_end(name, on, files=files, **options) for name in chosen if files]
+        if runs:
+            click.echo(end_to_end_table(runs))
+        if out is not None:
+            add_record(out, {**machine(on), **results(rates, runs)})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,12 +1,21 @@
-"""What the benchmark reports about this machine."""
+"""The encoders' benchmark: what it measures, what it refuses, and the page of results."""
 
 import json
 
 import pytest
 import torch
+from click.testing import CliRunner
 
-from benchmarks.page import HERE, page
-from hear_axlstm.bench import EndToEnd, _audio, active_encoder, add_to, end_to_end_table, measure_encoders, rates_table
+from benchmarks.encoders import (
+    EndToEnd,
+    _audio,
+    active_encoder,
+    end_to_end_table,
+    main,
+    measure_encoders,
+    rates_table,
+)
+from benchmarks.page import PAGE, page
 from hear_axlstm.errors import BackendError, ConfigError
 from hear_axlstm.frontend import log_mel
 
@@ -58,18 +67,24 @@ def test_a_named_backend_that_cannot_run_is_an_error(monkeypatch):
         next(measure_encoders(["axlstm-tiny"], [1], CPU, backend="triton", seconds=0.0))
 
 
-def test_results_are_appended(tmp_path):
+def test_the_command_appends_to_a_file_of_results(tmp_path):
     path = tmp_path / "encoders.json"
+    command = ["ssast-tiny", "--batch", "1", "--seconds", "0", "--files", "0", "--no-eager", "-o", str(path)]
+    for runs in (1, 2):
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 0, result.output
+        assert "| ssast-tiny | 1     |" in result.output
+        records = json.loads(path.read_text())
+        assert len(records) == runs
+    assert records[-1]["rates"][0]["variant"] == "ssast-tiny"
+    assert "threads of" in records[-1]["device"]
+    assert CliRunner().invoke(main, ["--batch", "one"]).exit_code == 2
+
+
+def test_a_run_from_end_to_end_shows_its_stages():
     runs = [EndToEnd("axlstm-tiny", 8, 10.0, 40.0, {"decode": 0.25, "encode": 0.75})]
-    rates = list(measure_encoders(["ssast-tiny"], [1], CPU, seconds=0.0, eager=False))
-    add_to(path, CPU, rates, [])
-    add_to(path, CPU, [], runs)
-    first, second = json.loads(path.read_text())
-    assert first["rates"][0]["variant"] == "ssast-tiny"
-    assert "threads of" in first["device"]
-    assert second["end_to_end"][0]["shares"] == {"decode": 0.25, "encode": 0.75}
     assert "25 %   | 75 %" in end_to_end_table(runs)
 
 
 def test_the_page_of_benchmarks_is_that_of_its_results():
-    assert (HERE / "README.md").read_text() == page(), "run python benchmarks/page.py"
+    assert PAGE.read_text() == page(), "run python -m benchmarks.page"
