@@ -1,12 +1,13 @@
 VENV := .venv
 PYTHON := python3
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install -q -c requirements/constraints.txt
+PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo suite test check bench wheel clean
+.PHONY: help demo suite test test-core check bench wheel clean
 
 help: ## print this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed ## set up, then embed sounds that it synthesises and print how similar they are
 	$(VENV)/bin/python examples/demo.py
@@ -17,7 +18,10 @@ suite: $(VENV)/.installed ## set up, then evaluate the default weights on ten sm
 	$(VENV)/bin/hear-axlstm report demo/results -o demo/report.html
 
 test: $(VENV)/.tested ## set up, then run all tests, on two processors
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(PYTEST) $(ARGS)
+
+test-core: $(VENV)/.tested ## set up, then run the tests that guard the encoders, in under two minutes
+	$(PYTEST) -m core $(ARGS)
 
 check: $(VENV)/.tested ## formatting, lint, types
 	$(VENV)/bin/ruff format --check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,33 @@ from hear_axlstm.weights.released import convert_checkpoint
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton: its kernels run on the CPU
 
+# Started in the background, the tests would ignore SIGINT, and so would every process that they start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+ROOT = Path(__file__).parent.parent
+# What guards the encoders: `make test-core` runs these alone, in under two minutes. Folders, files and doctests.
+CORE = """
+    hear_axlstm/config.py hear_axlstm/frontend.py hear_axlstm/patches.py hear_axlstm/ops hear_axlstm/blocks
+    hear_axlstm/encoder.py hear_axlstm/embedder.py hear_axlstm/hear hear_axlstm/weights
+    tests/parity tests/ops tests/kernels/test_cpu.py tests/kernels/test_graphs.py tests/kernels/test_conv_cuda.py
+    tests/kernels/test_norm_cuda.py tests/test_config.py tests/test_frontend.py tests/test_patches.py tests/test_blocks.py
+    tests/test_encoder.py tests/test_embedder.py tests/test_hear.py tests/test_registry.py tests/test_import_order.py
+    tests/test_import_is_silent.py tests/weights/test_load.py tests/weights/test_find.py
+    tests/weights/test_released.py
+""".split()
+
 GOLDEN = Path(__file__).parent / "parity" / "golden"
 CASES = sorted(path.stem for path in GOLDEN.glob("*.pth"))
 FAMILY_CASES = ["axlstm_e2_flip", "axlstm_e3_noflip", "ssam", "ssam_bidirectional", "ssast"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    core = [ROOT / name for name in CORE]
+    if missing := [str(path) for path in core if not path.exists()]:
+        raise pytest.UsageError(f"CORE in tests/conftest.py names {', '.join(missing)}; expected files and folders")
+    for item in items:
+        if any(item.path.is_relative_to(path) for path in core):
+            item.add_marker(pytest.mark.core)
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,9 @@ def hub():
 
 
 @pytest.fixture
-def run(hub, own_cache):
+def run(hub, own_cache, tmp_path):
     """Run Python with the Hub client pointed at the local Hub; environment variables as keywords."""
+    (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep = lambda seconds: None\n")  # retries do not wait
 
     def run(*arguments, **variables):
         environment = {
@@ -43,6 +44,7 @@ def run(hub, own_cache):
             "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
             **variables,
         }
         command = [sys.executable, *map(str, arguments)]
