@@ -14,8 +14,8 @@ import click
 import torch
 
 from benchmarks.records import RESULTS, add_record, machine, table
-from hear_axlstm.pretraining.corpus import Corpus
-from hear_axlstm.pretraining.data import Share, updates
+from hear_axlstm.pretraining.shard_clips import ShardClips
+from hear_axlstm.pretraining.batches import Share, updates
 from hear_axlstm.pretraining.loop import MICRO_BATCH, MICRO_BATCH_ELSEWHERE
 from hear_axlstm.pretraining.recipe import read_recipe
 from hear_axlstm.pretraining.trainer import Trainer
@@ -40,7 +40,7 @@ def measure(name, backend, batch, micro_batch, updates_timed, cpu, changes):
     trainer.encoder.backend = backend
     device = trainer.device
     passes = micro_batch or MICRO_BATCH.get(device.type, MICRO_BATCH_ELSEWHERE)
-    data = updates(recipe, Corpus([]), Share(batch, passes), range(recipe.steps), device, workers=0)
+    data = updates(recipe, ShardClips([]), Share(batch, passes), range(recipe.steps), device, workers=0)
     making, training = [], []
     for _ in range(recipe.steps):
         sound, made = seconds(lambda: next(data), device)

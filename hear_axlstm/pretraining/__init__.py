@@ -1,15 +1,13 @@
 """Masked reconstruction of log-mel patches.
 
-recipe.py     what a run is made of: named recipes, files, the learning rate's course
-shards.py     recordings -> webdataset shards
-corpus.py     shards -> log-mels, at random
-masking.py    which patches are hidden
-data.py       the crops and masks of every update
-objective.py  the reconstruction loss
-model.py      encoder -> loss, and the optimiser
-trainer.py    one update, in mixed precision, over processes
-state.py      the run on disk
-loop.py       all of it
+recipe.py       what a run is made of: named recipes, files, the learning rate's course
+shards.py       recordings -> webdataset shards
+shard_clips.py  shards -> log-mels, at random
+objective.py    which patches are hidden, and the reconstruction loss
+batches.py      the crops and masks of every update
+trainer.py      the loss and the optimiser of one update, in mixed precision, over processes
+state.py        the run on disk
+loop.py         the whole run
 """
 
 from hear_axlstm.pretraining.loop import pretrain

@@ -1,4 +1,4 @@
-"""A recipe and a folder -> pretrained weights."""
+"""A whole run of pretraining: a recipe and a folder -> pretrained weights."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hear_axlstm.errors import ConfigError, TrainingError
-from hear_axlstm.pretraining.corpus import Corpus
-from hear_axlstm.pretraining.data import Share, updates
+from hear_axlstm.pretraining.shard_clips import ShardClips
+from hear_axlstm.pretraining.batches import Share, updates
 from hear_axlstm.pretraining.recipe import Recipe, Schedule
 from hear_axlstm.pretraining.state import LOGS, WEIGHTS, Curve, RunFolder
 from hear_axlstm.pretraining.trainer import Trainer
@@ -41,16 +41,18 @@ def pretrain(
 
     Under ``torchrun`` or ``accelerate launch`` each process takes its part of every batch. A run that was killed goes on
     from its last checkpoint with the same command, and sees what it would have seen: on a CPU the curve is the same bit for
-    bit, as long as ``micro_batch`` and the processes are.
+    bit, as long as ``micro_batch`` and the number of processes are.
 
-    out: a folder; see RunFolder. cpu: leave CUDA devices alone. micro_batch: clips of one pass of one process; less memory,
-    the same mathematics. workers: processes that decode shards, beside each process that trains.
+    out: a folder; see RunFolder. cpu: leave CUDA devices alone. micro_batch: clips of one pass of one process; fewer take
+    less memory, and the mathematics stay the same. workers: processes that decode shards, beside each one that trains.
+    checkpoint_minutes: time between two checkpoints. overwrite: remove the run that ``out`` holds first. progress: a bar on
+    stderr.
 
     Raises ConfigError on a recipe that does not fit, OutputError on a folder that must not be continued, AudioError on a
     clip that cannot be decoded, TrainingError on a loss that is not finite.
     """
-    corpus = Corpus(recipe.shards)
-    schedule = Schedule.of(recipe, len(corpus))
+    recorded = ShardClips(recipe.shards)
+    schedule = Schedule.of(recipe, len(recorded))
     trainer = Trainer(recipe, cpu=cpu)
     if micro_batch is None:
         micro_batch = MICRO_BATCH.get(trainer.device.type, MICRO_BATCH_ELSEWHERE)
@@ -69,7 +71,7 @@ def pretrain(
 
     saved = time.monotonic()
     with _Log(folder, step, schedule.total, active=trainer.is_main, progress=progress) as log:
-        for batch in updates(recipe, corpus, share, range(step, schedule.total), trainer.device, workers):
+        for batch in updates(recipe, recorded, share, range(step, schedule.total), trainer.device, workers):
             lr = schedule.at(step)
             loss = trainer.update(batch, lr)
             step += 1
@@ -84,12 +86,12 @@ def pretrain(
 
 
 def provenance_of(recipe: Recipe, steps: int, processes: int) -> dict[str, Any]:
-    """What a weights file says of the run it comes from."""
+    """The description of a run that its weights file carries."""
     return {"recipe": recipe.to_dict(), "steps": steps, "processes": processes, "hear_axlstm": __version__}
 
 
 class _Log:
-    """Progress bar, curve.csv and TensorBoard, of the main process. Losses stay on the device until they are written."""
+    """The main process's progress bar, curve.csv and TensorBoard. Losses stay on the device until they are written."""
 
     def __init__(self, folder: RunFolder, step: int, total: int, *, active: bool, progress: bool) -> None:
         self.active = active
@@ -101,6 +103,7 @@ class _Log:
             self.bar = tqdm(total=total, initial=step, unit="step", disable=not progress, smoothing=0.05)
 
     def add(self, step: int, loss: Tensor, lr: float, clips: int) -> None:
+        """Take note of update ``step``; every LOG_SECONDS the notes are written."""
         if not self.active:
             return
         self.pending.append((step, loss, lr, clips))
@@ -108,7 +111,7 @@ class _Log:
             self.flush()
 
     def flush(self) -> None:
-        """Raises TrainingError when a loss is not finite; the rows before it are written."""
+        """Write what is pending. Raises TrainingError at a loss that is not finite, after the rows before it."""
         if not self.active or not self.pending:
             return
         steps, losses, rates, clips = zip(*self.pending, strict=True)

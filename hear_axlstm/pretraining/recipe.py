@@ -1,4 +1,4 @@
-"""What a pretraining run is made of: named recipes, files that change them, and the learning rate's course."""
+"""The settings of a pretraining run: named recipes, files that change them, and the learning rate's course."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hear_axlstm.pretraining.objective import LossOver
 
 RECIPES = Path(__file__).with_name("recipes.toml")
 LR_BATCH = 256  # the batch that ``base_lr`` is given for
-KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {  # of a field's values, by its annotation
+KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {  # the type of a field's values, by its annotation
     "int": (int, "a whole number"),
     "float": ((int, float), "a number"),
     "bool": (bool, "true or false"),
@@ -28,7 +28,7 @@ KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {  # of a field's values
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The papers' recipe; every default is theirs.
+    """The settings of a run; every default is that of the papers.
 
     encoder: the architecture. shards: folders, tar files or patterns, webdataset style. synthetic: the share of clips that
     are synthesised; None: all without shards, none with them. subset: the share of the shards' clips that is used; of
@@ -87,17 +87,18 @@ class Recipe:
 
     @property
     def synthetic_share(self) -> float:
+        """The share of clips that are synthesised, 0 to 1."""
         if self.synthetic is not None:
             return self.synthetic
         return 0.0 if self.shards else 1.0
 
     @property
     def lr(self) -> float:
-        """The learning rate after the warm-up."""
+        """The learning rate at the end of the warm-up."""
         return self.base_lr * self.batch / LR_BATCH
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON-able values."""
+        """The settings as plain JSON values, from which ``recipe.json`` is made."""
         lists = {name: list(value) for name, value in asdict(self).items() if isinstance(value, tuple)}
         return {**asdict(self), **lists, "encoder": self.encoder.to_dict()}
 
@@ -111,11 +112,11 @@ class Schedule:
     total: int
 
     @classmethod
-    def of(cls, recipe: Recipe, corpus_clips: int) -> Schedule:
-        """Raises ConfigError when nothing says how long the run is."""
+    def of(cls, recipe: Recipe, shard_clips: int) -> Schedule:
+        """The schedule of a recipe over ``shard_clips`` clips. Raises ConfigError when nothing says how long the run is."""
         total = recipe.steps
         if total is None:
-            epoch = recipe.epoch_clips or round(recipe.subset * corpus_clips)
+            epoch = recipe.epoch_clips or round(recipe.subset * shard_clips)
             if not epoch:
                 raise ConfigError("nothing says how long this run is; give steps (--steps N), or epoch_clips in the recipe")
             total = max(1, recipe.epochs * epoch // recipe.batch)
@@ -138,7 +139,7 @@ def _table() -> dict[str, dict[str, Any]]:
 
 
 def recipe_names() -> list[str]:
-    """What ``read_recipe`` knows by name."""
+    """The names of the recipes that ``read_recipe`` knows."""
     return list(_table())
 
 
@@ -166,7 +167,7 @@ def read_recipe(source: str | os.PathLike[str], **changes: Any) -> Recipe:
 
 
 def _resolved(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with those of the base, and of its base, below them."""
+    """The options, over those of the base, over those of its base."""
     own = dict(options)
     base = own.pop("base", None)
     if base is None:

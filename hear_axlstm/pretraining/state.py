@@ -1,4 +1,4 @@
-"""A run on disk: what it is, where it stands, its loss curve and its weights. Each file is whole at any moment."""
+"""A run on disk: its recipe, its checkpoint, its loss curve and its weights. Each file is whole at any moment."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ WEIGHTS, LOGS = "model.safetensors", "tensorboard"
 OURS = (CHECKPOINT, CURVE, WEIGHTS, f"{LOGS}/events.out.tfevents.*")
 COLUMNS = ["step", "loss", "lr", "clips_per_second"]
 METADATA_KEY = "hear_axlstm_pretraining"
+FORMAT = 2  # of the checkpoint: the tensors have the encoder's flat names
 OPTIMIZER = "optimizer"  # beside the names of Trainer.modules
 
 
@@ -47,14 +48,14 @@ class RunFolder:
         for index, state in trainer.optimizer.state_dict()["state"].items():
             tensors |= {f"{OPTIMIZER}.{index}.{name}": tensor for name, tensor in state.items()}
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        told = {"step": step, "scaler": trainer.scaler.state_dict()}
+        facts = {"format": FORMAT, "step": step, "scaler": trainer.scaler.state_dict()}
         with replacing(self.path / CHECKPOINT) as temporary:
-            save_file(whole, temporary, metadata={METADATA_KEY: json.dumps(told)})
+            save_file(whole, temporary, metadata={METADATA_KEY: json.dumps(facts)})
 
     def load(self, trainer: Trainer) -> int:
-        """Restore what ``save`` wrote; the number of updates by then, 0 in a new run.
+        """Restore what ``save`` wrote, and return the number of updates by then, 0 in a new run.
 
-        Raises OutputError when the checkpoint is damaged.
+        Raises OutputError when the checkpoint is damaged, or an earlier version of the package wrote it.
         """
         path = self.path / CHECKPOINT
         if not path.is_file():
@@ -62,7 +63,12 @@ class RunFolder:
         parts: dict[str, dict[str, Tensor]] = {part: {} for part in (*trainer.modules, OPTIMIZER)}
         try:
             with safe_open(path, "pt") as file:
-                told = json.loads((file.metadata() or {})[METADATA_KEY])
+                facts = json.loads((file.metadata() or {})[METADATA_KEY])
+                if (found := facts.get("format", 1)) != FORMAT:
+                    raise OutputError(
+                        f"{path} has format {found}, of another version of hear-axlstm; expected {FORMAT}. Finish this run "
+                        "with the version that began it, or start again with --overwrite"
+                    )
                 for key in file.keys():  # noqa: SIM118 - it is no mapping
                     part, name = key.split(".", 1)
                     parts[part][name] = file.get_tensor(key)
@@ -73,15 +79,15 @@ class RunFolder:
             for part, tensors in parts.items():
                 trainer.modules[part].load_state_dict(tensors)
             trainer.optimizer.load_state_dict({**trainer.optimizer.state_dict(), "state": state})
-            if told["scaler"]:
-                trainer.scaler.load_state_dict(told["scaler"])
-            return int(told["step"])
+            if facts["scaler"]:
+                trainer.scaler.load_state_dict(facts["scaler"])
+            return int(facts["step"])
         except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
             raise OutputError(f"{path} is damaged ({error}); start again with --overwrite") from error
 
 
 class Curve:
-    """curve.csv, a line for each update. What a killed run wrote after its last checkpoint is cut off."""
+    """The loss curve in curve.csv, a line an update. Lines that a killed run wrote after its last checkpoint are cut off."""
 
     def __init__(self, folder: RunFolder, step: int) -> None:
         path = folder.path / CURVE
@@ -94,13 +100,15 @@ class Curve:
         self._writer = csv.DictWriter(self._file, COLUMNS)
 
     def add(self, row: Mapping[str, Any]) -> None:
+        """Append the row of one update, whose keys are COLUMNS."""
         self._writer.writerow(row)
 
     def close(self) -> None:
+        """Close the file; no rows may be added after."""
         self._file.close()
 
 
 def read_curve(path: Path) -> list[dict[str, str]]:
-    """The rows of a curve.csv; an unfinished last line is left out."""
+    """The rows of a curve.csv, as strings by column; an unfinished last line is left out."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     return list(csv.DictReader(line for line in lines if line.endswith("\n")))

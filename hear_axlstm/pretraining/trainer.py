@@ -1,4 +1,4 @@
-"""One update of an encoder's weights: mixed precision, passes, and processes through accelerate."""
+"""One update of an encoder's weights: loss, optimiser, mixed precision, passes, and processes through accelerate."""
 
 from __future__ import annotations
 
@@ -7,16 +7,40 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hear_axlstm.encoder import Encoder
 from hear_axlstm.errors import ConfigError
-from hear_axlstm.pretraining.data import Batch
-from hear_axlstm.pretraining.model import MaskedModel, optimizer_of
+from hear_axlstm.ops import wide
+from hear_axlstm.pretraining.batches import Batch
+from hear_axlstm.pretraining.objective import reconstruction_loss
 from hear_axlstm.pretraining.recipe import Recipe
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+
+class MaskedModel(nn.Module):
+    """An encoder that guesses the patches it does not see; the loss is float32 in every precision."""
+
+    def __init__(self, encoder: Encoder, recipe: Recipe) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.over = recipe.loss
+
+    def forward(self, spectrogram: Tensor, mask: Tensor) -> Tensor:
+        """The loss of one pass. Shape: (B, 1, 200, 80), mask (B, L), true where hidden -> scalar."""
+        guess = wide(self.encoder.reconstruct(spectrogram, mask))
+        return reconstruction_loss(guess, spectrogram, mask, self.encoder.config.patch, self.over)
+
+
+def optimizer_of(encoder: Encoder, recipe: Recipe) -> AdamW:
+    """AdamW, in which biases, norms and everything else with one dimension do not decay."""
+    decaying = [p for p in encoder.parameters() if p.ndim > 1]
+    others = [p for p in encoder.parameters() if p.ndim <= 1]
+    groups = [{"params": decaying, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
 
 
 class Trainer:
@@ -50,7 +74,7 @@ class Trainer:
 
     @property
     def modules(self) -> dict[str, nn.Module]:
-        """What a checkpoint must keep, by name."""
+        """The modules that a checkpoint must keep, by name."""
         return {"encoder": self.encoder} if self._average is None else {"encoder": self.encoder, "ema": self._average}
 
     @property
@@ -59,7 +83,10 @@ class Trainer:
         return self.encoder if self._average is None else cast(Encoder, self._average.module)
 
     def update(self, passes: list[Batch], lr: float) -> Tensor:
-        """Forward and backward over this process's passes, then a step. The mean loss over all processes, a scalar."""
+        """Make one step after forward and backward over this process's passes.
+
+        The result is the mean loss over all processes, a scalar on the device.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         clips = sum(map(len, passes))
@@ -79,12 +106,12 @@ class Trainer:
         return self._accelerator.reduce(total, reduction="mean")
 
     def gather(self, number: int) -> list[int]:
-        """The ``number`` of every process."""
+        """The numbers that all processes call this with, in their order."""
         numbers: list[int] = self._accelerator.gather(torch.tensor([number], device=self.device)).tolist()
         return numbers
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Return when every process has called this."""
         self._accelerator.wait_for_everyone()
 
 

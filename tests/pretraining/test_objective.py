@@ -1,4 +1,4 @@
-"""The reconstruction loss: what it averages over, and its gradient through each family."""
+"""Masks hide half of every chunk, each clip its own; the loss averages over them, and has the gradient that it should."""
 
 import pytest
 import torch
@@ -7,10 +7,34 @@ from hear_axlstm.config import AxLSTMConfig, SSAMConfig, SSASTConfig
 from hear_axlstm.encoder import Encoder
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.patches import patchify
-from hear_axlstm.pretraining.objective import reconstruction_loss
+from hear_axlstm.pretraining.objective import random_mask, reconstruction_loss
+from hear_axlstm.synthesis.draws import Draws
 from tests.conftest import noise
 
 PATCH = (4, 16)
+
+
+def masks(clips, seed=0, ratio=0.5):
+    return random_mask(Draws(torch.tensor(clips), seed), 250, ratio)
+
+
+def test_every_clip_hides_the_same_share():
+    assert (masks(list(range(50))).sum(1) == 125).all()
+    assert (masks(list(range(50)), ratio=0.75).sum(1) == 188).all()
+
+
+def test_a_clip_keeps_its_mask_in_any_company():
+    assert torch.equal(masks([7]), masks([3, 7, 9])[1:2])
+
+
+def test_clips_and_seeds_differ():
+    assert not torch.equal(masks([1]), masks([2]))
+    assert not torch.equal(masks([1]), masks([1], seed=1))
+
+
+def test_every_patch_is_hidden_about_as_often():
+    often = masks(list(range(4_000))).float().mean(0)
+    assert (often - 0.5).abs().max() < 0.04  # 5 standard deviations of 4,000 fair coins
 
 
 def mask(batch, hidden):

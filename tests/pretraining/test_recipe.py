@@ -115,7 +115,7 @@ def test_a_recipe_is_json_and_says_all_that_differs():
 
 
 def test_the_learning_rate_warms_up_over_a_tenth_and_falls_as_a_cosine_to_zero():
-    schedule = Schedule.of(Recipe(encoder=TINY, epoch_clips=10_240, batch=1024), corpus_clips=0)
+    schedule = Schedule.of(Recipe(encoder=TINY, epoch_clips=10_240, batch=1024), shard_clips=0)
     assert (schedule.warmup, schedule.total) == (100, 1_000)
     assert [schedule.at(step) for step in (0, 50, 100)] == pytest.approx([0, schedule.lr / 2, schedule.lr])
     assert schedule.at(550) == pytest.approx(schedule.lr / 2)
@@ -123,17 +123,17 @@ def test_the_learning_rate_warms_up_over_a_tenth_and_falls_as_a_cosine_to_zero()
 
 
 def test_steps_keep_the_share_of_the_warmup():
-    assert Schedule.of(Recipe(encoder=TINY, steps=50), corpus_clips=0).warmup == 5
+    assert Schedule.of(Recipe(encoder=TINY, steps=50), shard_clips=0).warmup == 5
 
 
 def test_an_epoch_is_what_the_shards_hold_and_the_subset_leaves():
     recipe = Recipe(encoder=TINY, shards=("x",), subset=0.25, batch=100)
-    assert Schedule.of(recipe, corpus_clips=40_000).total == 100 * 10_000 // 100
+    assert Schedule.of(recipe, shard_clips=40_000).total == 100 * 10_000 // 100
 
 
 def test_a_run_without_a_length_is_refused():
     with pytest.raises(ConfigError, match="nothing says how long this run is; give steps"):
-        Schedule.of(Recipe(encoder=TINY), corpus_clips=0)
+        Schedule.of(Recipe(encoder=TINY), shard_clips=0)
 
 
 def test_every_recipe_can_be_read():

@@ -7,8 +7,8 @@ import torch
 
 from hear_axlstm.config import AxLSTMConfig
 from hear_axlstm.errors import OutputError
-from hear_axlstm.pretraining.corpus import Corpus
-from hear_axlstm.pretraining.data import Share, updates
+from hear_axlstm.pretraining.shard_clips import ShardClips
+from hear_axlstm.pretraining.batches import Share, updates
 from hear_axlstm.pretraining.recipe import Recipe
 from hear_axlstm.pretraining.state import CHECKPOINT, CURVE, Curve, RunFolder, read_curve
 from hear_axlstm.pretraining.trainer import Trainer
@@ -25,7 +25,7 @@ def trained(seed, updates_made=2, recipe=RECIPE):
 
 
 def batches(count):
-    return updates(RECIPE, Corpus([]), Share(batch=2, micro_batch=2), range(count), torch.device("cpu"), workers=0)
+    return updates(RECIPE, ShardClips([]), Share(batch=2, micro_batch=2), range(count), torch.device("cpu"), workers=0)
 
 
 def weights(trainer):

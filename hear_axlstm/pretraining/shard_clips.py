@@ -26,7 +26,7 @@ LOG_MEL_SUFFIX = ".npy"
 
 @dataclass(frozen=True)
 class Member:
-    """Where a clip lies: its tar file, its name there, and its bytes."""
+    """The place of a clip: its tar file, its name there, and its bytes."""
 
     shard: Path
     name: str
@@ -35,7 +35,7 @@ class Member:
 
 
 def find_shards(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """The tar files in folders and those that paths or patterns (*, ?, [...]) name, each once, in the order of their names.
+    """The tar files in folders, and those that paths or patterns (*, ?, [...]) name, each once, in the order of their names.
 
     Raises ConfigError when a source has none.
     """
@@ -50,7 +50,7 @@ def find_shards(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
     return sorted(found)
 
 
-class Corpus:
+class ShardClips:
     """The clips of some shards, by number. Members that are neither audio nor .npy are left alone.
 
     Raises ConfigError when there are no shards, no clips in them, or a shard is damaged.
@@ -72,7 +72,7 @@ class Corpus:
         return len(self.members)
 
     def log_mel(self, index: int) -> Tensor:
-        """Clip number ``index``, standardised over its whole length. Shape: -> (N, 80), float32.
+        """The log-mel of clip number ``index``, standardised over its whole length. Shape: -> (N, 80), float32.
 
         Raises AudioError, which names the shard and the member, when it cannot be decoded.
         """

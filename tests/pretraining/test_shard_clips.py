@@ -12,7 +12,7 @@ from hear_axlstm.audio import read_audio
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.frontend import log_mel
-from hear_axlstm.pretraining.corpus import Corpus
+from hear_axlstm.pretraining.shard_clips import ShardClips
 from hear_axlstm.pretraining.shards import write_shards
 from tests.conftest import noise
 
@@ -24,7 +24,7 @@ def encoded(samples, **options):
 
 
 def test_clips_come_back_standardised(sound_folder, tmp_path):
-    corpus = Corpus([write_shards([sound_folder], tmp_path / "shards").shards[0].parent])
+    corpus = ShardClips([write_shards([sound_folder], tmp_path / "shards").shards[0].parent])
     assert len(corpus) == 3
     found = sorted(corpus.log_mel(index).shape[0] for index in range(3))
     assert found == sorted(1 + len(read_audio(path)) // 160 for path in sound_folder.rglob("*.*"))
@@ -43,7 +43,7 @@ def test_shards_that_webdataset_wrote_are_read(tmp_path):
         content = io.BytesIO()
         np.save(content, mel)
         writer.write({"__key__": "three", "npy": content.getvalue()})
-    corpus = Corpus([tmp_path / "*.tar"])
+    corpus = ShardClips([tmp_path / "*.tar"])
     assert len(corpus) == 3
     by_name = {member.name: corpus.log_mel(index) for index, member in enumerate(corpus.members)}
     torch.testing.assert_close(by_name["three.npy"], torch.from_numpy(mel))
@@ -53,30 +53,30 @@ def test_shards_that_webdataset_wrote_are_read(tmp_path):
 
 def test_sources_that_overlap_count_once(sound_folder, tmp_path):
     write_shards([sound_folder], tmp_path / "shards", files_per_shard=1)
-    assert len(Corpus([tmp_path / "shards", tmp_path / "shards" / "shard-00000[01].tar"])) == 3
+    assert len(ShardClips([tmp_path / "shards", tmp_path / "shards" / "shard-00000[01].tar"])) == 3
 
 
 def test_no_sources_are_an_empty_corpus():
-    assert len(Corpus([])) == 0
+    assert len(ShardClips([])) == 0
 
 
 @pytest.mark.parametrize("source", ["nowhere", "nowhere/*.tar"])
 def test_a_source_without_shards_is_told(source):
     with pytest.raises(ConfigError, match="no shards at nowhere"):
-        Corpus([source])
+        ShardClips([source])
 
 
 def test_a_damaged_shard_is_told(tmp_path):
     (tmp_path / "bad.tar").write_bytes(b"this is no tar file" * 100)
     with pytest.raises(ConfigError, match=r"bad\.tar: not a whole tar file"):
-        Corpus([tmp_path])
+        ShardClips([tmp_path])
 
 
 def test_shards_without_clips_are_told(tmp_path):
     with webdataset.TarWriter(str(tmp_path / "texts.tar"), encoder=False) as writer:
         writer.write({"__key__": "a", "txt": b"words"})
     with pytest.raises(ConfigError, match="no clips in 1 shards"):
-        Corpus([tmp_path])
+        ShardClips([tmp_path])
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_clip_that_cannot_be_decoded_is_told_with_its_shard(tmp_path, suffix, 
     with webdataset.TarWriter(str(tmp_path / "some.tar"), encoder=False) as writer:
         writer.write({"__key__": "bad", suffix: content})
     with pytest.raises(AudioError, match=rf"some\.tar: member bad\.{suffix}: ") as caught:
-        Corpus([tmp_path]).log_mel(0)
+        ShardClips([tmp_path]).log_mel(0)
     assert reason in str(caught.value)
 
 
@@ -102,7 +102,7 @@ def test_an_array_that_is_no_log_mel_is_told(tmp_path, array):
     with webdataset.TarWriter(str(tmp_path / "some.tar"), encoder=False) as writer:
         writer.write({"__key__": "bad", "npy": content.getvalue()})
     with pytest.raises(AudioError, match=r"expected floating point \(frames, 80\)"):
-        Corpus([tmp_path]).log_mel(0)
+        ShardClips([tmp_path]).log_mel(0)
 
 
 def test_an_array_of_objects_is_not_unpickled(tmp_path):
@@ -111,4 +111,4 @@ def test_an_array_of_objects_is_not_unpickled(tmp_path):
     with webdataset.TarWriter(str(tmp_path / "some.tar"), encoder=False) as writer:
         writer.write({"__key__": "bad", "npy": content.getvalue()})
     with pytest.raises(AudioError, match="allow_pickle=False"):
-        Corpus([tmp_path]).log_mel(0)
+        ShardClips([tmp_path]).log_mel(0)

@@ -4,7 +4,7 @@ import torch
 
 from hear_axlstm.config import AxLSTMConfig
 from hear_axlstm.encoder import Encoder
-from hear_axlstm.pretraining.model import MaskedModel, optimizer_of
+from hear_axlstm.pretraining.trainer import MaskedModel, optimizer_of
 from hear_axlstm.pretraining.objective import reconstruction_loss
 from hear_axlstm.pretraining.recipe import Recipe
 from tests.conftest import noise

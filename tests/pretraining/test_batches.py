@@ -7,8 +7,8 @@ import torch
 
 from hear_axlstm.config import AxLSTMConfig
 from hear_axlstm.errors import ConfigError
-from hear_axlstm.pretraining.corpus import Corpus
-from hear_axlstm.pretraining.data import Plan, Share, crop, updates
+from hear_axlstm.pretraining.shard_clips import ShardClips
+from hear_axlstm.pretraining.batches import Plan, Share, crop, updates
 from hear_axlstm.pretraining.recipe import Recipe
 from hear_axlstm.pretraining.shards import write_shards
 from hear_axlstm.synthesis.draws import Draws
@@ -23,7 +23,7 @@ def recipe(**options):
 
 @pytest.fixture
 def corpus(sound_folder, tmp_path):
-    return Corpus([write_shards([sound_folder], tmp_path / "shards").shards[0].parent])
+    return ShardClips([write_shards([sound_folder], tmp_path / "shards").shards[0].parent])
 
 
 def seen(recipe, corpus, *, steps=range(2), workers=0, **share):
@@ -42,32 +42,32 @@ def test_crops_are_two_seconds_and_masks_hide_half(corpus):
 
 
 def test_synthesised_and_recorded_clips_take_turns():
-    plan = Plan(recipe(shards=("x",), synthetic=0.25), corpus_clips=100)
+    plan = Plan(recipe(shards=("x",), synthetic=0.25), shard_clips=100)
     kinds = [plan.from_shards(clip) is None for clip in range(400)]
     assert sum(kinds) == 100
     assert all(sum(kinds[start : start + 4]) == 1 for start in range(0, 400, 4))
 
 
 def test_every_clip_of_the_shards_is_seen_once_an_epoch_and_in_another_order():
-    plan = Plan(recipe(shards=("x",)), corpus_clips=30)
+    plan = Plan(recipe(shards=("x",)), shard_clips=30)
     epochs = [[plan.from_shards(clip) for clip in range(start, start + 30)] for start in (0, 30, 60)]
     assert all(sorted(epoch) == list(range(30)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
 
 
 def test_a_subset_is_the_same_clips_in_every_epoch():
-    plan = Plan(recipe(shards=("x",), subset=0.1), corpus_clips=50)
+    plan = Plan(recipe(shards=("x",), subset=0.1), shard_clips=50)
     epochs = [sorted(plan.from_shards(clip) for clip in range(start, start + 5)) for start in (0, 5, 10)]
     assert epochs[0] == epochs[1] == epochs[2]
     assert len(set(epochs[0])) == 5
-    other = Plan(recipe(shards=("x",), subset=0.1, seed=1), corpus_clips=50)
+    other = Plan(recipe(shards=("x",), subset=0.1, seed=1), shard_clips=50)
     assert sorted(other.from_shards(clip) for clip in range(5)) != epochs[0]
 
 
 def test_a_subset_of_an_epoch_of_synthesised_clips_repeats():
-    plan = Plan(recipe(subset=0.25, epoch_clips=40), corpus_clips=0)
+    plan = Plan(recipe(subset=0.25, epoch_clips=40), shard_clips=0)
     assert [plan.synthetic_id(clip) for clip in range(12)] == [*range(10), 0, 1]
-    endless = Plan(recipe(epoch_clips=40), corpus_clips=0)
+    endless = Plan(recipe(epoch_clips=40), shard_clips=0)
     assert endless.synthetic_id(1_000_000) == 1_000_000
 
 
@@ -102,7 +102,7 @@ def test_a_batch_that_cannot_be_divided_is_refused():
 
 
 def test_another_seed_sees_other_sound():
-    assert not torch.equal(seen(recipe(), Corpus([]))[0], seen(recipe(seed=1), Corpus([]))[0])
+    assert not torch.equal(seen(recipe(), ShardClips([]))[0], seen(recipe(seed=1), ShardClips([]))[0])
 
 
 def test_a_crop_is_a_stretch_of_the_clip():
@@ -121,6 +121,6 @@ def test_a_short_clip_is_repeated():
 
 
 def test_the_spectrograms_are_standardised():
-    spectrogram, _ = seen(recipe(batch=16), Corpus([]))
+    spectrogram, _ = seen(recipe(batch=16), ShardClips([]))
     assert spectrogram.mean().item() == pytest.approx(0, abs=0.02)
     assert math.sqrt(spectrogram.var().item()) == pytest.approx(1, abs=0.02)

@@ -1,4 +1,4 @@
-"""Which clips an update sees, and their crops (B, 200, 80): every number follows from the seed and the clip's place alone.
+"""The clips of every update, their crops (B, 200, 80) and masks (B, L), which follow from seed and place in the run alone.
 
 So a run that goes on after an interruption, or is spread over other processes, sees what it would have seen.
 """
@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 from hear_axlstm.config import CHUNK_FRAMES, N_MELS
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.frontend import log_mel
-from hear_axlstm.pretraining.corpus import Corpus
-from hear_axlstm.pretraining.masking import random_mask
+from hear_axlstm.pretraining.shard_clips import ShardClips
+from hear_axlstm.pretraining.objective import random_mask
 from hear_axlstm.pretraining.recipe import Recipe
 from hear_axlstm.synthesis.draws import Draws
 from hear_axlstm.synthesis.procedural import synthesize
@@ -29,28 +29,28 @@ CROPS, MASKS = 1, 2  # streams of random numbers beside that of the sound itself
 class Plan:
     """Clip n = step * batch + slot of a run: synthesised, or the n-th clip drawn from the shards.
 
-    recipe: what to draw. corpus_clips: clips in the shards.
+    recipe: what to draw. shard_clips: how many clips the shards hold.
     """
 
     recipe: Recipe
-    corpus_clips: int
+    shard_clips: int
 
     @property
     def used(self) -> int:
-        """Clips of the shards that the recipe's subset leaves, one at least."""
-        return max(1, round(self.recipe.subset * self.corpus_clips))
+        """How many clips of the shards the recipe's subset leaves, one at least."""
+        return max(1, round(self.recipe.subset * self.shard_clips))
 
     def from_shards(self, clip: int) -> int | None:
-        """The number of the shards' clip at place ``clip``; None when that is synthesised. Every epoch has its own order."""
+        """The number of the shards' clip at place ``clip``, None when that is synthesised. Every epoch has another order."""
         if self.is_synthetic(clip):
             return None
         epoch, place = divmod(self._drawn(clip), self.used)
-        chosen = _permutation(self.corpus_clips, self.recipe.seed, 0)[: self.used]
+        chosen = _permutation(self.shard_clips, self.recipe.seed, 0)[: self.used]
         order = _permutation(self.used, self.recipe.seed, 1 + epoch)
         return int(chosen[order[place]])
 
     def is_synthetic(self, clip: int) -> bool:
-        """Whether the clip at this place is synthesised; told without the order of the shards' clips."""
+        """Whether the clip at this place is synthesised, found without the order of the shards' clips."""
         return self._drawn(clip + 1) == self._drawn(clip)
 
     def synthetic_id(self, clip: int) -> int:
@@ -61,7 +61,7 @@ class Plan:
         return clip % max(1, round(recipe.subset * recipe.epoch_clips))
 
     def _drawn(self, clip: int) -> int:
-        """Clips of the shards before this place: evenly spread among the synthesised ones."""
+        """How many clips of the shards come before this place, evenly spread among the synthesised ones."""
         return clip - int(clip * self.recipe.synthetic_share)
 
 
@@ -73,12 +73,12 @@ def _permutation(count: int, seed: int, epoch: int) -> Tensor:
 
 
 def streams(clips: Tensor, seed: int, purpose: int) -> Draws:
-    """Random numbers of the clips at these places for one purpose."""
+    """The random numbers of the clips at these places for one purpose, CROPS or MASKS."""
     return Draws(clips, seed).fork(purpose << 16, torch.arange(len(clips), device=clips.device))
 
 
 def crop(mel: Tensor, draws: Draws) -> Tensor:
-    """A random crop of each clip; one shorter than 2 seconds is repeated. Shape: (B, N, 80) -> (B, 200, 80)."""
+    """A random crop of each clip, in which one shorter than 2 seconds is repeated. Shape: (B, N, 80) -> (B, 200, 80)."""
     frames = mel.shape[1]
     start = draws.integers(0, max(1, frames - CHUNK_FRAMES + 1))
     index = (start[:, None] + torch.arange(CHUNK_FRAMES, device=mel.device)) % frames
@@ -87,7 +87,7 @@ def crop(mel: Tensor, draws: Draws) -> Tensor:
 
 @dataclass(frozen=True)
 class Share:
-    """What one of ``processes`` sees of every update: a slice of the batch, in passes of at most ``micro_batch`` clips.
+    """The slice of every batch that one of ``processes`` sees, in passes of at most ``micro_batch`` clips.
 
     Raises ConfigError when the batch cannot be divided so.
     """
@@ -117,7 +117,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Batch:
-    """spectrogram (B, 1, 200, 80), standardised log-mel crops; mask (B, L), true where hidden."""
+    """One pass: standardised log-mel crops (B, 1, 200, 80), and the mask (B, L) of their patches, true where hidden."""
 
     spectrogram: Tensor
     mask: Tensor
@@ -127,21 +127,21 @@ class Batch:
 
 
 class _ShardCrops(Dataset[Tensor]):
-    """Crops of the shards' clips, by place in the run. Made in worker processes."""
+    """Crops of the shards' clips, by place in the run; worker processes make them."""
 
-    def __init__(self, corpus: Corpus, plan: Plan) -> None:
-        self.corpus, self.plan = corpus, plan
+    def __init__(self, recorded: ShardClips, plan: Plan) -> None:
+        self.recorded, self.plan = recorded, plan
 
     def __getitem__(self, clip: int) -> Tensor:
         index = self.plan.from_shards(clip)
         assert index is not None
         place = streams(torch.tensor([clip]), self.plan.recipe.seed, CROPS)
-        return crop(self.corpus.log_mel(index)[None], place)[0]
+        return crop(self.recorded.log_mel(index)[None], place)[0]
 
 
 @dataclass(frozen=True)
 class _Places:
-    """For every pass of the updates first .. last - 1 the places that the shards fill, passes without one left out."""
+    """The places that the shards fill, pass by pass of the updates ``first`` to ``last`` - 1; passes without one are left out."""
 
     plan: Plan
     share: Share
@@ -156,15 +156,15 @@ class _Places:
 
 
 def updates(
-    recipe: Recipe, corpus: Corpus, share: Share, steps: range, device: torch.device, workers: int
+    recipe: Recipe, recorded: ShardClips, share: Share, steps: range, device: torch.device, workers: int
 ) -> Iterator[list[Batch]]:
-    """The passes of every update in ``steps``. ``workers`` processes decode the shards' clips; 0: this one does.
+    """The passes of every update in ``steps``; ``workers`` processes decode the shards' clips, or this one when it is 0.
 
     Raises AudioError when a clip of the shards cannot be decoded.
     """
-    plan = Plan(recipe, len(corpus))
+    plan = Plan(recipe, len(recorded))
     loader = DataLoader(
-        _ShardCrops(corpus, plan),
+        _ShardCrops(recorded, plan),
         batch_sampler=_Places(plan, share, steps.start, steps.stop),
         num_workers=workers,
         pin_memory=device.type == "cuda",
