@@ -4,7 +4,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install -q -c requi
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo suite test test-core check bench wheel clean
+.PHONY: help demo suite test test-core check docs bench wheel clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ check: $(VENV)/.tested ## formatting, lint, types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
+docs: $(VENV)/.documented ## build the documentation into docs/_build, warnings are errors
+	$(VENV)/bin/python -m sphinx -q -E -W --keep-going -b html docs docs/_build
+
 bench: $(VENV)/.tested ## how fast the encoders are on this machine; ARGS=--help for more
 	$(VENV)/bin/python -m benchmarks.encoders $(ARGS)
 
@@ -35,7 +38,7 @@ wheel: $(VENV)/.tested ## build the wheel into dist/
 	$(VENV)/bin/python -m pip --disable-pip-version-check wheel -q --no-deps --no-build-isolation -w dist .
 
 clean: ## remove the environment and everything built
-	rm -rf $(VENV) dist build demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build demo docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.installed: pyproject.toml requirements/constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
@@ -46,4 +49,8 @@ $(VENV)/.installed: pyproject.toml requirements/constraints.txt
 $(VENV)/.tested: $(VENV)/.installed requirements/kit.txt
 	$(PIP) -e '.[dev]'
 	$(PIP) --no-deps --ignore-requires-python -r requirements/kit.txt
+	touch $@
+
+$(VENV)/.documented: $(VENV)/.installed
+	$(PIP) -e '.[evaluate,docs]'
 	touch $@
