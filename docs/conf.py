@@ -18,6 +18,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
 highlight_language = "none"
+smartquotes = False  # quotes are strings more often than speech
 default_role = "code"  # docstrings write `command` as Markdown does
 
 html_theme = "furo"

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
+import hear_axlstm
+from hear_axlstm import errors
 from hear_axlstm.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -55,6 +57,12 @@ def test_python_runs(page, tmp_path, monkeypatch):
     namespace = {"__name__": "page"}
     for text in blocks(page, "python"):
         exec(compile(text, str(page), "exec"), namespace)
+
+
+def test_the_reference_has_every_public_name():
+    reference = (ROOT / "docs/reference/api.md").read_text()
+    public = [name for name in hear_axlstm.__all__ if name not in vars(errors) and name != "__version__"]
+    assert [name for name in public if f"hear_axlstm.{name}" not in reference] == []
 
 
 def test_python_that_is_not_run_says_why():
