@@ -12,10 +12,10 @@ import click
 import torch
 
 from benchmarks.records import RESULTS, add_record, machine, table
-from hear_axlstm.kernels.conv.op import causal_conv_silu, conv_mix_gates
-from hear_axlstm.kernels.mlstm.op import gated_mlstm
-from hear_axlstm.kernels.norm.op import add_norm
-from hear_axlstm.kernels.scan.op import gated_scan
+from hear_axlstm.ops.conv import causal_conv_silu, conv_mix_gates
+from hear_axlstm.ops.mlstm import gated_mlstm
+from hear_axlstm.ops.norm import add_norm
+from hear_axlstm.ops.scan import gated_scan
 
 HEADS, STATES = 4, 24
 ALLOWED = 5e-3  # relative deviation from float32, of float16

@@ -7,6 +7,7 @@ Medians over the updates after two to warm up. Appends to benchmarks/results/pre
 """
 
 import itertools
+import os
 import statistics
 import time
 
@@ -14,10 +15,10 @@ import click
 import torch
 
 from benchmarks.records import RESULTS, add_record, machine, table
-from hear_axlstm.pretraining.shard_clips import ShardClips
 from hear_axlstm.pretraining.batches import Share, updates
 from hear_axlstm.pretraining.loop import MICRO_BATCH, MICRO_BATCH_ELSEWHERE
 from hear_axlstm.pretraining.recipe import read_recipe
+from hear_axlstm.pretraining.shard_clips import ShardClips
 from hear_axlstm.pretraining.trainer import Trainer
 
 WARM_UP = 2
@@ -37,7 +38,7 @@ def seconds(action, device):
 def measure(name, backend, batch, micro_batch, updates_timed, cpu, changes):
     recipe = read_recipe(name, synthetic=1.0, batch=batch, steps=WARM_UP + updates_timed, **changes)
     trainer = Trainer(recipe, cpu=cpu)
-    trainer.encoder.backend = backend
+    os.environ["HEAR_AXLSTM_BACKEND"] = backend
     device = trainer.device
     passes = micro_batch or MICRO_BATCH.get(device.type, MICRO_BATCH_ELSEWHERE)
     data = updates(recipe, ShardClips([]), Share(batch, passes), range(recipe.steps), device, workers=0)

@@ -23,7 +23,7 @@ from hear_axlstm.errors import (
 from hear_axlstm.hear import get_scene_embeddings, get_timestamp_embeddings, load_model
 from hear_axlstm.version import __version__
 from hear_axlstm.weights.find import find_weights, list_models
-from hear_axlstm.weights.load import save_weights
+from hear_axlstm.weights.save import save_weights
 
 if TYPE_CHECKING:
     from hear_axlstm.files import Embedded, embed

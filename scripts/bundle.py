@@ -15,7 +15,8 @@ from hear_axlstm.config import Layout
 from hear_axlstm.pretraining.state import CURVE, WEIGHTS, read_curve
 from hear_axlstm.storage import replacing, sha256_of
 from hear_axlstm.weights.find import PACKAGE, manifest_path
-from hear_axlstm.weights.load import load_weights, save_weights
+from hear_axlstm.weights.load import load_weights
+from hear_axlstm.weights.save import save_weights
 
 POINTS = 20  # of the loss curve, each the mean of the updates since the one before
 LICENCE = "Apache-2.0"  # the package's own

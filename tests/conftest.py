@@ -21,8 +21,9 @@ from torch import Tensor
 from hear_axlstm.config import SAMPLE_RATE, EncoderConfig
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Encoder, build_encoder
-from hear_axlstm.weights.load import load_weights, save_weights
+from hear_axlstm.weights.load import load_weights
 from hear_axlstm.weights.released import convert_checkpoint
+from hear_axlstm.weights.save import save_weights
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton: its kernels run on the CPU

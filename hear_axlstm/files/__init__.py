@@ -25,7 +25,7 @@ from hear_axlstm.files.find import ArraySound, FileSound, Sound, find_files
 from hear_axlstm.files.write import FORMATS, Array, Background, Format, InMemory, Sink
 from hear_axlstm.hear import load_model
 from hear_axlstm.parallel import processors
-from hear_axlstm.weights.load import fingerprint
+from hear_axlstm.weights.save import fingerprint
 
 BATCH_SECONDS = {"cuda": 1024.0}  # audio encoded in one call, padding included
 BATCH_SECONDS_ELSEWHERE = 64.0

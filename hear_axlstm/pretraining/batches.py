@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 from hear_axlstm.config import CHUNK_FRAMES, N_MELS
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.frontend import log_mel
-from hear_axlstm.pretraining.shard_clips import ShardClips
 from hear_axlstm.pretraining.objective import random_mask
 from hear_axlstm.pretraining.recipe import Recipe
+from hear_axlstm.pretraining.shard_clips import ShardClips
 from hear_axlstm.synthesis.draws import Draws
 from hear_axlstm.synthesis.procedural import synthesize
 
@@ -141,7 +141,7 @@ class _ShardCrops(Dataset[Tensor]):
 
 @dataclass(frozen=True)
 class _Places:
-    """The places that the shards fill, pass by pass of the updates ``first`` to ``last`` - 1; passes without one are left out."""
+    """The places that the shards fill, pass by pass of the updates ``first`` to ``last`` - 1, without empty passes."""
 
     plan: Plan
     share: Share

@@ -13,13 +13,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hear_axlstm.errors import ConfigError, TrainingError
-from hear_axlstm.pretraining.shard_clips import ShardClips
 from hear_axlstm.pretraining.batches import Share, updates
 from hear_axlstm.pretraining.recipe import Recipe, Schedule
+from hear_axlstm.pretraining.shard_clips import ShardClips
 from hear_axlstm.pretraining.state import LOGS, WEIGHTS, Curve, RunFolder
 from hear_axlstm.pretraining.trainer import Trainer
 from hear_axlstm.version import __version__
-from hear_axlstm.weights.load import save_weights
+from hear_axlstm.weights.save import save_weights
 
 MICRO_BATCH = {"cuda": 256}  # clips of one forward and backward pass
 MICRO_BATCH_ELSEWHERE = 16

@@ -11,7 +11,6 @@ from typing import Any
 
 from hear_axlstm.config import EncoderConfig, config_from_dict
 from hear_axlstm.errors import ConfigError, WeightsError
-from hear_axlstm.storage import sha256_of
 
 PACKAGE = Path(__file__).resolve().parent.parent
 WEIGHTS_FILE = "model.safetensors"
@@ -92,6 +91,8 @@ def cache_file(variant: str) -> Path:
 def _weights_of(variant: str) -> Path:
     sources = manifest_entry(variant)["sources"]
     if bundled := sources["bundled"]:
+        from hear_axlstm.storage import sha256_of
+
         path = PACKAGE / bundled["file"]
         actual = sha256_of(path) if path.is_file() else "none, the file is missing"
         if actual != bundled["sha256"]:

@@ -28,7 +28,8 @@ from hear_axlstm.errors import ConfigError, WeightsError
 from hear_axlstm.patches import sincos_positions
 from hear_axlstm.storage import sha256_of
 from hear_axlstm.weights.find import manifest_entry
-from hear_axlstm.weights.load import METADATA_KEY, fill, save_weights
+from hear_axlstm.weights.load import METADATA_KEY, fill
+from hear_axlstm.weights.save import save_weights
 
 POSITION_TOLERANCE = 1e-5  # the checkpoints' table was computed in float32
 PATCHES = ((4, 16), (8, 16), (4, 8))  # (frames, bands) of the papers

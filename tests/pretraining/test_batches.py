@@ -7,9 +7,9 @@ import torch
 
 from hear_axlstm.config import AxLSTMConfig
 from hear_axlstm.errors import ConfigError
-from hear_axlstm.pretraining.shard_clips import ShardClips
 from hear_axlstm.pretraining.batches import Plan, Share, crop, updates
 from hear_axlstm.pretraining.recipe import Recipe
+from hear_axlstm.pretraining.shard_clips import ShardClips
 from hear_axlstm.pretraining.shards import write_shards
 from hear_axlstm.synthesis.draws import Draws
 

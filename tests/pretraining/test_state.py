@@ -7,9 +7,9 @@ import torch
 
 from hear_axlstm.config import AxLSTMConfig
 from hear_axlstm.errors import OutputError
-from hear_axlstm.pretraining.shard_clips import ShardClips
 from hear_axlstm.pretraining.batches import Share, updates
 from hear_axlstm.pretraining.recipe import Recipe
+from hear_axlstm.pretraining.shard_clips import ShardClips
 from hear_axlstm.pretraining.state import CHECKPOINT, CURVE, Curve, RunFolder, read_curve
 from hear_axlstm.pretraining.trainer import Trainer
 

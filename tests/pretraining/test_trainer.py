@@ -4,9 +4,9 @@ import torch
 
 from hear_axlstm.config import AxLSTMConfig
 from hear_axlstm.encoder import Encoder
-from hear_axlstm.pretraining.trainer import MaskedModel, optimizer_of
 from hear_axlstm.pretraining.objective import reconstruction_loss
 from hear_axlstm.pretraining.recipe import Recipe
+from hear_axlstm.pretraining.trainer import MaskedModel, optimizer_of
 from tests.conftest import noise
 
 RECIPE = Recipe(encoder=AxLSTMConfig(width=32, depth=2), steps=1)

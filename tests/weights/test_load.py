@@ -12,7 +12,8 @@ from hear_axlstm.encoder import Encoder
 from hear_axlstm.errors import ConfigError, WeightsError
 from hear_axlstm.hear import load_model
 from hear_axlstm.weights import load as module
-from hear_axlstm.weights.load import METADATA_KEY, fingerprint, load_weights, read_header, save_weights
+from hear_axlstm.weights.load import METADATA_KEY, load_weights, read_header
+from hear_axlstm.weights.save import fingerprint, save_weights
 
 CONFIG = AxLSTMConfig(width=16, depth=2, expansion=2, flip=True, input_gate="sigmoid", patch=(8, 16))
 
@@ -127,7 +128,7 @@ def test_an_interrupted_write_leaves_nothing_behind(path, monkeypatch):
         target.write_bytes(b"half")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("hear_axlstm.weights.load.save_file", fails)
+    monkeypatch.setattr("hear_axlstm.weights.save.save_file", fails)
     with pytest.raises(OSError, match="No space"):
         save_weights(Encoder(CONFIG), path)
     assert path.read_bytes() == before

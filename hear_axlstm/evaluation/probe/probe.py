@@ -30,7 +30,7 @@ from hear_axlstm.synthesis.held_out import Part
 from hear_axlstm.synthesis.music import SOUNDFONT, SOUNDFONT_FOLDERS, find_soundfont
 from hear_axlstm.synthesis.programs import find_program, program_version
 from hear_axlstm.version import __version__
-from hear_axlstm.weights.load import fingerprint
+from hear_axlstm.weights.save import fingerprint
 
 Kind = Literal["weights", "random", "log-mel"]
 Source = tuple[Kind, Layout | None, int | None]  # of features: kind, layout, seed of the random weights

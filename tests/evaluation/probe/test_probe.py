@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from hear_axlstm.probing import features
 
 from hear_axlstm.config import AxLSTMConfig, SSASTConfig
 from hear_axlstm.embedder import Embedder
@@ -15,8 +16,7 @@ from hear_axlstm.evaluation.probe import probe as module
 from hear_axlstm.evaluation.probe.probe import COLUMNS, TITLES, is_held_out, probe
 from hear_axlstm.evaluation.probe.tasks import TASKS, Task
 from hear_axlstm.frontend import log_mel
-from hear_axlstm.probing import features
-from hear_axlstm.weights.load import fingerprint
+from hear_axlstm.weights.save import fingerprint
 from tests.conftest import noise
 from tests.tolerances import BATCH_MATES
 
