@@ -1,7 +1,5 @@
 """The fixed front end, the options of the three families, and the one table of variants."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal, get_args
@@ -23,17 +21,22 @@ HOP_MS = 1_000 * HOP // SAMPLE_RATE
 MIN_SAMPLES = N_FFT // 2 + 1  # the shortest clip that reflect padding can centre a window on
 
 
+def require(condition: bool, message: str) -> None:
+    """Raise ConfigError unless ``condition`` holds."""
+    if not condition:
+        raise ConfigError(message)
+
+
 def check_choice(name: str, value: object, choices: Any) -> None:
     """Raise ConfigError unless ``value`` is one of the strings of the Literal type ``choices``."""
-    if value not in get_args(choices):
-        raise ConfigError(f"{name} is {value!r}; expected one of {', '.join(map(repr, get_args(choices)))}")
+    require(value in get_args(choices), f"{name} is {value!r}; expected one of {', '.join(map(repr, get_args(choices)))}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
     """What all families share. Use one of the subclasses.
 
-    width: channels d of a token. depth: number of blocks. patch: (frames, mel bands) that make one token.
+    width: channels D of a token. depth: number of blocks. patch: (frames, mel bands) that make one token.
     """
 
     family: ClassVar[str]
@@ -42,12 +45,14 @@ class EncoderConfig:
     patch: tuple[int, int] = (4, 16)
 
     def __post_init__(self) -> None:
-        if self.width < 4 or self.width % 4:
-            raise ConfigError(f"width is {self.width}; the sine-cosine positions need a positive multiple of 4")
-        if self.depth < 1:
-            raise ConfigError(f"depth is {self.depth}; expected at least 1 block")
-        if len(self.patch) != 2 or min(self.patch) < 1 or CHUNK_FRAMES % self.patch[0] or N_MELS % self.patch[1]:
-            raise ConfigError(f"patch is {self.patch}; expected (frames, bands) that divide ({CHUNK_FRAMES}, {N_MELS})")
+        require(
+            self.width > 0 and self.width % 4 == 0, f"width is {self.width}; the positions need a positive multiple of 4"
+        )
+        require(self.depth > 0, f"depth is {self.depth}; expected at least 1 block")
+        divides = (
+            len(self.patch) == 2 and min(self.patch) > 0 and CHUNK_FRAMES % self.patch[0] == N_MELS % self.patch[1] == 0
+        )
+        require(divides, f"patch is {self.patch}; expected (frames, bands) that divide ({CHUNK_FRAMES}, {N_MELS})")
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -81,13 +86,9 @@ class AxLSTMConfig(EncoderConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("input_gate", self.input_gate, InputGate)
-        if self.expansion < 1:
-            raise ConfigError(f"expansion is {self.expansion}; expected 1 or more (the paper uses 2, 3 and 4)")
-        if self.expansion * self.width % (4 * self.heads):
-            raise ConfigError(
-                f"expansion * width is {self.expansion * self.width}; expected a multiple of {4 * self.heads}: "
-                f"{self.heads} heads of whole blocks of 4 channels"
-            )
+        require(self.expansion > 0, f"expansion is {self.expansion}; expected 1 or more (the paper uses 2, 3 and 4)")
+        inner, multiple = self.expansion * self.width, 4 * self.heads  # each head has whole blocks of 4 channels
+        require(inner % multiple == 0, f"expansion * width is {inner}; expected a multiple of {multiple}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +113,8 @@ class SSASTConfig(EncoderConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.heads < 1 or self.width % self.heads:
-            raise ConfigError(f"heads is {self.heads}; expected a divisor of the width {self.width}")
+        divides = self.heads > 0 and self.width % self.heads == 0
+        require(divides, f"heads is {self.heads}; expected a divisor of the width {self.width}")
 
 
 FAMILIES: dict[str, type[EncoderConfig]] = {c.family: c for c in (AxLSTMConfig, SSAMConfig, SSASTConfig)}
@@ -129,15 +130,12 @@ def config_from_dict(values: Mapping[str, Any]) -> EncoderConfig:
     """
     options = dict(values)
     family = options.pop("family", None)
-    if family not in FAMILIES:
-        raise ConfigError(f"family is {family!r}; expected one of {', '.join(FAMILIES)}")
+    require(family in FAMILIES, f"family is {family!r}; expected one of {', '.join(FAMILIES)}")
     known = {f.name for f in fields(FAMILIES[family])}
-    if unknown := options.keys() - known:
-        raise ConfigError(f"{family} has no option {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}")
-    if "patch" in options:
-        options["patch"] = tuple(options["patch"])
+    unknown = ", ".join(sorted(options.keys() - known))
+    require(not unknown, f"{family} has no option {unknown}; it has {', '.join(sorted(known))}")
     try:
-        return FAMILIES[family](**options)
+        return FAMILIES[family](**{**options, "patch": tuple(options.get("patch", EncoderConfig.patch))})
     except TypeError as error:
         raise ConfigError(f"{family}: {error}") from error
 
@@ -161,6 +159,5 @@ VARIANTS: dict[str, EncoderConfig] = {
 
 def variant_config(variant: str) -> EncoderConfig:
     """The row of VARIANTS, or a ConfigError that lists the names."""
-    if variant not in VARIANTS:
-        raise ConfigError(f"no variant is called {variant!r}; there are {', '.join(VARIANTS)}")
+    require(variant in VARIANTS, f"no variant is called {variant!r}; there are {', '.join(VARIANTS)}")
     return VARIANTS[variant]

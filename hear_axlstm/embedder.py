@@ -1,7 +1,5 @@
 """Waveforms (B, T) -> scene (B, E) or timestamp (B, N, E) embeddings, E = the tokens of a step. Stage 4 of 4."""
 
-from __future__ import annotations
-
 import importlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -10,22 +8,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from hear_axlstm.config import (
-    CHUNK_FRAMES,
-    DEFAULT_LAYOUT,
-    HOP,
-    HOP_MS,
-    MIN_SAMPLES,
-    SAMPLE_RATE,
-    Layout,
-    Precision,
-    check_choice,
-)
+from hear_axlstm.config import CHUNK_FRAMES, DEFAULT_LAYOUT, MIN_SAMPLES, SAMPLE_RATE, Layout, Precision, check_choice
 from hear_axlstm.encoder import Encoder, Layers
 from hear_axlstm.errors import AudioError
 from hear_axlstm.frontend import log_mel
 from hear_axlstm.ops.backend import Backend
-from hear_axlstm.patches import steps_from_tokens
+from hear_axlstm.patches import scene_steps, steps_from_tokens, timestamp_steps, timestamps_ms
 
 logger = logging.getLogger(__name__)
 
@@ -33,55 +21,23 @@ CHUNKS_PER_BATCH = {"cuda": 256}  # chunks encoded together: bounds memory for a
 CHUNKS_PER_BATCH_ELSEWHERE = 8
 
 
-def scene_steps(lengths: Tensor, columns: int) -> Tensor:
-    """How many steps of each clip count, (B,): the released trimming.
-
-    Of a last chunk padded by p of 200 frames, the last floor(columns * p / 200) steps drop out, so that a clip keeps steps
-    that are partly padding.
-    """
-    frames = 1 + lengths // HOP
-    padding = -frames % CHUNK_FRAMES
-    return (frames + padding) // CHUNK_FRAMES * columns - columns * padding // CHUNK_FRAMES
-
-
-def timestamp_steps(lengths: Tensor, patch_frames: int) -> Tensor:
-    """Patch columns whose centre lies within each clip, one at least, (B,).
-
-    Column i covers frames p*i .. p*i + p - 1, centred at 160 * (p*i + (p - 1) / 2) samples.
-    """
-    return (1 + (2 * lengths - HOP * (patch_frames - 1)) // (2 * HOP * patch_frames)).clamp(min=1)
-
-
-def timestamps_ms(lengths: Tensor, patch_frames: int) -> Tensor:
-    """Centre of each column in ms, float32, (B, N); NaN beyond a clip's own columns.
-
-    A clip too short for the centre of its only column gets the centre of the frames that it has.
-    """
-    counts = timestamp_steps(lengths, patch_frames)
-    column = torch.arange(int(counts.max()), device="cpu")
-    centre = HOP_MS * (patch_frames * column + (patch_frames - 1) / 2)
-    end = HOP_MS * (lengths // HOP) / 2
-    centres = torch.where((counts == 1)[:, None], centre.minimum(end[:, None]), centre)
-    return centres.masked_fill(column >= counts[:, None], torch.nan).float()
-
-
 def check_audio(audio: Tensor, lengths: Tensor | Sequence[int] | None) -> Tensor:
     """The length of every clip in samples, (B,) on the CPU. Raises AudioError on anything that cannot be embedded."""
-    if not isinstance(audio, Tensor):
-        raise AudioError(f"audio is a {type(audio).__name__}; expected a torch.Tensor: torch.from_numpy makes one")
-    if audio.ndim != 2:
-        hint = "add the batch dimension with audio[None]" if audio.ndim == 1 else "average the channels to mono"
-        raise AudioError(f"audio has shape {tuple(audio.shape)}; expected (n_sounds, n_samples): {hint}")
-    if not audio.is_floating_point():
-        raise AudioError(
-            f"audio is {audio.dtype}; expected floats in [-1, 1]: divide 16-bit samples by 32768 (audio.float() / 32768)"
-        )
+
+    def require(condition: bool, message: str) -> None:
+        if not condition:
+            raise AudioError(message)
+
+    is_tensor = isinstance(audio, Tensor)
+    require(is_tensor, f"audio is a {type(audio).__name__}; expected a torch.Tensor: torch.from_numpy makes one")
+    hint = "add the batch dimension with audio[None]" if audio.ndim == 1 else "average the channels to mono"
+    require(audio.ndim == 2, f"audio has shape {tuple(audio.shape)}; expected (n_sounds, n_samples): {hint}")
+    scale = "divide 16-bit samples by 32768 (audio.float() / 32768)"
+    require(audio.is_floating_point(), f"audio is {audio.dtype}; expected floats in [-1, 1]: {scale}")
     batch, samples = audio.shape
-    if batch == 0 or samples < MIN_SAMPLES:
-        raise AudioError(
-            f"audio has shape {(batch, samples)}; expected at least one clip, and {MIN_SAMPLES} samples "
-            f"({1000 * MIN_SAMPLES / SAMPLE_RATE:.1f} ms at 16 kHz) in each: drop or pad shorter clips"
-        )
+    least = f"{MIN_SAMPLES} samples ({1000 * MIN_SAMPLES / SAMPLE_RATE:.1f} ms at 16 kHz)"
+    expected = f"expected at least one clip, and {least} in each: drop or pad shorter clips"
+    require(batch > 0 and samples >= MIN_SAMPLES, f"audio has shape {(batch, samples)}; {expected}")
     if lengths is None:
         return torch.full((batch,), samples, device="cpu")
     expected = f"expected {batch} whole numbers from {MIN_SAMPLES} to {samples}, the samples of each clip"
@@ -89,10 +45,11 @@ def check_audio(audio: Tensor, lengths: Tensor | Sequence[int] | None) -> Tensor
         own = torch.as_tensor(lengths, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise AudioError(f"lengths is {lengths!r}; {expected}") from error
-    if own.shape != (batch,) or own.dtype == torch.bool or own.is_floating_point() or own.is_complex():
-        raise AudioError(f"lengths has shape {tuple(own.shape)} and dtype {own.dtype}; {expected}")
-    if int(own.min()) < MIN_SAMPLES or int(own.max()) > samples:
-        raise AudioError(f"lengths run from {int(own.min())} to {int(own.max())}; {expected}: drop or pad shorter clips")
+    are_whole = not (own.dtype == torch.bool or own.is_floating_point() or own.is_complex())
+    require(are_whole and own.shape == (batch,), f"lengths has shape {tuple(own.shape)} and dtype {own.dtype}; {expected}")
+    low, high = int(own.min()), int(own.max())
+    fit = low >= MIN_SAMPLES and high <= samples
+    require(fit, f"lengths run from {low} to {high}; {expected}: drop or pad shorter clips")
     return own.long()
 
 
@@ -118,21 +75,14 @@ class Embedder(nn.Module):
         precision: Precision = "auto",
         backend: Backend = "auto",
     ) -> None:
+        super().__init__()
         check_choice("layout", layout, Layout)
         check_choice("precision", precision, Precision)
         check_choice("backend", backend, Backend)
-        super().__init__()
         self.encoder = encoder
         self.layout, self.precision, self.backend = layout, precision, backend
+        self.scene_embedding_size = self.timestamp_embedding_size = encoder.config.embedding_size
         self.max_chunks: int | None = None  # set by an out-of-memory error: the batch that fitted
-
-    @property
-    def scene_embedding_size(self) -> int:
-        return self.encoder.config.embedding_size
-
-    @property
-    def timestamp_embedding_size(self) -> int:
-        return self.encoder.config.embedding_size
 
     @property
     def device(self) -> torch.device:

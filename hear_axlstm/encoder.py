@@ -1,7 +1,5 @@
 """Log-mel chunk (B, N, F) -> tokens (B, L, D): the papers' figure. Stage 3 of 4."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
 from typing import Any, Literal, Self
@@ -14,8 +12,7 @@ from hear_axlstm.blocks import AddNorm
 from hear_axlstm.blocks.attention import AttentionBlock
 from hear_axlstm.blocks.mamba import MambaBlock
 from hear_axlstm.blocks.mlstm import MLSTMBlock
-from hear_axlstm.config import EncoderConfig, variant_config
-from hear_axlstm.errors import ConfigError
+from hear_axlstm.config import EncoderConfig, require, variant_config
 from hear_axlstm.ops import wide
 from hear_axlstm.ops.backend import Backend
 from hear_axlstm.ops.norm import add_norm
@@ -65,12 +62,7 @@ class Encoder(nn.Module):
                 reset()
 
     def forward(
-        self,
-        spectrogram: Tensor,
-        mask: Tensor | None = None,
-        *,
-        layers: Layers | None = None,
-        backend: Backend = "auto",
+        self, spectrogram: Tensor, mask: Tensor | None = None, *, layers: Layers | None = None, backend: Backend = "auto"
     ) -> Tensor:
         """The tokens of the patches, time-major, without the class token.
 
@@ -131,8 +123,9 @@ def layer_numbers(layers: Layers, depth: int) -> list[int]:
     count = depth + 2
     several: Iterable[Any] = layers if isinstance(layers, Iterable) else [layers]
     asked = list(range(count) if isinstance(layers, str) and layers == "all" else several)
-    if not asked or not all(isinstance(n, Integral) and not isinstance(n, bool) and -count <= int(n) < count for n in asked):
-        raise ConfigError(f"layers is {layers!r}; expected 'all' or numbers from 0 (patch embedding) to {depth + 1} (norm)")
+    exist = [isinstance(n, Integral) and not isinstance(n, bool) and -count <= int(n) < count for n in asked]
+    expected = f"expected 'all' or numbers from 0 (patch embedding) to {depth + 1} (norm)"
+    require(bool(exist) and all(exist), f"layers is {layers!r}; {expected}")
     return [int(number) % count for number in asked]
 
 

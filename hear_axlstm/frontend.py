@@ -1,7 +1,5 @@
 """Waveform (B, T) -> standardised log-mel (B, N, F). Stage 1 of 4."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import torch
@@ -15,20 +13,12 @@ STD_OFFSET = 1e-8
 BLOCK_FRAMES = 65_536  # frames analysed at once, over all clips: bounds memory for any clip length
 
 
-def hertz_to_mel(hertz: Tensor) -> Tensor:
-    """The HTK mel scale."""
-    return 2595.0 * torch.log10(1.0 + hertz / 700.0)
-
-
-def mel_to_hertz(mel: Tensor) -> Tensor:
-    return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
-
-
 def mel_filters() -> Tensor:
-    """Triangles (201 bins, 80 bands) between equally spaced mel points of 50-8000 Hz, peak 1, computed in float32."""
+    """Triangles (201 bins, 80 bands), peak 1, between equally spaced points of the HTK mel scale, computed in float32."""
     bins = torch.linspace(0, SAMPLE_RATE // 2, N_FFT // 2 + 1, device="cpu", dtype=torch.float32)
-    low, high = hertz_to_mel(torch.tensor([F_MIN, F_MAX], device="cpu", dtype=torch.float64)).tolist()
-    corners = mel_to_hertz(torch.linspace(low, high, N_MELS + 2, device="cpu", dtype=torch.float32))
+    hertz = torch.tensor([F_MIN, F_MAX], device="cpu", dtype=torch.float64)
+    low, high = (2595.0 * torch.log10(1.0 + hertz / 700.0)).tolist()
+    corners = 700.0 * (10.0 ** (torch.linspace(low, high, N_MELS + 2, device="cpu", dtype=torch.float32) / 2595.0) - 1.0)
     widths = corners.diff()
     distance = corners[None, :] - bins[:, None]  # (bins, bands + 2), Hz from each bin up to each corner
     rising = -distance[:, :-2] / widths[:-1]

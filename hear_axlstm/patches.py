@@ -1,25 +1,9 @@
-"""Log-mel chunks (B, N, F) -> patches, where they lie, and tokens back to steps in time. Stage 2 of 4."""
-
-from __future__ import annotations
+"""Where patches lie in a chunk, and how tokens go back to steps in time. Stage 2 of 4."""
 
 import torch
 from torch import Tensor
 
-from hear_axlstm.config import Layout
-
-
-def patchify(spectrogram: Tensor, patch: tuple[int, int]) -> Tensor:
-    """Cut a chunk into patches, time-major: patch n covers column n // rows and row n % rows.
-
-    Shape: (B, N, F) -> (B, columns * rows, frames * bands); the values of a patch run over time, then frequency.
-
-    >>> patchify(torch.zeros(2, 200, 80), (4, 16)).shape
-    torch.Size([2, 250, 64])
-    """
-    frames, bands = patch
-    batch, height, width = spectrogram.shape
-    blocks = spectrogram.reshape(batch, height // frames, frames, width // bands, bands)
-    return blocks.transpose(2, 3).reshape(batch, -1, frames * bands)
+from hear_axlstm.config import CHUNK_FRAMES, HOP, HOP_MS, Layout
 
 
 def sincos_positions(width: int, grid: tuple[int, int]) -> Tensor:
@@ -56,3 +40,35 @@ def steps_from_tokens(tokens: Tensor, grid: tuple[int, int], layout: Layout) -> 
     if layout == "time":
         return tokens.unflatten(-2, (columns, rows)).flatten(-2)
     return tokens.unflatten(-2, (rows, columns)).transpose(-3, -2).flatten(-2)
+
+
+def scene_steps(lengths: Tensor, columns: int) -> Tensor:
+    """How many steps of each clip count, (B,): the released trimming.
+
+    Of a last chunk padded by p of 200 frames, the last floor(columns * p / 200) steps drop out, so that a clip keeps steps
+    that are partly padding.
+    """
+    frames = 1 + lengths // HOP
+    padding = -frames % CHUNK_FRAMES
+    return (frames + padding) // CHUNK_FRAMES * columns - columns * padding // CHUNK_FRAMES
+
+
+def timestamp_steps(lengths: Tensor, patch_frames: int) -> Tensor:
+    """Patch columns whose centre lies within each clip, one at least, (B,).
+
+    Column i covers frames p*i .. p*i + p - 1, centred at 160 * (p*i + (p - 1) / 2) samples.
+    """
+    return (1 + (2 * lengths - HOP * (patch_frames - 1)) // (2 * HOP * patch_frames)).clamp(min=1)
+
+
+def timestamps_ms(lengths: Tensor, patch_frames: int) -> Tensor:
+    """Centre of each column in ms, float32, (B, N); NaN beyond a clip's own columns.
+
+    A clip too short for the centre of its only column gets the centre of the frames that it has.
+    """
+    counts = timestamp_steps(lengths, patch_frames)
+    column = torch.arange(int(counts.max()), device="cpu")
+    centre = HOP_MS * (patch_frames * column + (patch_frames - 1) / 2)
+    end = HOP_MS * (lengths // HOP) / 2
+    centres = torch.where((counts == 1)[:, None], centre.minimum(end[:, None]), centre)
+    return centres.masked_fill(column >= counts[:, None], torch.nan).float()

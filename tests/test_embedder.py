@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hear_axlstm.config import MIN_SAMPLES, SAMPLE_RATE, AxLSTMConfig
-from hear_axlstm.embedder import Embedder, scene_steps, timestamp_steps, timestamps_ms
+from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Encoder
 from hear_axlstm.errors import AudioError, ConfigError
+from hear_axlstm.patches import scene_steps, timestamp_steps, timestamps_ms
 from tests.conftest import FAMILY_CASES, noise
 from tests.tolerances import BATCH_MATES, BATCH_MATES_FLOAT64, HALF_VS_AUTOCAST
 

@@ -30,9 +30,12 @@ def test_equals_torchaudio(tmp_path):
 
 
 def test_a_tone_peaks_in_its_band():
+    def mel(hertz):
+        return 2595 * torch.log10(1 + hertz / 700)
+
     hertz = torch.tensor([250.0, 1_000.0, 4_000.0])
-    points = frontend.hertz_to_mel(torch.tensor([50.0, 8_000.0]))
-    expected = ((frontend.hertz_to_mel(hertz) - points[0]) / (points[1] - points[0]) * (N_MELS + 1)).round() - 1
+    points = mel(torch.tensor([50.0, 8_000.0]))
+    expected = ((mel(hertz) - points[0]) / (points[1] - points[0]) * (N_MELS + 1)).round() - 1
     waves = torch.stack([torch.from_numpy(tone(h.item(), 0.5)) for h in hertz])
     bands = log_mel(waves)[:, 10:-10].mean(1).argmax(-1)
     assert (bands - expected).abs().max() <= 1

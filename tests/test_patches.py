@@ -7,7 +7,8 @@ import torch
 
 from hear_axlstm.config import SSASTConfig
 from hear_axlstm.encoder import Encoder
-from hear_axlstm.patches import patchify, sincos_positions, steps_from_tokens
+from hear_axlstm.patches import sincos_positions, steps_from_tokens
+from hear_axlstm.pretraining.objective import patchify
 from tests.conftest import noise
 
 PATCHES = [(4, 16), (8, 16), (4, 8)]

@@ -4,8 +4,6 @@ A block takes the stream x and ``update``, what the block before it adds to x, a
 norm that follows it are one pass over memory.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """The SSAST block, a pre-norm transformer: x + attention(norm1(x)), then x + mlp(norm2(x))."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """The SSAM block (Yadav and Tan, 2024): x + mixer(norm(x)), a Mamba mixer in one direction or, "Vim", in both."""
 
-from __future__ import annotations
-
 import math
 
 import torch

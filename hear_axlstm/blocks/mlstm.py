@@ -1,7 +1,5 @@
 """The AxLSTM block (Yadav et al., 2025, figure 1 right): x + down(mLSTM(up(norm(x))))."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

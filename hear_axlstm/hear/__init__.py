@@ -1,7 +1,5 @@
 """The HEAR API (https://hearbenchmark.com/hear-api.html): audio in, scene or timestamp embeddings out."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from functools import partial

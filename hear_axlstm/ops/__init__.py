@@ -1,7 +1,5 @@
 """The mathematics of the blocks: pure functions on tensors, no modules, no configuration."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Which implementation of an operation runs: plain torch, or a kernel of ours in Triton (CUDA) or Numba (CPU)."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 import logging
@@ -18,11 +16,7 @@ from hear_axlstm.errors import BackendError
 
 Backend = Literal["auto", "torch", "triton", "numba"]
 VARIABLE = "HEAR_AXLSTM_BACKEND"
-KERNELS = {
-    "torch": "hear_axlstm.kernels.eager",
-    "triton": "hear_axlstm.kernels.cuda",
-    "numba": "hear_axlstm.kernels.cpu",
-}
+KERNELS = {"torch": "eager", "triton": "cuda", "numba": "cpu"}  # modules of hear_axlstm.kernels
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +40,7 @@ def find_kernel(operation: str, backend: Backend, *operands: Tensor | None) -> C
     if _process.forked or _watched(given):
         return None
     name = backend if backend != "auto" else "numba" if given[0].device.type == "cpu" else "triton"
-    kernels = importlib.import_module(KERNELS[name])
+    kernels = importlib.import_module(f"hear_axlstm.kernels.{KERNELS[name]}")
     if obstacle := kernels.obstacle(operation, given):
         if backend != "auto":
             raise BackendError(f"backend {backend!r} cannot run: {obstacle}; choose 'auto' or 'torch'")

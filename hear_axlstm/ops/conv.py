@@ -1,7 +1,5 @@
 """Causal depthwise convolution and SiLU, which open the mLSTM and the Mamba mixers."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """The mLSTM (Beck et al., xLSTM, 2024), from its convolution to its projection down."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -57,12 +55,12 @@ def gated_mlstm(
 def parallel_mlstm(
     q: Tensor, k: Tensor, v: Tensor, log_i: Tensor, log_f: Tensor, *, q_scale: float | Tensor = 1.0, reverse: bool = False
 ) -> Tensor:
-    """All tokens at once, as gated causal attention: quadratic in L, equal to the recurrence of ``stream.mlstm``.
+    """All tokens at once, as gated causal attention: quadratic in L, equal to the recurrence of equations 1 to 9.
 
     With F = cumsum(log f), token s weighs exp(F_t - F_s + log i_s) for token t. Write a_s = log i_s - F_s: the largest
     exponent of a row is m_t = F_t + max_{s<=t} a_s, so after stabilising only exp(a_s - cummax(a)_t) is left.
 
-    q_scale: q is so many times as large as it should be. Shape: q, k, v (B, H, L, K), log_i and log_f (B, H, L),
+    q_scale: the factor by which q is too large. Shape: q, k, v (B, H, L, K), log_i and log_f (B, H, L),
     q_scale (H, 1) -> (B, H, L, K), float32 or float64.
     """
     flip = (lambda x: x.flip(-1)) if reverse else (lambda x: x)

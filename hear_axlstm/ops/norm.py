@@ -1,7 +1,5 @@
 """Residual addition and layer norm, in one pass."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,7 +1,5 @@
 """The selective scan of Mamba (Gu and Dao, 2023, algorithm 2) with the softplus of its step, its skip and its gate."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from hear_axlstm.config import check_choice
-from hear_axlstm.patches import patchify
 from hear_axlstm.synthesis.draws import Draws
 
 LossOver = Literal["masked", "all"]
@@ -26,12 +25,26 @@ def random_mask(draws: Draws, patches: int, ratio: float) -> Tensor:
     return torch.zeros(len(draws), patches, dtype=torch.bool, device=draws.device).scatter_(1, hidden, True)
 
 
+def patchify(spectrogram: Tensor, patch: tuple[int, int]) -> Tensor:
+    """Cut a chunk into patches, time-major: patch n covers column n // rows and row n % rows.
+
+    Shape: (B, N, F) -> (B, columns * rows, frames * bands); the values of a patch run over time, then frequency.
+
+    >>> patchify(torch.zeros(2, 200, 80), (4, 16)).shape
+    torch.Size([2, 250, 64])
+    """
+    frames, bands = patch
+    batch, height, width = spectrogram.shape
+    blocks = spectrogram.reshape(batch, height // frames, frames, width // bands, bands)
+    return blocks.transpose(2, 3).reshape(batch, -1, frames * bands)
+
+
 def reconstruction_loss(
     prediction: Tensor, spectrogram: Tensor, mask: Tensor, patch: tuple[int, int], over: LossOver = "masked"
 ) -> Tensor:
     """Mean squared error over the masked patches (AxLSTM paper) or over all of them (SSAM paper, released script).
 
-    Shape: prediction (B, L, frames * bands), spectrogram (B, 1, 200, 80), mask (B, L), true where hidden -> scalar.
+    Shape: prediction (B, L, frames * bands), spectrogram (B, 200, 80), mask (B, L), true where hidden -> scalar.
     Raises ConfigError when ``over`` is neither "masked" nor "all".
     """
     check_choice("over", over, LossOver)

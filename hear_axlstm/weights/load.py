@@ -1,7 +1,5 @@
 """Weights file -> encoder: safetensors whose metadata rebuilds the encoder alone."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping
@@ -40,13 +38,10 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise WeightsError(f"{path}: not a whole safetensors file ({error}); delete it and get it again") from error
     try:
         header: dict[str, Any] = json.loads(metadata[METADATA_KEY])
-        if header["format"] == 1:
-            raise WeightsError(
-                f"{path}: format 1, but this version reads format {FORMAT}; rewrite it once: "
-                f"`hear-axlstm convert {path} {path.with_stem(path.stem + '-2').name}` keeps every number"
-            )
         if header["format"] != FORMAT:
-            raise WeightsError(f"{path}: format {header['format']}; this version reads {FORMAT}: update hear-axlstm")
+            command = f"`hear-axlstm convert {path} {path.stem}-2.safetensors` rewrites it, and keeps every number"
+            advice = command if header["format"] == 1 else "update hear-axlstm"
+            raise WeightsError(f"{path}: format {header['format']}, but this version reads format {FORMAT}: {advice}")
         check_choice("layout", header["layout"], Layout)
         return {**header, "config": config_from_dict(header["config"]), "provenance": header["provenance"]}
     except (KeyError, TypeError, ValueError) as error:

@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from hear_axlstm.config import HOP
-from hear_axlstm.embedder import scene_steps
 from hear_axlstm.frontend import log_mel
-from hear_axlstm.patches import steps_from_tokens
+from hear_axlstm.patches import scene_steps, steps_from_tokens
 from hear_axlstm.pretraining.objective import reconstruction_loss
 from tests.conftest import CASES
 from tests.tolerances import FLOAT32_VS_RELEASED, FLOAT64

@@ -6,8 +6,7 @@ import torch
 from hear_axlstm.config import AxLSTMConfig, SSAMConfig, SSASTConfig
 from hear_axlstm.encoder import Encoder
 from hear_axlstm.errors import ConfigError
-from hear_axlstm.patches import patchify
-from hear_axlstm.pretraining.objective import random_mask, reconstruction_loss
+from hear_axlstm.pretraining.objective import patchify, random_mask, reconstruction_loss
 from hear_axlstm.synthesis.draws import Draws
 from tests.conftest import noise
 

@@ -79,7 +79,7 @@ def test_half_precision_files_load_as_float32(path):
         (lambda t, h: h["config"].update(family="lstm"), "family is 'lstm'"),
         (lambda t, h: h.update(layout="mel"), "layout is 'mel'"),
         (lambda t, h: h.update(format=3), "update hear-axlstm"),
-        (lambda t, h: h.update(format=1), "hear-axlstm convert .*weights-2.safetensors` keeps every number"),
+        (lambda t, h: h.update(format=1), "hear-axlstm convert .*weights-2.safetensors` rewrites it"),
         (lambda t, h: h.pop("layout"), "does not say which encoder"),
         (lambda t, h: h.pop("config"), "does not say which encoder"),
     ],
