@@ -7,14 +7,14 @@ import zipfile
 from pathlib import Path
 
 from hear_axlstm.version import __version__
-from hear_axlstm.weights.manifest import read_manifest
+from hear_axlstm.weights.find import architecture, list_models, read_manifest
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = """
 import pathlib, hear_axlstm
-from hear_axlstm.weights.manifest import SCHEMA, manifest_path
+from hear_axlstm.weights.find import PACKAGE, manifest_path
 here = pathlib.Path.cwd()
-for path in (pathlib.Path(hear_axlstm.__file__), SCHEMA, manifest_path()):
+for path in (pathlib.Path(hear_axlstm.__file__), PACKAGE / "weights" / "manifest.schema.json", manifest_path()):
     assert path.is_relative_to(here) and path.is_file(), path
 print(hear_axlstm.__version__, len(hear_axlstm.list_models()), hear_axlstm.load_model().scene_embedding_size)
 """
@@ -34,6 +34,5 @@ def test_the_wheel_works_away_from_the_repository(tmp_path):
     command = [sys.executable, "-c", PROGRAM]
     result = subprocess.run(command, cwd=tmp_path / "installed", env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    default = read_manifest().variants[read_manifest().default]
-    size = str(default.architecture.embedding_size)
-    assert result.stdout.split() == [__version__, str(len(read_manifest().variants)), size]
+    size = str(architecture(read_manifest()["default"]).embedding_size)
+    assert result.stdout.split() == [__version__, str(len(list_models())), size]
