@@ -22,7 +22,7 @@ import hear_axlstm, hear_axlstm.hear.axlstm_base
 assert state() == before, "importing changed global state"
 new = {name.partition(".")[0] for name in set(sys.modules) - loaded}
 unwanted = {
-    "triton", "tensorflow", "torchaudio", "soundfile", "soxr", "huggingface_hub", "gdown", "pyarrow", "click", "tqdm",
+    "triton", "tensorflow", "torchaudio", "soundfile", "soxr", "huggingface_hub", "pyarrow", "click", "tqdm",
     "accelerate", "tensorboardX", "sklearn",
 }
 assert not new & unwanted, f"importing loaded {new & unwanted}"
