@@ -57,10 +57,19 @@ def test_our_files_without_a_header_are_of_unknown_origin(header):
     claim_folder(header, {"seed": 0}, OURS, overwrite=False)
 
 
-def test_a_damaged_header_is_told(header):
-    header.write_text("{")
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_damaged_header_is_told(header, content):
+    header.write_text(content)
     with pytest.raises(OutputError, match=r"settings\.json is damaged"):
         claim_folder(header, {"seed": 0}, OURS, overwrite=False)
+
+
+def test_a_folder_is_continued_whatever_json_makes_of_the_settings(tmp_path):
+    header = tmp_path / "new" / "settings.json"
+    for _ in range(2):
+        claim_folder(header, {"rates": (1, 2), "limit": float("nan")}, OURS)
+    with pytest.raises(OutputError, match=r"limit was 'NaN', now 0; name it otherwise$"):
+        claim_folder(header, {"rates": (1, 2), "limit": 0}, OURS, advice="name it otherwise")
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):

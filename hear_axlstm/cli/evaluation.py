@@ -206,8 +206,9 @@ def _subject(
     if module is None:
         if model_options is not None:
             raise ConfigError("--model-options goes with --module")
-        encoder = load_model(model, layout=layout, precision=precision).to(device)
-        return our_subject(find_weights(model), encoder, name or model_name(model))
+        weights = find_weights(model)
+        encoder = load_model(weights, layout=layout, precision=precision).to(device)
+        return our_subject(weights, encoder, name or model_name(model))
     if layout is not None or precision != "auto":
         raise ConfigError("--layout and --precision are for our models; a --module takes --model-options")
     try:

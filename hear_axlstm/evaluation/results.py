@@ -43,9 +43,13 @@ class Outcome:
 class Record:
     """Something that is kept as a JSON object. Floats that are not finite become strings: "NaN", "Infinity"."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """The object that is kept: the fields, and the schema that they follow."""
+        return {"schema": SCHEMA, **asdict(self)}
+
     def write(self, path: Path) -> None:
-        """Raises OSError."""
-        write_text(path, strict_json({"schema": SCHEMA, **asdict(self)}))
+        """Write the file, which appears whole or not at all. Raises OSError."""
+        write_text(path, strict_json(self.to_dict()))
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -17,7 +17,7 @@ from time import perf_counter
 import torch
 from tqdm import tqdm
 
-from hear_axlstm.errors import ConfigError, HearAxlstmError, OutputError
+from hear_axlstm.errors import ConfigError, HearAxlstmError
 from hear_axlstm.evaluation.embeddings import embed_task, is_embedded
 from hear_axlstm.evaluation.kit.launch import embed_with_kit, evaluate_with_kit, require_kit
 from hear_axlstm.evaluation.metrics import check_metrics
@@ -28,7 +28,6 @@ from hear_axlstm.evaluation.results import (
     MODEL,
     Engine,
     Failure,
-    ModelRecord,
     Outcome,
     Score,
     failure_path,
@@ -37,7 +36,7 @@ from hear_axlstm.evaluation.results import (
 from hear_axlstm.evaluation.subject import Subject
 from hear_axlstm.evaluation.tasks.taskfolder import TaskFolder, read_task
 from hear_axlstm.parallel import Workers, processors
-from hear_axlstm.storage import sweep
+from hear_axlstm.storage import claim_folder, sweep
 
 LOGGER = logging.getLogger("hear_axlstm")
 PACKAGES: dict[Engine, tuple[str, ...]] = {
@@ -89,7 +88,8 @@ def evaluate(
     if engine == "heareval" or subject.model is None:
         require_kit()
     folder = results / subject.record.name
-    _claim(folder, subject.record)
+    advice = "name the model otherwise (--name), or choose another folder"
+    claim_folder(folder / MODEL, subject.record.to_dict(), ["seed-*.json"], advice=advice)
     run = _Run(subject, folder, protocol, engine, device, Evaluated())
     pending = dict(found for path in tasks if (found := run.prepared(path, seeds, workers, progress)) is not None)
     total = len(tasks) * len(seeds)
@@ -148,7 +148,7 @@ class _Run:
             try:
                 outcomes = evaluate_batched(self._embeddings(task), self.protocol, seeds, self.device)
             except Exception as error:
-                self._fail(task.name, _reason(error))
+                self._fail(task.name, _failure_reason(error))
                 continue
             for seed, outcome in outcomes.items():
                 self._keep(task, seed, outcome, (perf_counter() - start) / len(outcomes))
@@ -167,7 +167,7 @@ class _Run:
         for future in as_completed(jobs):
             task, seed = jobs[future]
             if (error := future.exception()) is not None:
-                self._fail(task.name, _reason(error))
+                self._fail(task.name, _failure_reason(error))
             else:
                 self._keep(task, seed, *future.result())
                 yield task.name, 1
@@ -236,19 +236,6 @@ class _Run:
         return self.folder / "embeddings" / self.engine / task.name
 
 
-def _claim(folder: Path, record: ModelRecord) -> None:
-    """Make the folder this model's."""
-    header = folder / MODEL
-    if not header.is_file():
-        record.write(header)
-        return
-    found = ModelRecord.read(header)
-    if found != record:
-        theirs, ours = asdict(found), asdict(record)
-        details = ", ".join(f"{key} was {theirs[key]!r}, now {ours[key]!r}" for key in ours if theirs[key] != ours[key])
-        raise OutputError(f"{folder} has results of another model: {details}; say another --name, or another folder")
-
-
 def _timed(function: Callable[..., Outcome], *arguments: object) -> tuple[Outcome, float]:
     """The outcome and the seconds of a training with one thread."""
     threads = torch.get_num_threads()
@@ -260,7 +247,7 @@ def _timed(function: Callable[..., Outcome], *arguments: object) -> tuple[Outcom
         torch.set_num_threads(threads)
 
 
-def _reason(error: BaseException) -> str:
+def _failure_reason(error: BaseException) -> str:
     return str(error) if isinstance(error, HearAxlstmError) else f"{type(error).__name__}: {error}"
 
 

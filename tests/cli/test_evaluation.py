@@ -160,7 +160,7 @@ def test_48_khz_to_16_khz(suite, tmp_path, run):
     ("arguments", "complaint"),
     [
         (["--tasks", "esc50"], "no task is called 'esc50'"),
-        (["--model", "nothing.safetensors"], "neither a file nor one of"),
+        (["--model", "nothing.safetensors"], "no such file"),
         (["--model-options", "{}"], "goes with --module"),
         (["--module", "m", "--model-options", "[1]"], "expected an object"),
         (["--module", "m", "--model-options", "{"], "is not JSON"),
