@@ -75,8 +75,7 @@ def evaluate(
     protocol, is not done again, whatever ended the last run.
     engine: "native", our own classifiers; or "heareval", hear-eval-kit itself in processes of its own.
     device: for embedding and for the classifiers; the native engine trains all seeds at once on CUDA, and in ``workers``
-    processes side by side elsewhere (as many as processors when left out; 0: this one). They are spawned: a script
-    that calls this needs ``if __name__ == "__main__"``. progress: bars on stderr.
+    processes side by side elsewhere (as many as processors when left out; 0: this one). progress: bars on stderr.
 
     A task that fails is recorded in ``failures`` and does not stop the others. Raises OutputError when RESULTS/MODEL holds
     another model, EvaluationError when the kit is needed and is not installed, ConfigError on no seeds, OSError when results

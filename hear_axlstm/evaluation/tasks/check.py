@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,7 +15,7 @@ from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import TaskError
 from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS
 from hear_axlstm.evaluation.tasks.taskfolder import Labels, TaskFolder, read_task
-from hear_axlstm.parallel import processors
+from hear_axlstm.parallel import ordered_map
 
 BATCH = 1_024  # clips that the kit trains with at once
 SHOWN = 5  # cases of one kind of problem
@@ -76,11 +75,8 @@ def check_task(path: Path, sample_rate: int = SAMPLE_RATE, *, progress: bool = F
         there = f", but at {', '.join(rates)} Hz: `hear-axlstm tasks prepare` resamples it" if rates else ""
         check.problems.append(f"{path} has no sounds at {sample_rate} Hz{there}")
         return check
-    with (
-        ThreadPoolExecutor(processors(), thread_name_prefix="check") as pool,
-        tqdm(total=check.clips, unit="clip", desc=path.name, disable=not progress) as bar,
-    ):
-        headers = {split: _check_sounds(check, task, split, clips[split], sample_rate, pool, bar) for split in task.splits}
+    with tqdm(total=check.clips, unit="clip", desc=path.name, disable=not progress) as bar:
+        headers = {split: _check_sounds(check, task, split, clips[split], sample_rate, bar) for split in task.splits}
     every = [header for of_split in headers.values() for header in of_split.values()]
     check.seconds = sum(header.frames / header.samplerate for header in every)
     _check_lengths(check, task, headers)
@@ -147,7 +143,6 @@ def _check_sounds(
     split: str,
     names: Iterable[str],
     sample_rate: int,
-    pool: ThreadPoolExecutor,
     bar: tqdm[Any],
 ) -> Audio:
     """The headers of a split's clips; what is wrong with any is noted."""
@@ -161,7 +156,7 @@ def _check_sounds(
     present = [name for name in names if name in there and PurePosixPath(name).name == name]
     headers = {}
     unreadable, wrong = [], []
-    for name, header in zip(present, pool.map(lambda name: _header(folder / name), present), strict=True):
+    for name, header in zip(present, ordered_map(_header, (folder / name for name in present)), strict=True):
         bar.update()
         if isinstance(header, str):
             unreadable.append(f"{name} ({header})")

@@ -9,9 +9,7 @@ import json
 import shutil
 import tarfile
 import zlib
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -25,13 +23,13 @@ from tqdm import tqdm
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import TaskError
 from hear_axlstm.evaluation.tasks.taskfolder import METADATA, VOCABULARY, TaskFolder, read_task
-from hear_axlstm.parallel import processors
+from hear_axlstm.parallel import ordered_map
 from hear_axlstm.storage import replacing, sweep
 
 RATES = (48_000, 44_100, 32_000, 22_050)  # Hz, that HEAR publishes beside 16 kHz; of several, the first is taken
 UNFINISHED = ".unfinished"  # folder beside the tasks: what is in it is never taken for a task
 ROUNDING = 2  # samples that a clip may be off by
-WAITING, WAITING_BYTES = 1_024, 256 << 20  # clips of an archive that may wait to be resampled
+WAITING_BYTES = 256 << 20  # of clips that have been read from an archive and wait to be resampled
 FOLDERS = frozenset(map(str, (SAMPLE_RATE, *RATES)))
 DESCRIPTIONS = frozenset({".json", ".csv"})
 
@@ -50,7 +48,6 @@ def prepare_task(source: Path, tasks: Path, *, workers: int | None = None, progr
     Raises TaskError, which names the file, when a clip is missing or cannot be decoded, when the archive is damaged, holds
     something else or a path that leads out of it; OSError when a file cannot be written.
     """
-    workers = workers or processors()
     if source.is_dir():
         return _prepare_folder(source, tasks, workers, progress)
     if source.is_file():
@@ -114,29 +111,16 @@ def write_wav(target: Path, wave: NDArray[Any], sample_rate: int) -> None:
         soundfile.write(temporary, samples, sample_rate, format="WAV", subtype="PCM_16")
 
 
-def _resampled(jobs: Iterable[Job], workers: int) -> Iterator[None]:
+def _resampled(jobs: Iterable[Job], workers: int | None) -> Generator[None, None, None]:
     """Do the jobs, and yield when each is done. Threads: libsndfile, soxr and zlib let others work meanwhile."""
-    waiting: deque[tuple[int, Future[None]]] = deque()
-    held = 0
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="resample")
-    try:
-        for source, target in jobs:
-            size = len(source) if isinstance(source, bytes) else 0
-            held += size
-            waiting.append((size, pool.submit(resample_clip, source, target)))
-            while waiting and (waiting[0][1].done() or held > WAITING_BYTES or len(waiting) > WAITING):
-                size, future = waiting.popleft()
-                future.result()
-                held -= size
-                yield
-        for _, future in waiting:
-            future.result()
-            yield
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return ordered_map(lambda job: resample_clip(*job), jobs, workers, size=_bytes_waiting, limit=WAITING_BYTES)
 
 
-def _prepare_folder(source: Path, tasks: Path, workers: int, progress: bool) -> TaskFolder:
+def _bytes_waiting(job: Job) -> int:
+    return len(job[0]) if isinstance(job[0], bytes) else 1
+
+
+def _prepare_folder(source: Path, tasks: Path, workers: int | None, progress: bool) -> TaskFolder:
     task = read_task(source)
     if (source / str(SAMPLE_RATE)).is_dir():
         return task
@@ -168,7 +152,7 @@ def _prepare_folder(source: Path, tasks: Path, workers: int, progress: bool) -> 
     return read_task(target)
 
 
-def _prepare_archive(source: Path, tasks: Path, workers: int, progress: bool) -> TaskFolder:
+def _prepare_archive(source: Path, tasks: Path, workers: int | None, progress: bool) -> TaskFolder:
     archive = _Archive(source, tasks, progress)
     for _ in _resampled(archive.jobs(), workers):
         pass

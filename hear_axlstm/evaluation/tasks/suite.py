@@ -7,7 +7,6 @@ import json
 import math
 import zlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS, PAPER_TASKS, Kno
 from hear_axlstm.evaluation.tasks.imitations import IMITATIONS, Imitation
 from hear_axlstm.evaluation.tasks.prepare import RATES, finish, unfinished, write_wav
 from hear_axlstm.evaluation.tasks.taskfolder import METADATA, VOCABULARY, Labels
-from hear_axlstm.parallel import processors
+from hear_axlstm.parallel import ordered_map
 from hear_axlstm.synthesis.held_out import Choices, Samples, fade, tilted_noise
 from hear_axlstm.version import __version__
 
@@ -73,14 +72,13 @@ def write_suite(
     if sample_rate not in (SAMPLE_RATE, *RATES):
         raise ConfigError(f"sample_rate is {sample_rate}; expected one of {SAMPLE_RATE}, {', '.join(map(str, RATES))}")
     made = []
-    with ThreadPoolExecutor(workers or processors(), thread_name_prefix="suite") as pool:
-        for name in tqdm(names, unit="task", desc="synthesise", disable=not progress):
-            _write_task(folder / name, clips_per_label, seed, sample_rate, pool)
-            made.append(folder / name)
+    for name in tqdm(names, unit="task", desc="synthesise", disable=not progress):
+        _write_task(folder / name, clips_per_label, seed, sample_rate, workers)
+        made.append(folder / name)
     return made
 
 
-def _write_task(target: Path, clips_per_label: int, seed: int, sample_rate: int, pool: ThreadPoolExecutor) -> None:
+def _write_task(target: Path, clips_per_label: int, seed: int, sample_rate: int, workers: int | None) -> None:
     known = KNOWN_TASKS[target.name]
     name, *version, mode = target.name.split("-")
     imitation = IMITATIONS[name]
@@ -117,7 +115,7 @@ def _write_task(target: Path, clips_per_label: int, seed: int, sample_rate: int,
         resampled = wave if sample_rate == SAMPLE_RATE else soxr.resample(wave, SAMPLE_RATE, sample_rate, quality="VHQ")
         write_wav(audio / clip.split / clip.name, resampled, sample_rate)
 
-    for _ in pool.map(make, (clip for clip in clips if not (audio / clip.split / clip.name).is_file())):
+    for _ in ordered_map(make, (clip for clip in clips if not (audio / clip.split / clip.name).is_file()), workers):
         pass
     for split in known.split_names:
         labels = {clip.name: clip.labels for clip in clips if clip.split == split}
