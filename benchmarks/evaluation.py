@@ -51,7 +51,7 @@ WIDTH = 960
 
 
 def spent(device):
-    """Seconds so far, of which differences are told."""
+    """Seconds since some start; differences between two calls are what counts."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         return time.perf_counter()
@@ -66,7 +66,7 @@ def native(embeddings, protocol, seeds, device):
 
 
 def timed(action, seeds, device):
-    """What ``action`` gives by seed, and seconds for one."""
+    """The outcomes that ``action`` gives by seed, and the seconds for one."""
     start = spent(device)
     outcomes = action()
     return outcomes, (spent(device) - start) / seeds
@@ -124,7 +124,7 @@ def main(cases, protocol, seeds, kit_seeds, device):
 
 
 def keep(record):
-    """In the results, in place of what was kept of this run so far."""
+    """Write the record into the results, in place of what was written of this run so far."""
     records = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     done = record["evaluation"][:-1]
     if done and records and records[-1] == {**record, "evaluation": done}:

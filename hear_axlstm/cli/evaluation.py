@@ -1,4 +1,4 @@
-"""``tasks``, ``evaluate`` and ``report``."""
+"""The commands ``tasks``, ``evaluate`` and ``report``: HEAR tasks, their scores, and a page of them."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ def list_command() -> None:
 @click.option(
     "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for the archives."
 )
-@click.option("--record", default=RECORD, help="Of Zenodo: HEAR's tasks at 48 kHz.")
+@click.option("--record", default=RECORD, help="Record of Zenodo that holds the tasks at 48 kHz.")
 def download_tasks_command(names: tuple[str, ...], out: Path, record: str) -> None:
     """Download the archives of TASKS at 48 kHz; the papers' ten when none is named.
 
-    A second run goes on where the first one ended.
+    A second run continues where the first one ended. A failed archive is reported, the others go on, the exit code is 1.
     """
     with reported(REFUSED):
         chosen = _named(names, list(KNOWN_TASKS)) if names else [task.folder for task in PAPER_TASKS.values()]
@@ -92,7 +92,8 @@ def download_tasks_command(names: tuple[str, ...], out: Path, record: str) -> No
 def prepare_command(sources: tuple[Path, ...], out: Path, workers: int | None) -> None:
     """Resample tasks to 16 kHz, from the archives of `tasks download`, folders of such, or task folders.
 
-    A second run does what is missing. Tasks that are at 16 kHz already need no preparing.
+    A second run does what is missing. Tasks that are at 16 kHz already need no preparing. A failed task is reported, the
+    others go on, the exit code is 1.
     """
     failures = 0
     with reported(REFUSED):
@@ -118,7 +119,7 @@ def _inside(source: Path) -> list[Path]:
 @click.argument("folder", metavar="TASKS", type=click.Path(path_type=Path))
 @tasks_option
 def check_command(folder: Path, tasks: str | None) -> None:
-    """Look for what is missing, damaged or of the wrong kind in the tasks of a folder, and how they differ from HEAR's."""
+    """Find missing, damaged and wrong files in the tasks of a folder, and differences from HEAR's tasks."""
     broken = 0
     with reported(FAILED):
         for path in _chosen(folder, tasks):
@@ -137,7 +138,7 @@ def check_command(folder: Path, tasks: str | None) -> None:
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Another seed makes other clips.")
 @click.option("--clips-per-label", type=click.IntRange(min=2), default=CLIPS_PER_LABEL, help="In each split.")
 @click.option(
-    "--sample-rate", type=click.Choice((SAMPLE_RATE, *RATES)), default=SAMPLE_RATE, help="48000 is what `prepare` takes."
+    "--sample-rate", type=click.Choice((SAMPLE_RATE, *RATES)), default=SAMPLE_RATE, help="Hz; 48000 is for `prepare`."
 )
 def generate_command(out: Path, tasks: str | None, **options: Any) -> None:
     """Make a small suite of synthesised sound in the tasks' format and under their names, to try everything out.
@@ -155,11 +156,13 @@ def generate_command(out: Path, tasks: str | None, **options: Any) -> None:
 @click.argument("folder", metavar="TASKS", type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of results.")
 @model_option
-@click.option("--layout", type=click.Choice(get_args(Layout)), help="How scene embeddings group tokens; the weights' own.")
+@click.option(
+    "--layout", type=click.Choice(get_args(Layout)), help="How scene embeddings group tokens; otherwise as the weights say."
+)
 @click.option("--precision", type=click.Choice(get_args(Precision)), default="auto")
 @click.option("--module", help="Another HEAR module instead, installed or in this folder; --model is then what it loads.")
-@click.option("--model-options", metavar="JSON", help="What else the module's load_model is given.")
-@click.option("--name", help="Of the model among the results; after its weights or module otherwise.")
+@click.option("--model-options", metavar="JSON", help="Other arguments of the module's load_model.")
+@click.option("--name", help="The model's name among the results; otherwise that of its weights or module.")
 @tasks_option
 @click.option("--protocol", type=click.Choice(list(PROTOCOLS)), default="axlstm", help="The papers' or HEAR 2021's.")
 @click.option("--seeds", type=click.IntRange(min=1), default=10, help="Classifiers a task: seeds 0, 1, ...")
@@ -180,7 +183,7 @@ def evaluate_command(
     """Evaluate a model on all HEAR tasks in the folder TASKS.
 
     The model embeds every task, then shallow classifiers are trained, and each score is kept at once, with all that it
-    depends on. A second run does what is missing. A task that fails does not stop the others; it makes the exit code 1.
+    depends on. A second run does what is missing. A failed task is reported, the others go on, the exit code is 1.
     """
     with reported(REFUSED):
         settled = find_protocol(protocol)
@@ -190,7 +193,7 @@ def evaluate_command(
         options: dict[str, Any] = {"engine": engine, "device": on, "workers": workers, "progress": True}
         with failing(GO_ON, OSError):
             evaluated = evaluate(paths, subject, out, protocol=settled, seeds=range(seeds), **options)
-    _tell(evaluated, out / subject.record.name)
+    _print_scores(evaluated, out / subject.record.name)
     sys.exit(FAILED if evaluated.failures else 0)
 
 
@@ -222,7 +225,7 @@ def _subject(
     return module_subject(module, Path(model) if model else None, options, name or module)
 
 
-def _tell(evaluated: Evaluated, folder: Path) -> None:
+def _print_scores(evaluated: Evaluated, folder: Path) -> None:
     by_task: dict[str, list[Score]] = {}
     for score in evaluated.scores:
         by_task.setdefault(score.task, []).append(score)
@@ -263,7 +266,7 @@ def _named(names: Any, known: list[str]) -> list[str]:
 @click.option("--format", type=click.Choice(get_args(ReportFormat)), default="html")
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="File for the report; stdout otherwise.")
 def report_command(folders: tuple[Path, ...], format: ReportFormat, out: Path | None) -> None:
-    """Tell the results of `evaluate` beside the published ones: tables, plots, intervals, where every number is from."""
+    """Show the results of `evaluate` beside the published ones: tables, plots, intervals, where every number is from."""
     with reported(FAILED):
         text = write_report(read_results(folders), format)
         if out is None:

@@ -23,8 +23,8 @@ from hear_axlstm.files.find import FileSound
 from hear_axlstm.storage import replacing, sweep, write_text
 
 DONE = ".done.embeddings"
-FAILURES_TOLD = 3
-END_OF_EVENT = 0.0001  # ms: an event is heard at its very end, too
+FAILURES_SHOWN = 3  # in an error
+END_OF_EVENT = 0.0001  # ms: an event still counts at its very end
 
 
 def is_embedded(task: TaskFolder, out: Path) -> bool:
@@ -58,8 +58,8 @@ def embed_task(task: TaskFolder, model: Embedder, out: Path, *, workers: int | N
     ]
     failures = embed(sounds, model, out=out, timestamps=events, workers=workers, progress=progress).failures
     if failures:
-        told = "; ".join(f"{name}: {reason}" for name, reason in list(failures.items())[:FAILURES_TOLD])
-        raise TaskError(f"{task.name}: {len(failures)} of {len(sounds)} clips cannot be embedded: {told}")
+        shown = "; ".join(f"{name}: {reason}" for name, reason in list(failures.items())[:FAILURES_SHOWN])
+        raise TaskError(f"{task.name}: {len(failures)} of {len(sounds)} clips cannot be embedded: {shown}")
     for name in (METADATA, VOCABULARY, *(f"{split}.json" for split in task.splits)):
         with replacing(out / name) as temporary:
             shutil.copyfile(task.path / name, temporary)
@@ -74,7 +74,7 @@ def embed_task(task: TaskFolder, model: Embedder, out: Path, *, workers: int | N
 
 
 def frame_labels(events: Sequence[dict[str, Any]], timestamps: Sequence[float]) -> list[list[str]]:
-    """What is heard at each time. events: label, start and end in ms; timestamps: in ms, ascending."""
+    """The labels of the events at each time. events: label, start and end in ms; timestamps: in ms, ascending."""
     labels: list[list[str]] = [[] for _ in timestamps]
     for event in events:
         first, end = (bisect_left(timestamps, time) for time in (event["start"], event["end"] + END_OF_EVENT))
@@ -84,7 +84,7 @@ def frame_labels(events: Sequence[dict[str, Any]], timestamps: Sequence[float]) 
 
 
 def _write_split(task: TaskFolder, split: str, out: Path) -> None:
-    """The files of single clips beside their embeddings, and those of the whole split."""
+    """Write the files of single clips beside their embeddings, and the files of the whole split."""
     clips, order = task.clips(split), task.stored_order[split]
     folder = out / split
     labels: list[Any] = []
@@ -108,7 +108,7 @@ def _write_split(task: TaskFolder, split: str, out: Path) -> None:
 
 
 def _write_rows(path: Path, embeddings: Iterator[np.ndarray[Any, np.dtype[np.float32]]]) -> tuple[int, int]:
-    """One after the other, without a header. Returns rows and columns."""
+    """Write embeddings one after the other, without a header. Returns how many rows and columns they are."""
     rows, columns = 0, 0
     with replacing(path) as temporary, open(temporary, "wb") as file:
         for embedding in embeddings:

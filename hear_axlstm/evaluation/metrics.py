@@ -21,7 +21,7 @@ def score(name: str, probabilities: Tensor, targets: Tensor) -> float:
 
 
 def scores(name: str, probabilities: Tensor, targets: Tensor) -> Tensor:
-    """Of R trainings on the same N clips, a metric of METRICS.
+    """A metric of METRICS for each of R trainings on the same N clips.
 
     A class without positives has an AP of 0. A class with positives only, or with none, makes aucroc and d_prime NaN; an AUC
     of 1 makes d_prime infinite. NaN among the probabilities makes mAP, aucroc and d_prime NaN.
@@ -50,7 +50,7 @@ def accuracy(probabilities: Tensor, targets: Tensor) -> Tensor:
 
 
 def chroma_accuracy(probabilities: Tensor, targets: Tensor) -> Tensor:
-    """As ``accuracy``, for classes that are consecutive semitones, whatever the octave."""
+    """The accuracy for classes that are consecutive semitones, whatever the octave."""
     return (probabilities.argmax(-1) % SEMITONES == targets.argmax(-1) % SEMITONES).double().mean(-1)
 
 
@@ -80,7 +80,10 @@ METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def _by_chunks(metric: Callable[[Tensor, Tensor], Tensor], probabilities: Tensor, targets: Tensor) -> Tensor:
-    """(R, C) float64: ``metric`` of clips in the order of their probabilities, NaN for a training with NaN among them."""
+    """The values of ``metric`` on clips in the order of their probabilities, NaN for a training with NaN among them.
+
+    Shape: as ``scores`` -> (R, C) float64.
+    """
     positive = targets.T.to(torch.int32).contiguous()
     found = []
     for chunk in probabilities.split(max(1, CHUNK // targets.numel())):
@@ -92,7 +95,7 @@ def _by_chunks(metric: Callable[[Tensor, Tensor], Tensor], probabilities: Tensor
 
 
 def _sort(keys: Tensor) -> Tensor:
-    """Along the last axis. On a CPU NumPy's sort is several times faster than torch's, which sorts indices along."""
+    """The keys sorted along the last axis, on a CPU by NumPy, whose sort is several times faster than torch's."""
     return keys.sort(-1).values if keys.is_cuda else torch.from_numpy(np.sort(keys.numpy(), axis=-1))
 
 

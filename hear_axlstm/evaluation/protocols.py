@@ -19,8 +19,8 @@ Initialization = Literal["xavier_uniform", "xavier_normal"]
 class Settings:
     """A grid point: a network of hidden_layers x (linear, batch norm, dropout, ReLU) and a linear one, and its training.
 
-    lr: of Adam. patience: checks without a better score, after which training stops. check_val_every_n_epoch: epochs from
-    check to check. initialization: of the weights; biases are uniform within 1 / sqrt(inputs).
+    lr: Adam's learning rate. patience: checks without a better score, after which training stops. check_val_every_n_epoch:
+    epochs from check to check. initialization: distribution of the weights; biases are uniform within 1 / sqrt(inputs).
     """
 
     hidden_layers: int
@@ -44,8 +44,8 @@ SETTINGS = tuple(field.name for field in fields(Settings))
 class Protocol:
     """A grid of settings, of which a seed tries ``grid_points`` at random.
 
-    grid: every setting's values. source: where it is from. Everything else is hear-eval-kit's: training clips in a fixed
-    order, the grid on the first split, the best point on the others, the epoch of the best validation score.
+    grid: every setting's values. source: where the grid is from. Everything else is hear-eval-kit's: training clips in a
+    fixed order, the grid on the first split, the best point on the others, the epoch of the best validation score.
     """
 
     name: str
@@ -55,14 +55,15 @@ class Protocol:
 
     @property
     def sha256(self) -> str:
-        """Of what defines it. Scores of protocols that differ here must not be compared."""
+        """The hash of what defines the protocol. Scores of protocols that differ here must not be compared."""
         text = json.dumps({"grid": dict(self.grid), "grid_points": self.grid_points}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def points(self, seed: int, metadata: Mapping[str, Any]) -> list[Settings]:
-        """What a seed tries on a task, in its order: as the kit does after ``random.seed(seed)``.
+        """The settings that a seed tries on a task, in the order in which the kit does after ``random.seed(seed)``.
 
-        metadata: of the task, whose own grid goes before the protocol's. Raises TaskError when that has what is no setting.
+        metadata: the task's, whose own grid goes before the protocol's. Raises TaskError when that grid has an unknown
+        setting.
         """
         grid = {**self.grid, **task_grid(metadata)}
         points = [
@@ -74,7 +75,7 @@ class Protocol:
 
 
 def task_grid(metadata: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
-    """What a task overrides of any protocol's grid. Raises TaskError on what is no setting."""
+    """The settings that a task overrides in any protocol's grid. Raises TaskError on an unknown one."""
     own: dict[str, Sequence[Any]] = {}
     if metadata.get("task_name") == "dcase2016_task2":
         own["check_val_every_n_epoch"] = [10]
@@ -113,7 +114,7 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def find_protocol(name: str) -> Protocol:
-    """Raises ConfigError, which lists the names, on an unknown one."""
+    """The protocol of this name. Raises ConfigError, which lists the names, on an unknown one."""
     if name not in PROTOCOLS:
         raise ConfigError(f"protocol is {name!r}; expected one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]

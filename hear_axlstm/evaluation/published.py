@@ -18,7 +18,9 @@ TABLES = Path(__file__).with_name("tables")
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedModel:
-    """A row. scores: percent, by task folder; a task that was not published is not there.
+    """A row of a published table, a model and its scores.
+
+    scores: percent, by task folder; a task that was not published is not there.
 
     aggregate: the papers' s(m). parameters: None where not known. pretraining: the paper's abbreviation of the data.
     """
@@ -33,7 +35,7 @@ class PublishedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedTable:
-    """Models that were evaluated with one protocol. date: of the newest row. note: what its numbers are."""
+    """Models that were evaluated with one protocol. date: the newest row's. note: what the numbers mean."""
 
     title: str
     protocol: str
@@ -95,7 +97,7 @@ def leaderboard() -> PublishedTable:
 
 
 def published_with(protocol: str, sha256: str) -> PublishedTable | None:
-    """What was published with this very protocol, None where there is nothing."""
+    """The table that was published with this very protocol, None where there is none."""
     known: Protocol | None = PROTOCOLS.get(protocol)
     if known is None or known.sha256 != sha256:
         return None

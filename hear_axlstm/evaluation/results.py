@@ -1,4 +1,4 @@
-"""The folder of results: who was evaluated, one file a score with all it depends on, and what failed.
+"""The folder of results: the model that was evaluated, a file a score with all it depends on, and what failed.
 
 RESULTS/MODEL/model.json                                            a ModelRecord
 RESULTS/MODEL/embeddings/ENGINE/TASK/...                            as hear-eval-kit keeps them
@@ -24,7 +24,7 @@ MODEL = "model.json"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What evaluating one task with one seed gives, before anything is known of its surroundings.
+    """The result of evaluating one task with one seed, before model, protocol and machine are noted beside it.
 
     splits: by test split ("test", or "fold00", ...): "test_loss", "test_score" (the first metric), "test_METRIC" for each
     metric, "validation_score", "epoch" (of the best check, counted from 0). Scores are fractions, not percent.
@@ -35,13 +35,13 @@ class Outcome:
     settings: dict[str, Any]
 
     def mean(self, name: str) -> float:
-        """Over the test splits."""
+        """The mean of one of the numbers over the test splits."""
         return math.fsum(split[name] for split in self.splits.values()) / len(self.splits)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """Something that is kept as a JSON object. Floats that are not finite become strings: "NaN", "Infinity"."""
+    """A dataclass that is kept as a JSON object. Floats that are not finite become strings: "NaN", "Infinity"."""
 
     def to_dict(self) -> dict[str, Any]:
         """The object that is kept: the fields, and the schema that they follow."""
@@ -53,7 +53,7 @@ class Record:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Raises OutputError when the file is damaged or of another version."""
+        """The record in a file. Raises OutputError when the file is damaged or of another version."""
         found = read_json(path, OutputError, "delete it and repeat the evaluation")
         try:
             if found.pop("schema") != SCHEMA:
@@ -65,10 +65,10 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRecord(Record):
-    """Who was evaluated. Everything here must be equal for a model's results to be continued.
+    """The model that was evaluated. Everything here must be equal for its results to be continued.
 
-    module: the HEAR module. weights_sha256: of the file, None where a module brings its own weights.
-    parameters: of the encoder, None where not known. options: what load_model was given besides the weights.
+    module: the HEAR module. weights_sha256: the file's hash, None where a module brings its own weights.
+    parameters: how many the encoder has, None where not known. options: the arguments of load_model besides the weights.
     """
 
     name: str
@@ -80,11 +80,12 @@ class ModelRecord(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Score(Record):
-    """One model on one task with one seed, and what the number depends on.
+    """The score of one model on one task with one seed, and what it depends on.
 
     score: mean over the test splits of the task's first metric, ``metric``; a fraction for all but d_prime.
-    splits, settings: as in Outcome. task_sha256: of what describes the task. differences: how the task differs from the HEAR
-    task of its name; empty for the real one. versions: of packages, and Python. device: that the classifier was trained on.
+    splits, settings: as in Outcome. task_sha256: the hash of the files that describe the task. differences: how the task
+    differs from the HEAR task of its name; empty for the real one. versions: by package, and Python's. device: where the
+    classifier was trained.
     """
 
     model: str
@@ -124,7 +125,7 @@ class Failure(Record):
 
 @dataclass(frozen=True)
 class Results:
-    """What one or several folders of results hold, in the order of the models' names."""
+    """The contents of one or several folders of results, in the order of the models' names."""
 
     models: dict[str, ModelRecord]
     scores: list[Score]
@@ -142,7 +143,7 @@ def failure_path(folder: Path, protocol: str, engine: Engine, task: str) -> Path
 
 
 def read_results(folders: Iterable[Path]) -> Results:
-    """All models of these folders of results.
+    """The results of all models in these folders.
 
     Raises OutputError when there are none, when two folders have a model of the same name, or when a file is damaged.
     """

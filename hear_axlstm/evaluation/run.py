@@ -50,7 +50,10 @@ Pending = Mapping[TaskFolder, Sequence[int]]  # seeds to be done of each task
 
 @dataclass
 class Evaluated:
-    """What ``evaluate`` did. scores: those there are now, old ones included. failures: task -> reason."""
+    """The scores and failures of one call of ``evaluate``.
+
+    scores: all that there are now, old ones included. computed: how many are new. failures: task -> reason.
+    """
 
     scores: list[Score] = field(default_factory=list)
     computed: int = 0
@@ -73,11 +76,11 @@ def evaluate(
 
     tasks: their folders. results: RESULTS/MODEL is made or continued: what is there already, for the same model, task and
     protocol, is not done again, whatever ended the last run.
-    engine: "native", our own classifiers; or "heareval", hear-eval-kit itself in processes of its own.
+    engine: "native", our own classifiers; or "heareval", hear-eval-kit itself, in processes apart.
     device: for embedding and for the classifiers; the native engine trains all seeds at once on CUDA, and in ``workers``
     processes side by side elsewhere (as many as processors when left out; 0: this one). progress: bars on stderr.
 
-    A task that fails is recorded in ``failures`` and does not stop the others. Raises OutputError when RESULTS/MODEL holds
+    A failed task is recorded in ``failures``, and the others go on. Raises OutputError when RESULTS/MODEL holds
     another model, EvaluationError when the kit is needed and is not installed, ConfigError on no seeds, OSError when results
     cannot be written; what was finished by then is kept.
     """
@@ -113,7 +116,7 @@ def evaluate(
 
 @dataclass
 class _Run:
-    """One call of ``evaluate``."""
+    """One call of ``evaluate``: its arguments, and the steps that share them."""
 
     subject: Subject
     folder: Path
@@ -125,7 +128,7 @@ class _Run:
     def prepared(
         self, path: Path, seeds: Sequence[int], workers: int | None, progress: bool
     ) -> tuple[TaskFolder, list[int]] | None:
-        """The task, embedded, and seeds without a score; None where that fails. Scores that are there are entered."""
+        """The task, embedded, and its seeds without a score; None on a failure. Scores that are there are entered."""
         try:
             task = read_task(path)
             if self.engine == "native":
@@ -139,7 +142,7 @@ class _Run:
         return task, [seed for seed in seeds if seed not in there]
 
     def on_device(self, pending: Pending) -> Iterator[tuple[str, int]]:
-        """All seeds of a task at once. Yields task and number of scores."""
+        """Train all seeds of a task at once, task by task. Yields a task's name and its number of new scores."""
         for task, seeds in pending.items():
             if not seeds:
                 continue
@@ -154,7 +157,7 @@ class _Run:
             yield task.name, len(outcomes)
 
     def in_processes(self, pending: Pending, pool: Workers) -> Iterator[tuple[str, int]]:
-        """Every seed of every task for itself, side by side. Yields task and number of scores."""
+        """Train every seed of every task for itself, side by side. Yields a task's name and 1 for each new score."""
         one: Callable[..., Outcome] = evaluate_sequentially
         if self.engine == "heareval":
             one = partial(evaluate_with_kit, device=str(self.device))
@@ -213,7 +216,7 @@ class _Run:
         self.evaluated.computed += 1
 
     def _scores(self, task: TaskFolder, seeds: Sequence[int]) -> dict[int, Score]:
-        """By seed, those that are there, of this task and this protocol. Raises OutputError on a damaged one."""
+        """Seed -> a score of this very task and protocol that is there. Raises OutputError on a damaged file."""
         sweep(self._score_path(task, 0).parent)
         paths = {seed: self._score_path(task, seed) for seed in seeds}
         found = {seed: Score.read(path) for seed, path in paths.items() if path.is_file()}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 from hear_axlstm.errors import ConfigError, EvaluationError
@@ -26,7 +27,10 @@ BySeed = Mapping[int, float]
 
 @dataclass(frozen=True)
 class Estimate:
-    """mean +- ci95: a 95 % interval. ci95: None where there is none, as of one seed. n: seeds, None where not known."""
+    """A mean and its 95 % interval, mean +- ci95.
+
+    ci95: None where there is none, as with one seed. n: how many seeds, None where not known.
+    """
 
     mean: float
     ci95: float | None = None
@@ -35,7 +39,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """One model less another, over the seeds that both have. p: of a two-sided paired t-test, None where there is none."""
+    """One model less another, over the seeds that both have. p: a two-sided paired t-test's, None where there is none."""
 
     estimate: Estimate
     p: float | None
@@ -45,8 +49,8 @@ class Difference:
 class AggregateScale:
     """The papers' s(m) = sum of weight x score - offset; scores and s in percent.
 
-    weights: by task folder. source: where the constants are from. largest_error: of reproducing the papers' own s.
-    largest_error_left_out: the same, of a model whose row was left out of the fit.
+    weights: by task folder. source: where the constants are from. largest_error: the largest by which s of the papers' own
+    rows is missed. largest_error_left_out: the same, for rows that were left out of the fit.
 
     The papers normalise every task by its worst and best single run among their models, which are not printed; with those of
     the printed means s would be off by up to 5 points. But s is affine in the ten scores, and 20 rows determine it.
@@ -70,7 +74,7 @@ class AggregateScale:
 
 @lru_cache
 def papers_scale() -> AggregateScale:
-    """That of Table 2 of the AxLSTM paper. Its derivation is a test: tests/evaluation/test_statistics.py."""
+    """The scale of Table 2 of the AxLSTM paper. Its derivation is a test: tests/evaluation/test_statistics.py."""
     found = json.loads(AGGREGATE.read_text(encoding="utf-8"))
     weights = {PAPER_TASKS[key].folder: weight for key, weight in found.pop("weights").items()}
     return AggregateScale(weights=weights, **found)
@@ -91,7 +95,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     if min(values) == max(values):
         return Estimate(values[0], 0.0, n)
     quantile = float(_special().stdtrit(n - 1, (1 + CONFIDENCE) / 2))
-    return Estimate(mean, quantile * _deviation(values) / math.sqrt(n), n)
+    return Estimate(mean, quantile * stdev(values) / math.sqrt(n), n)
 
 
 def over_common_seeds(scores: Mapping[str, BySeed], combine: Callable[[Mapping[str, float]], float]) -> dict[int, float]:
@@ -105,7 +109,7 @@ def over_common_seeds(scores: Mapping[str, BySeed], combine: Callable[[Mapping[s
 
 
 def mean_of(scores: Mapping[str, float]) -> float:
-    """Over the tasks."""
+    """The mean of the scores over the tasks."""
     return sum(scores.values()) / len(scores)
 
 
@@ -128,7 +132,7 @@ def paired_difference(left: BySeed, right: BySeed) -> Difference | None:
     found = estimate(values)
     if found.ci95 is None:
         return Difference(found, None)
-    t = found.mean * math.sqrt(len(values)) / _deviation(values)
+    t = found.mean * math.sqrt(len(values)) / stdev(values)
     return Difference(found, 2 * float(_special().stdtr(len(values) - 1, -abs(t))))
 
 
@@ -145,12 +149,6 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         largest = max(largest, min(1.0, p * (len(p_values) - rank)))
         adjusted[index] = largest
     return adjusted
-
-
-def _deviation(values: Sequence[float]) -> float:
-    """Standard deviation with n - 1 below."""
-    mean = math.fsum(values) / len(values)
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
 def _special() -> Any:

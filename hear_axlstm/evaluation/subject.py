@@ -1,4 +1,4 @@
-"""Who is evaluated: an encoder of ours, or any other HEAR module."""
+"""The model that is evaluated: an encoder of ours, or any other HEAR module."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ NAME = re.compile(r"[A-Za-z0-9][\w.+=-]*")
 
 @dataclass(frozen=True)
 class Subject:
-    """record: what identifies it among results. weights: its file, None where a module brings its own. model: one of ours,
-    on the device that embeds."""
+    """A model that is evaluated, ours or any HEAR module's.
+
+    record: identifies it among results. weights: its file, None where a module brings its own. model: an encoder of ours, on
+    the device that embeds; None for another module.
+    """
 
     record: ModelRecord
     weights: Path | None
@@ -28,9 +31,9 @@ class Subject:
 
 
 def our_subject(weights: Path, model: Embedder, name: str) -> Subject:
-    """An encoder of this package. model: of those weights, on its device. Raises ConfigError on a bad name."""
+    """An encoder of this package, with those weights, on its device. Raises ConfigError on a bad name."""
     record = ModelRecord(
-        name=_checked(name),
+        name=_checked_name(name),
         module=OURS,
         weights_sha256=sha256_of(weights),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -40,13 +43,18 @@ def our_subject(weights: Path, model: Embedder, name: str) -> Subject:
 
 
 def module_subject(module: str, weights: Path | None, options: Mapping[str, Any], name: str) -> Subject:
-    """Any HEAR module that Python finds. weights, options: what its ``load_model`` is given. Raises ConfigError."""
+    """A model of any HEAR module that Python finds.
+
+    weights, options: arguments of its ``load_model``. Raises ConfigError on a bad name.
+    """
     sha256 = None if weights is None else sha256_of(weights)
-    record = ModelRecord(name=_checked(name), module=module, weights_sha256=sha256, parameters=None, options=dict(options))
+    record = ModelRecord(
+        name=_checked_name(name), module=module, weights_sha256=sha256, parameters=None, options=dict(options)
+    )
     return Subject(record, weights)
 
 
-def _checked(name: str) -> str:
+def _checked_name(name: str) -> str:
     if not NAME.fullmatch(name):
         raise ConfigError(f"the results would call the model {name!r}; expected letters, digits and ._+=- only: say --name")
     return name

@@ -59,7 +59,7 @@ def read_protocol(context: click.Context, option: click.Parameter, text: str) ->
 @click.option("--owner", type=int, hidden=True, help="End with this process, our parent.")
 @click.option("--scratch", type=click.Path(path_type=Path), hidden=True, help="Then remove this folder.")
 def main(owner: int | None, scratch: Path | None) -> None:
-    """hear-eval-kit's own commands on today's packages."""
+    """Run hear-eval-kit's commands on today's packages."""
     if owner is not None and scratch is not None:
         end_with(owner, scratch)
     end_on_signals()
@@ -72,7 +72,7 @@ def main(owner: int | None, scratch: Path | None) -> None:
 @main.command(context_settings=PASSED_ON, add_help_option=False)
 @click.argument("arguments", metavar="ARGUMENTS...", nargs=-1, type=click.UNPROCESSED)
 def embeddings(arguments: tuple[str, ...]) -> None:
-    """Run heareval.embeddings.runner with its own ARGUMENTS."""
+    """Run heareval.embeddings.runner with the ARGUMENTS that it takes."""
     embeddings_runner().main(arguments, prog_name="heareval.embeddings.runner", standalone_mode=False)
 
 
@@ -82,7 +82,7 @@ def embeddings(arguments: tuple[str, ...]) -> None:
 @click.option("--logs", type=click.Path(file_okay=False, path_type=Path), help="Keep Lightning's logs and checkpoints here.")
 @click.argument("arguments", metavar="ARGUMENTS...", nargs=-1, type=click.UNPROCESSED)
 def predictions(seed: int, protocol: Protocol, logs: Path | None, arguments: tuple[str, ...]) -> None:
-    """Run heareval.predictions.runner with its own ARGUMENTS, and a seed and a protocol, by default those of the kit."""
+    """Run heareval.predictions.runner with the ARGUMENTS that it takes, a seed and a protocol, by default the kit's."""
     if not torch.cuda.is_available():
         torch.set_num_threads(1)  # more are slower for networks of this size, and their sums depend on how many they are
     with ExitStack() as stack:
@@ -99,7 +99,7 @@ def predictions(seed: int, protocol: Protocol, logs: Path | None, arguments: tup
 
 
 def embeddings_runner() -> click.Command:
-    """``heareval.embeddings.runner``, imported and mended."""
+    """The command of ``heareval.embeddings.runner``, imported and mended."""
     with standing_in([TENSORFLOW, PYNVML]):
         runner: Any = import_module("heareval.embeddings.runner")
     mend(runner.gpu_max_mem, GPU_MAX_MEM)
@@ -108,7 +108,7 @@ def embeddings_runner() -> click.Command:
 
 
 def predictions_runner(seed: int, protocol: Protocol, logs: Path) -> click.Command:
-    """``heareval.predictions.runner``, imported and mended, with a seed (0 to 2**32 - 1) and a protocol of our choice.
+    """The command of ``heareval.predictions.runner``, imported and mended, with a seed (0 to 2**32 - 1) and a protocol of our choice.
 
     The grid takes the place of the one that the kit calls "default". logs: a folder for what Lightning keeps of each
     training: lightning_logs/version_0, version_1, ...
@@ -152,7 +152,7 @@ def _quieten_lightning(kit: Any) -> None:
 
 
 def end_with(owner: int, scratch: Path) -> None:
-    """From now on, when the parent process is not ``owner`` (any more), remove the folder ``scratch`` and end."""
+    """Have this process remove the folder ``scratch`` and end as soon as its parent is not ``owner`` any more."""
 
     def watch() -> None:
         while os.getppid() == owner:

@@ -139,13 +139,14 @@ def evaluate_with_kit(
 
 
 def _copy_curves(logs: Path, curves: Path) -> None:
+    """Copy what Lightning logged of each training, in the order of the trainings."""
     curves.mkdir(parents=True, exist_ok=True)
     for index in range(len(list(logs.iterdir()))):
         shutil.copy(logs / f"version_{index}" / "metrics.csv", curves / f"training-{index:02}.csv")
 
 
 def _link(task: TaskFolder, folder: Path) -> None:
-    """What the kit reads of a task's embeddings, in a folder that it may write to. Raises TaskError on a missing file."""
+    """Link the files that the kit reads into a folder that it may write to. Raises TaskError when one is missing."""
     kinds = [".json", ".embeddings.npy", ".embedding-dimensions.json", ".target-labels.pkl"]
     if task.embedding_type == "event":
         kinds.append(".filename-timestamps.json")
@@ -265,6 +266,7 @@ def _visible(device: str) -> str:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the process if it has not ended: ask it to, then kill it."""
     if process.poll() is None:
         process.terminate()
         try:

@@ -1,4 +1,4 @@
-"""What hear-eval-kit needs to run on today's packages: stand-ins while it is imported, repairs afterwards.
+"""The repairs that hear-eval-kit needs on today's packages, and stand-ins for packages while it is imported.
 
 Both are tables, in which each row says what is broken and how to tell that it is broken here.
 """
@@ -34,7 +34,7 @@ class Stub:
 
 @contextmanager
 def standing_in(stubs: Sequence[Stub]) -> Iterator[None]:
-    """In the block, an import of the needed stubs' names gives the stubs; afterwards nobody else finds them."""
+    """Have an import of the needed stubs' names give the stubs in this block, and in no other place."""
     needed = [stub for stub in stubs if stub.needed()]
     before = {stub.name: sys.modules.get(stub.name) for stub in needed}
     sys.modules.update({stub.name: stub.make() for stub in needed})
@@ -49,7 +49,7 @@ def standing_in(stubs: Sequence[Stub]) -> Iterator[None]:
 
 
 class _TensorFlow(ModuleType):
-    """What the kit keeps as ``tf``: the real one as soon as a HEAR module has imported it; until then no model is of it.
+    """The kit's ``tf``: the real TensorFlow as soon as a HEAR module has imported it; until then no model is of it.
 
     So models in TensorFlow are embedded as well, with the TensorFlow that their module brings, wherever that runs.
     """
@@ -160,7 +160,7 @@ def restore_epoch_end(model: Any, stage: str) -> None:
 
 @dataclass(frozen=True)
 class Repair:
-    """why: what is broken without it. needed: whether it is broken here. mend: changes the kit's module."""
+    """A change of the kit's module. why: what is broken without it. needed: whether it is broken here."""
 
     why: str
     needed: Callable[[Any], bool]

@@ -39,7 +39,7 @@ class Trial:
 def evaluate_batched(
     embeddings: Path, protocol: Protocol, seeds: Sequence[int], device: torch.device, *, draws: MakeDraws = TrainingDraws
 ) -> dict[int, Outcome]:
-    """What hear-eval-kit gives for a scene task's embeddings with these seeds, but with other random numbers.
+    """The outcomes that hear-eval-kit has for a scene task's embeddings with these seeds, but for the random numbers.
 
     The grid of all seeds is searched on the first split at once; then, split by split, each seed's best point is trained.
     As in the kit: the network, the order of clips, stopping, selection and metrics. Each training has a generator to itself,

@@ -25,7 +25,7 @@ Dropout = Callable[[Tensor], None]  # fills (R, B, H) with the factors of a laye
 
 
 class TrainingDraws:
-    """What is random in one training: its network's first parameters, and what its dropout keeps.
+    """The random numbers of one training: its network's first parameters, and the masks of its dropout.
 
     Each training has a generator to itself, so that nothing trained beside it changes its draws. key: tells the training
     from all others; equal keys give equal draws on the same kind of device.

@@ -20,7 +20,7 @@ ROWS_AT_ONCE = 4_096  # searched for NaN at once, which bounds the memory that t
 
 @dataclass(frozen=True)
 class Split:
-    """Clips as tensors.
+    """The clips of one or several splits as tensors.
 
     embeddings: (N, D), float32, memory-mapped where they are one file. targets: (N, C), float32, 1 for each label.
     """
@@ -34,7 +34,7 @@ class Split:
 
 @dataclass(frozen=True)
 class TaskData:
-    """What a classifier is trained on, chosen by and tested on, and how a task judges it.
+    """The clips that a classifier is trained on, chosen by and tested on, and how the task judges it.
 
     metrics: the first is the task's score. by_score: whether it stops and chooses trainings, not the validation loss.
     """

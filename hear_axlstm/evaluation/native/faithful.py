@@ -37,7 +37,7 @@ class TrainedNetwork:
 
 
 def evaluate_sequentially(embeddings: Path, protocol: Protocol, seed: int) -> Outcome:
-    """What hear-eval-kit gives for a scene task's embeddings with this seed, to the last bit with as many threads.
+    """The outcome that hear-eval-kit has for a scene task's embeddings with this seed, to the last bit with as many threads.
 
     The grid is searched on the first split; its best point is trained on the others. torch's generator is left as it was.
     Raises TaskError when the embeddings are damaged, or do not fit the task or the protocol.

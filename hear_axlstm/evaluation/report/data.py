@@ -33,7 +33,10 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for a for
 
 
 def to_csv(summary: Summary) -> str:
-    """origin: "results", or where it was published. status: "ok", or a Gap's kind. remark: why, or how the task differs."""
+    """The scores as CSV, a row a model and task.
+
+    origin: "results", or where it was published. status: "ok", or a Gap's kind. remark: why, or how the task differs.
+    """
     file = io.StringIO()
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -72,7 +75,7 @@ def _record(section: Section, row: Row, column: Column) -> dict[str, Any]:
 
 
 def _text(text: str) -> str:
-    """Text that no spreadsheet runs."""
+    """The text, quoted where a spreadsheet would run it."""
     return f"'{text}" if text.startswith(FORMULA) else text
 
 

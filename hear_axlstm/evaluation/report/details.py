@@ -17,11 +17,11 @@ TEST, SCORE = "test_", "test_score"
 
 @dataclass(frozen=True, kw_only=True)
 class TaskDetails:
-    """A row on a task, in the units that are shown. task_sha256: several where seeds are of different tasks.
+    """The details of one row on one task, in the units that are shown.
 
-    seeds: the score. folds: the same by test split, over seeds. metrics: of the test clips, over seeds.
-    validation: the score of the best check, over seeds and folds. settings: by name, what was chosen by how many seeds,
-    where seeds chose differently.
+    task_sha256: several where seeds have different tasks. seeds: the score of each. folds: the score by test split, over
+    seeds. metrics: all metrics on the test clips, over seeds. validation: the score of the best check, over seeds and folds.
+    settings: name -> value -> how many seeds chose it, where seeds chose differently.
     """
 
     task: str
@@ -37,9 +37,10 @@ class TaskDetails:
 
 @dataclass(frozen=True, kw_only=True)
 class Details:
-    """Where a row comes from. versions: of each package, all that were used. first, last: when a score was finished.
+    """The provenance of one row, and its details task by task.
 
-    seconds: of training all its classifiers, as they were measured one by one.
+    versions: package -> all versions that were used. first, last: when scores were finished. seconds: for training all its
+    classifiers, measured one by one.
     """
 
     label: str
@@ -57,7 +58,7 @@ class Details:
 
 
 def find_details(row: Row, record: ModelRecord, scores: Mapping[str, Sequence[Score]], columns: Iterable[Column]) -> Details:
-    """scores: the row's, by task; not empty."""
+    """The details of a row. scores: the row's, by task; not empty."""
     every = [score for found in scores.values() for score in found]
     packages = sorted({package for score in every for package in score.versions})
     return Details(
@@ -108,7 +109,7 @@ def _task(column: Column, scores: Sequence[Score]) -> TaskDetails:
 
 
 def _over_seeds(scores: Iterable[Score], name: str, metric: str) -> Estimate | None:
-    """Of the mean over the test splits."""
+    """The estimate over seeds of one number's mean over the test splits, None where no split has it."""
     values = []
     for score in scores:
         found = [shown(metric, split[name]) for split in score.splits.values() if name in split]

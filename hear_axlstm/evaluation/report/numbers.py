@@ -30,7 +30,7 @@ OTHERS = {"d_prime": "d\N{PRIME}", "segment_1s_er": "segment error rate", "loss"
 
 
 def metric_title(metric: str) -> str:
-    """A metric's name for people."""
+    """The name of a metric for people, or its own where it has none."""
     return FRACTIONS.get(metric) or OTHERS.get(metric) or metric
 
 
@@ -63,7 +63,8 @@ def number(value: float, *, percent: bool = True, signed: bool = False) -> str:
 
 
 def with_interval(estimate: Estimate, *, percent: bool = True, signed: bool = False) -> str:
-    """
+    """A mean with the half width of its interval, where it has one.
+
     >>> with_interval(Estimate(61.34, 0.56, 10)), with_interval(Estimate(61.34))
     ('61.3 ± 0.6', '61.3')
     """
@@ -72,7 +73,8 @@ def with_interval(estimate: Estimate, *, percent: bool = True, signed: bool = Fa
 
 
 def p_value(p: float | None) -> str:
-    """
+    """A p value with three decimals; small ones as a bound.
+
     >>> p_value(0.00001), p_value(0.0124), p_value(None)
     ('< 0.001', '0.012', 'none')
     """
@@ -82,7 +84,8 @@ def p_value(p: float | None) -> str:
 
 
 def millions(parameters: int | None) -> str:
-    """
+    """A number of parameters in millions; empty where it is not known.
+
     >>> millions(4_343_584), millions(315_400_000), millions(None)
     ('4.3', '315.4', '')
     """
@@ -90,7 +93,8 @@ def millions(parameters: int | None) -> str:
 
 
 def ranges(seeds: list[int]) -> str:
-    """
+    """Numbers in ascending order, where runs of three or more are one range.
+
     >>> ranges([0, 1, 2, 5, 7, 8])
     '0 to 2, 5, 7, 8'
     """

@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Headline:
-    """What is said of one of our rows before anything else. value: None where there is nothing to say."""
+    """The one number of a row of ours at the head of the page. value: None where there is none."""
 
     row: Row
     section: Section
@@ -29,7 +29,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class View:
-    """A section with its plots. id: of its element; shapes: of our rows, by label."""
+    """A section with its plots. id: its element's. shapes: the mark of each of our rows, by label."""
 
     id: str
     section: Section
@@ -39,7 +39,7 @@ class View:
 
 
 def to_html(summary: Summary) -> str:
-    """Raises ConfigError without jinja2."""
+    """The page as HTML in one text. Raises ConfigError without jinja2."""
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
         from markupsafe import Markup

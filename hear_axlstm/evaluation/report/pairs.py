@@ -15,7 +15,10 @@ SIGNIFICANT = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class TaskDifference:
-    """left less right on a task, in the unit that is shown. adjusted: p after Holm, over the tasks of this pair."""
+    """The left model less the right one on a task, in the unit that is shown.
+
+    adjusted: p after Holm, over the tasks of this pair.
+    """
 
     task: str
     title: str
@@ -26,7 +29,7 @@ class TaskDifference:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two of our models, compared over the seeds that both have. overall_title: AGGREGATE, or what mean it is."""
+    """Two of our models, compared over the seeds that both have. overall_title: AGGREGATE, or the name of a mean."""
 
     left: str
     right: str
@@ -36,7 +39,7 @@ class Pair:
 
 
 def find_pairs(ours: Sequence[Row], columns: Iterable[Column]) -> list[Pair]:
-    """Every two rows with a task in common. Tasks of one name that are not the same task are left out."""
+    """The pairs of rows with a task in common. Tasks of one name that are not the same task are left out."""
     columns = list(columns)
     return [pair for left, right in combinations(ours, 2) if (pair := _pair(left, right, columns)).tasks]
 

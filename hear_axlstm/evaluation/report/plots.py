@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hear_axlstm.evaluation.report.numbers import number, with_interval
-from hear_axlstm.evaluation.report.rankings import Entry, Ranking
+from hear_axlstm.evaluation.report.rankings import RankedModel, Ranking
 from hear_axlstm.evaluation.report.rows import Cell, Column, Row
 from hear_axlstm.evaluation.report.summary import Section
 from hear_axlstm.evaluation.statistics import Estimate
@@ -22,13 +22,15 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 @dataclass(frozen=True)
 class Tick:
+    """A tick of an axis. at: percent."""
+
     at: float
     label: str
 
 
 @dataclass(frozen=True)
 class Axis:
-    """low, high: the values at 0 and 100 percent."""
+    """An axis of a plot. low, high: the values at 0 and 100 percent."""
 
     low: float
     high: float
@@ -44,7 +46,7 @@ class Axis:
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A point with its interval, or the end of a bar. at, start, end: places; words: for whom the plot is not enough."""
+    """A point with its interval, or the end of a bar. at, start, end: percent. words: the same as text."""
 
     label: str
     words: str
@@ -58,6 +60,8 @@ class Mark:
 
 @dataclass(frozen=True)
 class Bars:
+    """A bar a model. zero: where bars begin, percent."""
+
     axis: Axis
     zero: float
     marks: tuple[Mark, ...]
@@ -65,7 +69,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Strip:
-    """A task: published models on one line, each of ours on a line of its own; None where it has no score."""
+    """One task: published models on one line, then a line for each of ours; None where it has no score."""
 
     title: str
     published: tuple[Mark, ...]
@@ -74,13 +78,18 @@ class Strip:
 
 @dataclass(frozen=True)
 class Dots:
+    """The scores of all models, a strip a task, on one axis."""
+
     axis: Axis
     strips: tuple[Strip, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """In a scatter plot: x from the left, y from the top; low, high: ends of the interval. side: where its name stands."""
+    """A point of a scatter plot. x, y: percent from the left and the top. low, high: ends of the interval.
+
+    side: where its name stands, empty for nowhere.
+    """
 
     label: str
     name: str
@@ -96,6 +105,8 @@ class Point:
 
 @dataclass(frozen=True)
 class Scatter:
+    """Parameters against scores. unknown: models whose parameters are not known."""
+
     x: Axis
     y: Axis
     points: tuple[Point, ...]
@@ -103,7 +114,7 @@ class Scatter:
 
 
 def linear_axis(values: Sequence[float]) -> Axis:
-    """In tens around the values, which are percent."""
+    """An axis in tens around the values, which are percent."""
     low = math.floor(min(values) / 10) * 10
     high = max(math.ceil(max(values) / 10) * 10, low + 10)
     step = next((step for step in (10, 20, 50, 100) if (high - low) / step <= 6), 1_000)
@@ -113,7 +124,7 @@ def linear_axis(values: Sequence[float]) -> Axis:
 
 
 def log_axis(values: Sequence[float]) -> Axis:
-    """Around positive values, with ticks at 1, 2, 5, 10, ..."""
+    """A logarithmic axis around positive values, with ticks at 1, 2, 5, 10, ..."""
     low, high = min(values) / 1.25, max(values) * 1.25
     scale = Axis(low, high, (), log=True)
     steps = [digit * 10.0**power for power in range(-3, 7) for digit in (1, 2, 5)]
@@ -121,7 +132,7 @@ def log_axis(values: Sequence[float]) -> Axis:
 
 
 def bars(ranking: Ranking, shapes: dict[str, str]) -> Bars:
-    """A bar a model, from 0."""
+    """A bar for each model of a ranking, from 0 on."""
     ends = [end for entry in ranking.entries for end in _ends(entry.estimate) if math.isfinite(end)]
     axis = Axis(min(0.0, *ends), max(1.0, *ends), ())  # no ticks: every bar says its value
     return Bars(axis, axis.at(0), tuple(_mark(entry, entry.estimate, axis, "", shapes) for entry in ranking.entries))
@@ -181,11 +192,11 @@ def _cell(row: Row, column: Column) -> Cell | None:
 
 
 def _cell_mark(row: Row, cell: Cell, axis: Axis, column: Column, shapes: dict[str, str]) -> Mark:
-    entry = Entry(label=row.label, model=row.model, ours=row.ours, estimate=cell.estimate, parameters=None)
+    entry = RankedModel(label=row.label, model=row.model, ours=row.ours, estimate=cell.estimate, parameters=None)
     return _mark(entry, cell.estimate, axis, column.title, shapes)
 
 
-def _mark(entry: Entry, found: Estimate, axis: Axis, title: str, shapes: dict[str, str]) -> Mark:
+def _mark(entry: RankedModel, found: Estimate, axis: Axis, title: str, shapes: dict[str, str]) -> Mark:
     low, high = _ends(found)
     value = with_interval(found)
     return Mark(
@@ -205,7 +216,7 @@ def _ends(found: Estimate) -> tuple[float, float]:
     return found.mean - half, found.mean + half
 
 
-def _label_sides(entries: Sequence[Entry], places: dict[str, tuple[float, float]]) -> dict[str, str]:
+def _label_sides(entries: Sequence[RankedModel], places: dict[str, tuple[float, float]]) -> dict[str, str]:
     """Where each label can stand without covering a point or another label: "" where it cannot. Ours always get one."""
     taken: list[Box] = []
     for across, down in places.values():
@@ -224,7 +235,7 @@ def _label_sides(entries: Sequence[Entry], places: dict[str, tuple[float, float]
 
 
 def _short(name: str) -> str:
-    """What there is room for in a plot."""
+    """A name, shortened to the room there is in a plot."""
     return name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 

@@ -15,8 +15,8 @@ TEN = tuple(task.folder for task in PAPER_TASKS.values())
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A model in a ranking. label: of its row."""
+class RankedModel:
+    """A model in a ranking. label: its row's."""
 
     label: str
     model: str
@@ -29,7 +29,7 @@ class Entry:
 class Ranking:
     """Models by one number, in percent, the best first.
 
-    title: AGGREGATE, or what mean it is. tasks: that it is of. partial: whether tasks that s(m) needs are missing.
+    title: AGGREGATE, or the name of a mean. tasks: folders of the tasks. partial: whether tasks that s(m) needs are missing.
     differ: whether the tasks are not HEAR's, so that nothing published is comparable. left_out: models without one of them.
     """
 
@@ -37,7 +37,7 @@ class Ranking:
     tasks: tuple[str, ...]
     partial: bool
     differ: bool
-    entries: tuple[Entry, ...]
+    entries: tuple[RankedModel, ...]
     left_out: tuple[str, ...] = ()
 
 
@@ -50,7 +50,7 @@ def aggregate_by_seed(row: Row) -> dict[int, float]:
 
 
 def _ten(row: Row) -> dict[str, Cell]:
-    """What a row has of the papers' tasks."""
+    """The finite scores of a row on the papers' tasks."""
     return {task: row.cells[task] for task in TEN if task in row.cells and math.isfinite(row.cells[task].estimate.mean)}
 
 
@@ -64,7 +64,7 @@ def with_aggregates(rows: Iterable[Row]) -> list[Row]:
 
 
 def why_no_aggregate(row: Row) -> str:
-    """What a row of ours lacks for s(m)."""
+    """The reason why a row of ours has no s(m)."""
     there = _ten(row)
     differing = sum(bool(cell.differences) for cell in there.values())
     if differing:
@@ -92,7 +92,7 @@ def find_rankings(ours: Sequence[Row], published: Sequence[Row], *, papers: bool
 
 
 def by_seed_over(row: Row, tasks: Iterable[str]) -> BySeed:
-    """Mean over the tasks with each seed that all of them have."""
+    """The mean over the tasks with each seed that all of them have."""
     return over_common_seeds({task: row.cells[task].seeds for task in tasks}, mean_of)
 
 
@@ -113,7 +113,7 @@ def _comparable(row: Row, published: set[str] | None) -> tuple[_Version, ...]:
 def _mean_ranking(chosen: tuple[_Version, ...], ours: Sequence[Row], published: Sequence[Row], *, papers: bool) -> Ranking:
     tasks = tuple(task for task, _ in chosen)
     differ = any(version for _, version in chosen)
-    entries: list[Entry] = []
+    entries: list[RankedModel] = []
     left_out: list[str] = []
     for row in ours:
         if all(task in row.cells and _is(row.cells[task], version) for task, version in chosen):
@@ -141,9 +141,9 @@ def _is(cell: Cell, version: str) -> bool:
     return cell.task_sha256 == version if version else not cell.differences
 
 
-def _entry(row: Row, found: Estimate) -> Entry:
-    return Entry(label=row.label, model=row.model, ours=row.ours, estimate=found, parameters=row.parameters)
+def _entry(row: Row, found: Estimate) -> RankedModel:
+    return RankedModel(label=row.label, model=row.model, ours=row.ours, estimate=found, parameters=row.parameters)
 
 
-def _sorted(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+def _sorted(entries: Iterable[RankedModel]) -> tuple[RankedModel, ...]:
     return tuple(sorted(entries, key=lambda entry: -entry.estimate.mean))

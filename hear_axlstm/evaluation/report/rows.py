@@ -30,7 +30,7 @@ SHORT_TITLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A task. metric: its score."""
+    """A task as a column of tables. metric: its score."""
 
     task: str
     title: str
@@ -40,10 +40,10 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A model on a task, in the unit that is shown. seeds: what ``estimate`` is of; empty for published ones.
+    """The score of a model on a task, in the unit that is shown.
 
-    metric: the column's, unless the task differs. differences: from the HEAR task of this name.
-    task_sha256: None for published ones.
+    seeds: the scores that ``estimate`` sums up; empty for published ones. metric: the column's, unless the task differs.
+    differences: from the HEAR task of this name. task_sha256: None for published ones.
     """
 
     estimate: Estimate
@@ -54,13 +54,13 @@ class Cell:
 
     @property
     def percent(self) -> bool:
-        """Whether it is in percent."""
+        """Whether the score is shown in percent."""
         return is_percent(self.metric)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gap:
-    """What is wanting of a model on a task. kind: "failed", "missing", "mixed" (no score at all), "seeds" (some)."""
+    """The lack of a model on a task. kind: "failed", "missing", "mixed" (no score at all) or "seeds" (some lack)."""
 
     kind: str
     reason: str
@@ -68,9 +68,10 @@ class Gap:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One model. engine: None for published ones. cells, gaps: by task; a task may have both.
+    """One model with one engine, on all tasks.
 
-    label: tells it from all other rows. note: of the published table. aggregate: s(m).
+    engine: None for published ones. cells, gaps: by task; a task may have both. label: unique among rows. note: the
+    published table's. aggregate: s(m).
     """
 
     label: str
@@ -85,12 +86,12 @@ class Row:
 
     @property
     def ours(self) -> bool:
-        """Whether it is of these results."""
+        """Whether the row is from these results, and not a published one."""
         return self.engine is not None
 
     @property
     def seeds(self) -> list[int]:
-        """Of any task."""
+        """The seeds that any task has, in order."""
         return sorted({seed for cell in self.cells.values() for seed in cell.seeds})
 
 
@@ -107,7 +108,7 @@ def by_row(scores: Iterable[Score]) -> dict[RowKey, dict[str, list[Score]]]:
 
 
 def find_columns(tasks: Iterable[str], scores: Iterable[Score], *, papers: bool) -> list[Column]:
-    """tasks: that there is anything of; the papers' ten first and always with ``papers``. In the catalogue's order."""
+    """The columns for these tasks in the catalogue's order; the papers' ten are always there with ``papers``."""
     wanted = set(tasks) | ({task.folder for task in PAPER_TASKS.values()} if papers else set())
     metrics = {score.task: score.metric for score in scores}
     columns = []
@@ -126,7 +127,7 @@ def our_rows(
     models: Mapping[str, ModelRecord],
     columns: Iterable[Column],
 ) -> list[Row]:
-    """A row for whatever has scores or failures, by name."""
+    """A row for every model that has scores or failures, by name."""
     reasons: dict[RowKey, dict[str, str]] = {}
     for failure in failures:
         keys = [key for key in scores if key[:2] == (failure.model, failure.engine)]
@@ -188,7 +189,7 @@ def _cell(scores: list[Score]) -> Cell:
 
 
 def published_rows(table: PublishedTable, columns: Iterable[Column]) -> list[Row]:
-    """In the table's order."""
+    """The rows of a published table, in its order."""
     metrics = {column.task: column.metric for column in columns}
     return [
         Row(

@@ -1,4 +1,4 @@
-"""Results -> what every format shows of them, a section a protocol."""
+"""Results -> the summary that every format shows, a section a protocol."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hear_axlstm.version import __version__
 
 @dataclass(frozen=True, kw_only=True)
 class Differing:
-    """How a task of ours differs from HEAR's. rows: labels of those that were evaluated on it."""
+    """A task of ours that differs from HEAR's. rows: labels of the models that were evaluated on it."""
 
     title: str
     differences: tuple[str, ...]
@@ -26,7 +26,7 @@ class Differing:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What failed or is missing. kind: as in Gap."""
+    """A score that failed or is missing. kind: as in Gap."""
 
     row: str
     title: str
@@ -38,8 +38,8 @@ class Problem:
 class Section:
     """Everything with one protocol. title: its name, with its sha256 where another one has this name.
 
-    source: what the protocol is. table: what was published with it. papers: whether s(m) is on the papers' scale here.
-    warnings: what keeps rows from being compared.
+    source: where the protocol is from. table: the scores that were published with it. papers: whether s(m) is on the papers'
+    scale here. warnings: reasons why rows must not be compared.
     """
 
     protocol: str
@@ -69,7 +69,10 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """version: of this package. without_results: models that were begun and have neither a score nor a failure."""
+    """Everything that a report shows, whatever its format.
+
+    version: this package's. without_results: models that were begun and have neither a score nor a failure.
+    """
 
     version: str
     models: tuple[str, ...]
@@ -81,7 +84,7 @@ ProtocolKey = tuple[str, str | None]  # name, sha256
 
 
 def summarise(results: Results) -> Summary:
-    """Raises ConfigError without scipy."""
+    """The summary of all results. Raises ConfigError without scipy."""
     scores: dict[ProtocolKey, list[Score]] = {}
     for score in results.scores:
         scores.setdefault((score.protocol, score.protocol_sha256), []).append(score)
@@ -175,7 +178,7 @@ def _warnings(key: ProtocolKey, several: bool, columns: Iterable[Column], ours: 
     name, _ = key
     if several:
         yield (
-            f"There are scores of several protocols that are all called {name}. Each has a section of its own; "
+            f"There are scores of several protocols that are all called {name}. Each has its section; "
             "they must not be compared."
         )
     if name in PROTOCOLS and not _is_known(key):

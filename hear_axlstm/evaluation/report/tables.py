@@ -108,7 +108,7 @@ def _markdown_section(section: Section) -> Iterable[str]:
     for details in section.details:
         facts = [
             f"module {details.module}",
-            f"weights sha256 {details.weights_sha256}" if details.weights_sha256 else "weights of the module's own",
+            f"weights sha256 {details.weights_sha256}" if details.weights_sha256 else "the module's own weights",
             *(f"{name} {value}" for name, value in details.options.items()),
             f"seeds {ranges(list(details.seeds))}",
             f"classifiers on {', '.join(details.devices)}",
@@ -138,7 +138,7 @@ def _markdown_table(
 
 
 def _md(text: str) -> str:
-    """As plain text of one line: no markup, no HTML, no further cell."""
+    """The text in one line, escaped: no markup, no HTML, no further cell."""
     return MARKDOWN.sub(r"\\\1", " ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 

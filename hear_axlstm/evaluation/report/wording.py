@@ -33,7 +33,7 @@ def seeds_words(row: Row, column: Column) -> str:
 
 
 def aggregate_words(row: Row) -> str:
-    """s(m), or why there is none."""
+    """s(m) with its interval, or why there is none."""
     if row.aggregate is not None:
         return with_interval(row.aggregate) + aggregate_seeds_words(row)
     return why_no_aggregate(row) if row.ours else NOTHING
@@ -47,7 +47,8 @@ def aggregate_seeds_words(row: Row) -> str:
 
 
 def sentence(words: str) -> str:
-    """
+    """Words as a sentence, with a capital and a full stop.
+
     >>> sentence("the papers: their fork")
     'The papers: their fork.'
     """
@@ -55,7 +56,8 @@ def sentence(words: str) -> str:
 
 
 def several(count: int, noun: str) -> str:
-    """
+    """A number and its noun in singular or plural.
+
     >>> several(1, "seed"), several(10, "seed")
     ('1 seed', '10 seeds')
     """
@@ -63,7 +65,7 @@ def several(count: int, noun: str) -> str:
 
 
 def ranking_words(ranking: Ranking, section: Section) -> str:
-    """What a ranking is of, and what it must not be taken for."""
+    """The sentences below a ranking's title: which tasks it sums up, and what it must not be taken for."""
     titles = {column.task: column.title for column in section.columns}
     if ranking.title == AGGREGATE:
         return "The papers' aggregate of the ten tasks, higher is better."
@@ -86,7 +88,7 @@ def ranking_words(ranking: Ranking, section: Section) -> str:
 
 
 def pair_words(pair: Pair) -> str:
-    """How many tasks differ beyond chance."""
+    """A sentence on how many tasks differ beyond chance."""
     better = sum(1 for task in pair.tasks if _significant(task.adjusted) and task.difference.estimate.mean > 0)
     worse = sum(1 for task in pair.tasks if _significant(task.adjusted) and task.difference.estimate.mean < 0)
     return (
@@ -100,11 +102,12 @@ def _significant(p: float | None) -> bool:
 
 
 def problem_words(problem: Problem) -> str:
+    """The kind of a problem and its reason, in words."""
     return f"{KINDS[problem.kind]}: {problem.reason}" if problem.kind != "missing" else problem.reason
 
 
 def how_to_read(summary: Summary) -> list[str]:
-    """What the numbers are. A paragraph an item."""
+    """The explanation of the numbers, a paragraph an item."""
     scale = papers_scale()
     words = [
         f"Scores are percentages, unless a unit is named: the mean over seeds, {PLUS_MINUS} the half width of its 95 % "

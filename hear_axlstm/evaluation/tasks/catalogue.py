@@ -15,13 +15,13 @@ SplitMode = Literal["trainvaltest", "new_split_kfold", "presplit_kfold"]
 
 @dataclass(frozen=True, kw_only=True)
 class KnownTask:
-    """A task of the HEAR benchmark.
+    """A task of the HEAR benchmark and its facts.
 
     folder: its name in every task folder, archive and result. title: for people. key: its column in the papers' table
     (published.py), None for a task that is not among their ten. leaderboard: its column in HEAR's leaderboard, None where
-    there is none. labels: size of the vocabulary. clips: of all splits together; None where it is not known for sure.
-    seconds: of every clip; None where clips differ. splits: clips by split, where they are known. metrics: the first is the
-    task's score. folds: how many, of tasks that are cross-validated.
+    there is none. labels: size of the vocabulary. clips: how many all splits have; None where that is not known for sure.
+    seconds: length of every clip; None where clips differ. splits: clips by split, where they are known. metrics: the first
+    is the task's score. folds: how many a cross-validated task has.
 
     Source: hearbenchmark.com/hear-tasks.html for clips, seconds and metrics; hear-preprocess for the rest, which leaves 12
     train clips of 30 s and more out of FSD50K's 51,197.
@@ -43,7 +43,7 @@ class KnownTask:
 
     @property
     def split_names(self) -> tuple[str, ...]:
-        """In the order that the kit embeds them in.
+        """The names of the splits, in the order in which the kit embeds them.
 
         >>> KNOWN_TASKS["gunshot_triangulation-v1.0-full"].split_names[-1]
         'fold06'
@@ -52,7 +52,7 @@ class KnownTask:
 
     @property
     def archive(self) -> str:
-        """Its file in the Zenodo record of the tasks at 48 kHz."""
+        """The name of its file in the Zenodo record of the tasks at 48 kHz."""
         return f"hear2021-{self.folder}-48000.tar.gz"
 
 
@@ -161,7 +161,7 @@ def check_names(names: Iterable[str]) -> None:
 
 
 def in_order(folder: str) -> tuple[int, str]:
-    """A key to sort tasks by: HEAR's in the order of the table, then others by name.
+    """A key to sort tasks by: HEAR's in the order of the table, then the others by name.
 
     >>> sorted(["birds-v1-full", "esc50-v2.0.0-full", "beijing_opera-v1.0-hear2021-full"], key=in_order)[-1]
     'birds-v1-full'

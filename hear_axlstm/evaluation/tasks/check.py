@@ -29,10 +29,10 @@ Audio = Mapping[str, Any]  # soundfile's header of each clip that could be read
 
 @dataclass
 class Check:
-    """What was found in a folder.
+    """The findings of ``check_task`` about a task folder.
 
-    problems: what must be mended before the task is evaluated. remarks: what is odd, and does no harm. differences: from
-    the HEAR task of its name; scores are not comparable while there are any. clips: named by the splits. seconds: of sound.
+    problems: must be mended before the task is evaluated. remarks: odd, but harmless. differences: from the HEAR task of
+    its name; scores are not comparable while there are any. clips: how many the splits name. seconds: length of the sound.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class Check:
 def check_task(path: Path, sample_rate: int = SAMPLE_RATE, *, progress: bool = False) -> Check:
     """Look through a task folder: descriptions, labels, and the headers of the sounds at ``sample_rate`` Hz.
 
-    Sounds are not decoded. progress: a bar on stderr. What is wrong is told in the result, and not raised.
+    Sounds are not decoded. progress: a bar on stderr. Problems are returned; nothing is raised.
     """
     check = Check(path)
     try:
@@ -145,7 +145,7 @@ def _check_sounds(
     sample_rate: int,
     bar: tqdm[Any],
 ) -> Audio:
-    """The headers of a split's clips; what is wrong with any is noted."""
+    """The headers of a split's clips; problems are noted in ``check``."""
     folder = task.audio(split, sample_rate)
     if not folder.is_dir():
         check.problems.append(f"{folder}: no such folder")
@@ -170,7 +170,7 @@ def _check_sounds(
 
 
 def _header(path: Path) -> Any:
-    """Or why it cannot be read."""
+    """soundfile's header of a file, or as text the reason why it cannot be read."""
     try:
         return soundfile.info(path)
     except (soundfile.SoundFileError, OSError, TypeError) as error:
@@ -178,7 +178,7 @@ def _header(path: Path) -> Any:
 
 
 def _check_lengths(check: Check, task: TaskFolder, headers: Mapping[str, Audio]) -> None:
-    """In a task with a duration, which the kit takes in batches: clips must have one length, about that duration."""
+    """Clips of a task with a duration, which the kit stacks, must have one length, about that duration."""
     lengths = {f"{split}/{name}": header for split, audio in headers.items() for name, header in audio.items()}
     if task.sample_duration is None or not lengths:
         return

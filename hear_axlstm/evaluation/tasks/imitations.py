@@ -1,4 +1,4 @@
-"""What the tasks of a synthesised suite sound like: choices, a label's index and a length -> waves (T,), float64, 16 kHz."""
+"""The sounds of a synthesised suite's tasks: choices, a label's index and a length -> waves (T,), float64, 16 kHz."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def voice(choices: Choices, vowels: Sequence[int], samples: int) -> Samples:
 
 
 def vowel(choices: Choices, label: int, samples: int) -> Samples:
-    """One vowel, in syllables."""
+    """One vowel, said in syllables by one person."""
     beat = np.sin(np.pi * choices.uniform(2, 4) * times(samples)) ** 2
     return (0.2 + beat) * voice(choices, [label], samples)
 
@@ -77,13 +77,13 @@ def language(choices: Choices, label: int, samples: int) -> Samples:
 
 
 def crowd(choices: Choices, label: int, samples: int) -> Samples:
-    """As many people as the label says, each with vowels of their own."""
+    """People who speak at once, as many as the label says, each with other vowels."""
     voices = [voice(choices, choices.rng.integers(len(VOWELS), size=3).tolist(), samples) for _ in range(label)]
     return sum(voices, 0.05 * tilted_noise(choices.rng, samples, 1.0))
 
 
 def texture(names: Sequence[str]) -> Make:
-    """The textures of these names."""
+    """A maker of the textures of these names, by label."""
     return lambda choices, label, samples: TEXTURES[names[label]](choices, samples)
 
 
@@ -95,19 +95,20 @@ def shot(choices: Choices, label: int, samples: int) -> Samples:
 
 
 def groove(choices: Choices, label: int, samples: int) -> Samples:
-    """A rhythm over a bass."""
+    """A rhythm over a bass, both chosen by the label."""
     bass = tone(WAVEFORMS[label], np.full(samples, key_hertz(36 + 4 * label)))
     return rhythm(choices, label, samples) + 0.3 * bass
 
 
 def music_or_speech(choices: Choices, label: int, samples: int) -> Samples:
+    """Speech with label 1, music with label 0."""
     return (
         vowel(choices, choices.of(range(len(VOWELS))), samples) if label else groove(choices, choices.of(range(5)), samples)
     )
 
 
 def hive(choices: Choices, label: int, samples: int) -> Samples:
-    """A buzz, higher with a queen."""
+    """A buzz of bees, higher where the hive has a queen."""
     buzz = tone("saw", np.full(samples, (180 + 220 * label) * choices.uniform(0.9, 1.1)))
     return buzz + noise(choices.rng, samples, 200, 2_000)
 
@@ -121,16 +122,16 @@ def office(choices: Choices, label: int, samples: int) -> Samples:
 
 
 def note(choices: Choices, label: int, samples: int) -> Samples:
-    """A piano's key."""
+    """A struck note of a piano, a semitone higher from label to label."""
     return np.exp(-2 * times(samples)) * tone("saw", np.full(samples, key_hertz(60 + label)))
 
 
 @dataclass(frozen=True)
 class Imitation:
-    """How a task is imitated.
+    """One task's imitation: its labels and the maker of their sounds.
 
-    labels: the vocabulary, sorted as HEAR's are; fewer than the real ones where these are many. make: as above. extra:
-    metadata that only this task has.
+    labels: the vocabulary, sorted as HEAR's are; fewer than the real ones where these are many. make: one of the functions
+    above. extra: metadata that only this task has.
     """
 
     labels: tuple[Label, ...]

@@ -56,9 +56,9 @@ def prepare_task(source: Path, tasks: Path, *, workers: int | None = None, progr
 
 
 def unfinished(target: Path, ingredients: Mapping[str, object]) -> Path:
-    """A folder, named as ``target``, in which it is put together before ``finish``: the same one for the same ingredients.
+    """The folder, named as ``target``, in which it is put together before ``finish``: one for the same ingredients.
 
-    What was put together for ``target`` of other ingredients is removed.
+    Folders that were begun for ``target`` with other ingredients are removed.
     """
     key = hashlib.sha256(json.dumps(dict(ingredients), sort_keys=True).encode()).hexdigest()[:12]
     work = target.parent / UNFINISHED / key / target.name
@@ -72,7 +72,7 @@ def unfinished(target: Path, ingredients: Mapping[str, object]) -> Path:
 
 
 def finish(work: Path, target: Path) -> None:
-    """Give what ``unfinished`` began its name, and remove the folders that it was in if nothing else is there."""
+    """Give the folder that ``unfinished`` began its name, and remove the folders around it if nothing else is there."""
     work.replace(target)
     _tidy(target.parent / UNFINISHED)
 
@@ -232,7 +232,7 @@ class _Archive:
             tarfile.open(fileobj=unpacked, mode="r|", bufsize=1 << 20) as tar,
         ):
             for member in tar:
-                path = self._checked(member)
+                path = self._checked_path(member)
                 if member.isfile() and not path.name.startswith("."):
                     file = tar.extractfile(member)
                     assert file is not None
@@ -240,7 +240,7 @@ class _Archive:
             while unpacked.read(1 << 20):  # to its end, where the checksum is
                 pass
 
-    def _checked(self, member: tarfile.TarInfo) -> PurePosixPath:
+    def _checked_path(self, member: tarfile.TarInfo) -> PurePosixPath:
         path = PurePosixPath(member.name)
         if path.is_absolute() or ".." in path.parts or "\\" in member.name or not (member.isfile() or member.isdir()):
             raise TaskError(

@@ -59,8 +59,8 @@ def write_suite(
 
     Folders, splits, kinds and metrics are those of the real tasks; there are fewer labels where those have many, and scenes
     last ``LONGEST`` s at most. Each split has ``clips_per_label`` clips (or events) of every label, and more of a multilabel
-    task. The same seed gives the same bytes, and each folder appears when it is whole. sample_rate: of the sounds; at
-    48000 they are what ``prepare_task`` takes. workers: threads, as many as processors. progress: a bar on stderr.
+    task. The same seed gives the same bytes, and each folder appears when it is whole. sample_rate: the sounds', Hz; those
+    at 48000 are for ``prepare_task``. workers: threads, as many as processors. progress: a bar on stderr.
 
     Raises ConfigError on bad options, OutputError when a task is there that was made otherwise, OSError when a file cannot
     be written.
@@ -144,7 +144,7 @@ def _seconds(known: KnownTask) -> float | None:
 
 
 def _plan(known: KnownTask, imitation: Imitation, clips_per_label: int, seed: int) -> list[_Clip]:
-    """All clips of a task, in the order of splits and names."""
+    """The plan of a task's clips, in the order of splits and names."""
     wanted = clips_per_label * len(imitation.labels)
     if known.embedding_type == "event":
         count = math.ceil(wanted / EVENTS)
@@ -188,7 +188,7 @@ def _parts(
 
 
 def _sound(imitation: Imitation, clip: _Clip, events: bool) -> Samples:
-    """Its sounds in noise at 10 to 30 dB, at -35 to -15 dB RMS. Shape: -> (T,), in [-1, 1]."""
+    """The clip's sounds in noise at 10 to 30 dB, at -35 to -15 dB RMS. Shape: -> (T,), in [-1, 1]."""
     choices = Choices(np.random.default_rng(clip.seed), "train")
     wave = np.zeros(clip.samples)
     for label, start, length in clip.parts:

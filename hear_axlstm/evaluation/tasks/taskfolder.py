@@ -19,12 +19,12 @@ from hear_axlstm.storage import read_json
 METADATA, VOCABULARY = "task_metadata.json", "labelvocabulary.csv"
 SPLIT_NAME = re.compile(r"[\w.-]+")
 
-Labels = list[Any]  # of one clip: names in a scene task, {"label", "start" ms, "end" ms} in an event task
+Labels = list[Any]  # one clip's: names in a scene task, {"label", "start" ms, "end" ms} in an event task
 
 
 @dataclass(frozen=True)
 class DataSplit:
-    """What one classifier is trained on, chosen by and tested on."""
+    """The splits that one classifier is trained on, chosen by and tested on."""
 
     train: tuple[str, ...]
     valid: str
@@ -52,12 +52,12 @@ class TaskFolder:
 
     @property
     def name(self) -> str:
-        """Of the folder: "esc50-v2.0.0-full"."""
+        """The name of the folder, for instance "esc50-v2.0.0-full"."""
         return self.path.name
 
     @property
     def known(self) -> KnownTask | None:
-        """The HEAR task of this name."""
+        """The HEAR task of this name, None where there is none."""
         return KNOWN_TASKS.get(self.name)
 
     def clips(self, split: str) -> Mapping[str, Labels]:
@@ -86,12 +86,12 @@ class TaskFolder:
         return order
 
     def audio(self, split: str, sample_rate: int) -> Path:
-        """The folder of a split's sounds."""
+        """The folder of a split's sounds at a rate in Hz."""
         return self.path / str(sample_rate) / split
 
     @property
     def data_splits(self) -> list[DataSplit]:
-        """One for a task with fixed splits; for k folds, each is tested once, validated by the next, trained on the rest.
+        """One data split for fixed splits; for k folds k: each is tested once, validated by the next, trained on the rest.
 
         >>> folds = TaskFolder(Path(), {}, (), "scene", "multiclass", "presplit_kfold", ("b", "a", "c"), (), None)
         >>> folds.data_splits[2]
@@ -105,7 +105,7 @@ class TaskFolder:
 
     @cached_property
     def sha256(self) -> str:
-        """Of everything that describes the task: metadata, vocabulary, the clips of each split and their labels."""
+        """The hash of everything that describes the task: metadata, vocabulary, the clips of each split and their labels."""
         digest = hashlib.sha256()
         for name in (METADATA, VOCABULARY, *(f"{split}.json" for split in sorted(self.splits))):
             digest.update(hashlib.sha256((self.path / name).read_bytes()).digest())

@@ -35,17 +35,17 @@ TRANSIENT = frozenset({408, 425, 429})  # besides 5xx
 BYTES_PER_SECOND = 2 * SAMPLE_RATE  # of a clip once it is prepared
 PREPARED_SHARE = 0.5  # of an archive's size, where clips differ in length: a third of the samples, not compressed
 
-RECORD_TRIES = 4  # nothing has been fetched by then that would make more of them worthwhile
+RECORD_TRIES = 4  # fewer than for an archive, since nothing is lost by then
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How a connection that breaks is borne.
+    """How often and how long a download is retried.
 
-    tries: in a row, none of which got 1 MiB further. pause: s before the second one; it doubles from try to try, up to
-    ``longest``. timeout: s without a byte.
+    tries: how many may fail in a row without getting 1 MiB further. pause: s before the second one; it doubles from try to
+    try, up to ``longest``. timeout: s without a byte.
     """
 
     tries: int = 8
@@ -69,9 +69,9 @@ class RecordFile:
 
 @dataclass
 class Downloaded:
-    """What ``download_tasks`` did. archives: task -> file, in the order asked for. skipped: tasks that were there already.
+    """The archives and failures of one call of ``download_tasks``.
 
-    failures: task -> reason.
+    archives: task -> file, in the order of the names. skipped: tasks that were there already. failures: task -> reason.
     """
 
     archives: dict[str, Path] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class Downloaded:
 
 
 class _BrokenError(Exception):
-    """Something that may go well the next time. wait: s that the server asks for."""
+    """A failure that may not happen the next time. wait: s that the server asks for."""
 
     def __init__(self, reason: str, wait: float = 0.0) -> None:
         super().__init__(reason)
@@ -103,7 +103,7 @@ def download_tasks(
     """Fetch the archives of tasks, named by folder as in the catalogue, and check their sizes and md5 sums.
 
     An archive gets its name when it is whole; until then it is NAME.part, which the next call continues. One that is there
-    is not fetched again. One that cannot be had is recorded in ``failures`` and does not stop the others.
+    is not fetched again. One that fails is recorded in ``failures``, and the others go on.
     progress: a bar on stderr.
 
     Raises ConfigError on unknown names, TaskError when the record cannot be read, OutputError when the disk is too small
@@ -134,7 +134,7 @@ def download_tasks(
 
 
 def read_record(record: str = RECORD, *, api: str = API, patience: Patience = PATIENCE) -> dict[str, RecordFile]:
-    """The files of a record by name. Raises TaskError when it cannot be had or is not what Zenodo's API documents."""
+    """The files of a record by name. Raises TaskError when it cannot be read or is not as Zenodo's API documents it."""
     url = f"{api}/{record}"
 
     def ask() -> Any:
@@ -156,7 +156,7 @@ def read_record(record: str = RECORD, *, api: str = API, patience: Patience = PA
 
 
 def _entries(answer: Any) -> list[Mapping[str, Any]]:
-    """A list in the usual form of the API; "entries" by name in InvenioRDM's own form."""
+    """The record's files: a list in the usual form of the API, "entries" by name in InvenioRDM's."""
     files = answer["files"]
     return files if isinstance(files, list) else list(files["entries"].values())
 
@@ -197,7 +197,7 @@ def _prepared_bytes(name: str, file: RecordFile) -> float:
 
 
 def _got(folder: Path, file: RecordFile) -> int:
-    """Bytes of an unfinished file."""
+    """How many bytes of a file have been fetched, 0 before it is begun."""
     part = _part(folder / file.name)
     return part.stat().st_size if part.is_file() else 0
 
@@ -220,7 +220,7 @@ def _fetch(file: RecordFile, target: Path, patience: Patience, bar: tqdm[Any]) -
 
 
 def _fault(file: RecordFile, path: Path) -> str:
-    """What is wrong with a finished download; empty when nothing is."""
+    """The fault of a finished download in words; empty when there is none."""
     if (size := path.stat().st_size) != file.size:
         return f"it has {size:,} bytes, but the record says {file.size:,}"
     with open(path, "rb") as content:
@@ -278,7 +278,7 @@ def _open(url: str, headers: Mapping[str, str], patience: Patience) -> HTTPRespo
 
 
 def _seconds_to_wait(value: str | None) -> float:
-    """Of a Retry-After header: seconds or a date.
+    """The seconds that a Retry-After header asks for, which holds seconds or a date.
 
     >>> _seconds_to_wait("3"), _seconds_to_wait("Fri, 31 Dec 1999 23:59:59 GMT"), _seconds_to_wait("soon")
     (3.0, 0.0, 0.0)
@@ -294,7 +294,10 @@ def _seconds_to_wait(value: str | None) -> float:
 
 
 def _patiently(step: Callable[[], T], patience: Patience, reached: Callable[[], int]) -> T:
-    """What ``step`` returns once it is not broken. ``reached``: how far it got, in bytes. Raises TaskError in the end."""
+    """Repeat ``step`` until it is not broken, and return its result.
+
+    reached: how many bytes there are by now. Raises TaskError when the tries are used up.
+    """
     failed, furthest = 0, reached()
     while True:
         try:
