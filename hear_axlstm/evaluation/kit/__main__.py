@@ -108,7 +108,7 @@ def embeddings_runner() -> click.Command:
 
 
 def predictions_runner(seed: int, protocol: Protocol, logs: Path) -> click.Command:
-    """The command of ``heareval.predictions.runner``, imported and mended, with a seed (0 to 2**32 - 1) and a protocol of our choice.
+    """The command of ``heareval.predictions.runner``, imported and mended, with our seed (0 to 2**32 - 1) and protocol.
 
     The grid takes the place of the one that the kit calls "default". logs: a folder for what Lightning keeps of each
     training: lightning_logs/version_0, version_1, ...
