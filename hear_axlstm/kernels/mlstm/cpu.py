@@ -22,18 +22,9 @@ ZERO, ONE = np.float32(0.0), np.float32(1.0)
 EPS_32, NORM_EPS_32 = np.float32(EPS), np.float32(NORM_EPS)
 
 
-def gated_mlstm(
-    c: Tensor,
-    v: Tensor,
-    z: Tensor,
-    gates: Tensor,
-    mix: Tensor,
-    norm_weight: Tensor,
-    skip: Tensor,
-    *,
-    input_gate: InputGate = "exp",
-    reverse: bool = False,
-) -> Tensor:
+def gated_mlstm(*operands: Tensor, input_gate: InputGate = "exp", reverse: bool = False) -> Tensor:
+    """The operation of ``ops.mlstm``, in float32 but for its products."""
+    c, v, z, gates, mix, norm_weight, skip = operands
     dtype, k, c, z = c.dtype, c, plain(c), as_rows(z)
     batch, length, inner = c.shape
     heads = gates.shape[2] // 2

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hear_axlstm.config import InputGate
-from hear_axlstm.kernels.cuda_parts import LOG2_E, sigmoid
+from hear_axlstm.kernels.cuda_parts import LOG2_E, as_rows, sigmoid
 from hear_axlstm.kernels.mlstm.cuda_backward import gradients
 from hear_axlstm.kernels.mlstm.cuda_tiles import (
     Gates,
@@ -32,28 +32,16 @@ from hear_axlstm.kernels.mlstm.cuda_tiles import (
 from hear_axlstm.ops.mlstm import EPS, NORM_EPS
 
 
-def gated_mlstm(
-    c: Tensor,
-    v: Tensor,
-    z: Tensor,
-    gates: Tensor,
-    mix: Tensor,
-    norm_weight: Tensor,
-    skip: Tensor,
-    *,
-    input_gate: InputGate = "exp",
-    reverse: bool = False,
-) -> Tensor:
+def gated_mlstm(*operands: Tensor, input_gate: InputGate = "exp", reverse: bool = False) -> Tensor:
     """The operation of ``ops.mlstm`` in float16, bfloat16 or float32, differentiable."""
-    with torch.autocast(c.device.type, enabled=False):
-        c, v, z, gates = (x if x.stride(-1) == 1 else x.contiguous() for x in (c, v, z, gates))
-        operands = Operands(c, v, z, gates, mix.contiguous(), norm_weight.contiguous(), skip.contiguous())
+    with torch.autocast(operands[0].device.type, enabled=False):
+        given = Operands(*(as_rows(x) for x in operands[:4]), *(x.contiguous() for x in operands[4:]))
         options = input_gate == "sigmoid", reverse
-        if torch.is_grad_enabled() and any(x.requires_grad for x in operands):
-            y: Tensor = _GatedMLSTM.apply(*operands, *options)
+        if torch.is_grad_enabled() and any(x.requires_grad for x in given):
+            y: Tensor = _GatedMLSTM.apply(*given, *options)
             return y
-        y = torch.empty_like(c, memory_format=torch.contiguous_format)
-        _forward(operands, *options, y)
+        y = torch.empty_like(given.c, memory_format=torch.contiguous_format)
+        _forward(given, *options, y)
         return y
 
 

@@ -17,18 +17,9 @@ LANES = 32  # channels that are scanned together
 ZERO = np.float32(0.0)
 
 
-def gated_scan(
-    x: Tensor,
-    step: Tensor,
-    step_bias: Tensor,
-    a: Tensor,
-    b: Tensor,
-    c: Tensor,
-    d: Tensor,
-    z: Tensor | None,
-    *,
-    reverse: bool = False,
-) -> Tensor:
+def gated_scan(*operands: Any, reverse: bool = False) -> Tensor:
+    """The operation of ``ops.scan``, in float32."""
+    x, step, step_bias, a, b, c, d, z = operands
     dtype, x = x.dtype, plain(x)
     delta = F.softplus(plain(step) + step_bias)
     gate = as_rows(x if z is None else z)

@@ -13,26 +13,17 @@ from hear_axlstm.kernels.scan.cuda_backward import scan_backward
 from hear_axlstm.kernels.scan.cuda_forward import entry_shape, scan_forward
 
 
-def gated_scan(
-    x: Tensor,
-    step: Tensor,
-    step_bias: Tensor,
-    a: Tensor,
-    b: Tensor,
-    c: Tensor,
-    d: Tensor,
-    z: Tensor | None,
-    *,
-    reverse: bool = False,
-) -> Tensor:
+def gated_scan(*operands: Any, reverse: bool = False) -> Tensor:
+    """The operation of ``ops.scan``, in float16, bfloat16 or float32, differentiable."""
+    x, step, step_bias, a, b, c, d, z = operands
     with torch.autocast(x.device.type, enabled=False):
         x, step, b, c = (as_rows(operand) for operand in (x, step, b, c))
         step_bias, a, d = (parameter.float().contiguous() for parameter in (step_bias, a, d))
-        operands = x, step, step_bias, a, b, c, d, None if z is None else as_rows(z)
-        if torch.is_grad_enabled() and any(operand is not None and operand.requires_grad for operand in operands):
-            y: Tensor = _GatedScan.apply(*operands, reverse)
+        given = x, step, step_bias, a, b, c, d, None if z is None else as_rows(z)
+        if torch.is_grad_enabled() and any(operand is not None and operand.requires_grad for operand in given):
+            y: Tensor = _GatedScan.apply(*given, reverse)
             return y
-        return scan_forward(*operands, entries=None, reverse=reverse)
+        return scan_forward(*given, entries=None, reverse=reverse)
 
 
 class _GatedScan(torch.autograd.Function):
