@@ -16,6 +16,7 @@ from torch import Tensor
 from hear_axlstm.evaluation.metrics import check_metrics, scores
 from hear_axlstm.evaluation.native.batched_network import ROWS_AT_ONCE, Adam, BatchedNetwork, TrainingDraws, along
 from hear_axlstm.evaluation.native.data import Split, TaskData, check_points, monitors_score, read_data
+from hear_axlstm.evaluation.native.network import probabilities
 from hear_axlstm.evaluation.protocols import Protocol, Settings
 from hear_axlstm.evaluation.results import Outcome
 from hear_axlstm.evaluation.tasks.taskfolder import DataSplit, TaskFolder, read_task
@@ -256,11 +257,6 @@ class BatchedStopping:
         """Go on with the trainings ``rows`` (n,) only."""
         for name in ("_patience", "_kept", "_best", "_waited", "epoch", "alive"):
             setattr(self, name, getattr(self, name)[rows])
-
-
-def probabilities(logits: Tensor, multilabel: bool) -> Tensor:
-    """The probabilities of labels, of each network. Shape: (R, N, C) -> (R, N, C)."""
-    return logits.sigmoid() if multilabel else logits.softmax(-1)
 
 
 def losses(logits: Tensor, targets: Tensor, multilabel: bool) -> Tensor:

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hear_axlstm.evaluation.metrics import score
 from hear_axlstm.evaluation.native.data import Split, TaskData, check_points, read_data
-from hear_axlstm.evaluation.native.network import build_network
+from hear_axlstm.evaluation.native.network import LOSSES, build_network, probabilities
 from hear_axlstm.evaluation.protocols import Protocol, Settings
 from hear_axlstm.evaluation.results import Outcome
 from hear_axlstm.evaluation.tasks.taskfolder import read_task
@@ -80,7 +79,7 @@ def train(data: TaskData, settings: Settings, on_check: OnCheck | None = None) -
         _draw_seed_of_loader()
         logits = _predict(network, data.valid, settings.batch_size)
         loss = float(loss_of(logits, data.valid.targets))
-        value = score(data.metrics[0], _probabilities(data, logits), data.valid.targets) if data.by_score else None
+        value = score(data.metrics[0], probabilities(logits, data.multilabel), data.valid.targets) if data.by_score else None
         if on_check is not None:
             on_check(epoch, loss, value)
         if stopping.check(epoch, loss if value is None else value):
@@ -95,8 +94,8 @@ def train(data: TaskData, settings: Settings, on_check: OnCheck | None = None) -
 def measure(data: TaskData, trained: TrainedNetwork) -> dict[str, float]:
     """The scores on the test split, with the names that an Outcome has for them."""
     logits = _predict(trained.network, data.test, trained.settings.batch_size)
-    probabilities = _probabilities(data, logits)
-    scores = {name: score(name, probabilities, data.test.targets) for name in data.metrics}
+    likely = probabilities(logits, data.multilabel)
+    scores = {name: score(name, likely, data.test.targets) for name in data.metrics}
     return {
         "test_loss": float(LOSSES[data.multilabel](logits, data.test.targets)),
         "test_score": scores[data.metrics[0]],
@@ -104,20 +103,6 @@ def measure(data: TaskData, trained: TrainedNetwork) -> dict[str, float]:
         "validation_score": trained.validation_score,
         "epoch": trained.epoch,
     }
-
-
-def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(logits, targets.argmax(1))
-
-
-LOSSES: dict[bool, Callable[[Tensor, Tensor], Tensor]] = {  # by whether a clip may have several labels
-    False: _cross_entropy,
-    True: F.binary_cross_entropy_with_logits,
-}
-
-
-def _probabilities(data: TaskData, logits: Tensor) -> Tensor:
-    return logits.sigmoid() if data.multilabel else logits.softmax(1)
 
 
 def _predict(network: nn.Sequential, split: Split, batch_size: int) -> Tensor:

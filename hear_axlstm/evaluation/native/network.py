@@ -1,9 +1,12 @@
-"""The kit's shallow classifier: embeddings (N, D) -> logits (N, C)."""
+"""The kit's shallow classifier: embeddings (N, D) -> logits (N, C) -> a loss, or probabilities."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from hear_axlstm.evaluation.protocols import Settings
 
@@ -35,3 +38,18 @@ def _linear(settings: Settings, inputs: int, outputs: int, gain: float) -> nn.Li
     layer = nn.Linear(inputs, outputs)
     INITIALIZATIONS[settings.initialization](layer.weight, gain=gain)
     return layer
+
+
+def probabilities(logits: Tensor, multilabel: bool) -> Tensor:
+    """The probabilities of labels. Shape: (..., C) -> (..., C)."""
+    return logits.sigmoid() if multilabel else logits.softmax(-1)
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(logits, targets.argmax(1))
+
+
+LOSSES: dict[bool, Callable[[Tensor, Tensor], Tensor]] = {  # by whether a clip may have several labels; (N, C), (N, C) -> ()
+    False: _cross_entropy,
+    True: F.binary_cross_entropy_with_logits,
+}
