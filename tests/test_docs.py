@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import click
@@ -63,6 +64,12 @@ def test_the_reference_has_every_public_name():
     reference = (ROOT / "docs/reference/api.md").read_text()
     public = [name for name in hear_axlstm.__all__ if name not in vars(errors) and name != "__version__"]
     assert [name for name in public if f"hear_axlstm.{name}" not in reference] == []
+
+
+def test_the_first_page_has_every_extra():
+    table = re.findall(r"^\| `([a-z]+)` \|", (ROOT / "docs/start.md").read_text(), re.MULTILINE)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(table) == extras.keys() - {"dev"}
 
 
 def test_python_that_is_not_run_says_why():
