@@ -24,7 +24,7 @@ from benchmarks.records import machine, table
 from hear_axlstm.evaluation.kit.launch import evaluate_with_kit
 from hear_axlstm.evaluation.native.batched import evaluate_batched
 from hear_axlstm.evaluation.native.faithful import evaluate_sequentially
-from hear_axlstm.evaluation.protocols import PROTOCOLS, find_protocol
+from hear_axlstm.evaluation.protocols import LINEAR, PROTOCOLS, find_protocol
 from hear_axlstm.storage import write_text
 from tests.evaluation.folders import write_embeddings
 
@@ -104,7 +104,9 @@ def installed(package):
 
 @click.command()
 @click.option("--case", "cases", multiple=True, type=click.Choice(list(CASES)), default=list(CASES), show_default=True)
-@click.option("--protocol", type=click.Choice(list(PROTOCOLS)), default="axlstm", show_default=True)
+@click.option(
+    "--protocol", type=click.Choice([name for name in PROTOCOLS if name != LINEAR.name]), default="axlstm", show_default=True
+)
 @click.option("--seeds", type=click.IntRange(1), default=10, show_default=True, help="For the native evaluator.")
 @click.option("--kit-seeds", type=click.IntRange(0), default=1, show_default=True, help="For the kit, which takes long.")
 @click.option("--device", help="cuda or cpu; cuda where there is one.")

@@ -1,4 +1,4 @@
-"""``synthesize``, ``shards``, ``recipes``, ``pretrain`` and ``probe``."""
+"""The commands ``synthesize``, ``shards``, ``recipes`` and ``pretrain``."""
 
 from __future__ import annotations
 
@@ -10,15 +10,11 @@ from typing import Any, get_args
 import click
 
 from hear_axlstm.audio import AudioFormat
-from hear_axlstm.cli.common import FAILED, GO_ON, REFUSED, chosen_device, failing, main, reported
+from hear_axlstm.cli.common import FAILED, GO_ON, REFUSED, failing, main, reported
 from hear_axlstm.errors import AudioError, TrainingError
-from hear_axlstm.evaluation.probe.probe import CLIPS_PER_CLASS, Report, is_held_out, probe
-from hear_axlstm.evaluation.probe.tasks import TASKS
-from hear_axlstm.hear import load_model
 from hear_axlstm.pretraining.loop import pretrain
 from hear_axlstm.pretraining.recipe import read_recipe, recipe_names
 from hear_axlstm.pretraining.shards import FILES_PER_SHARD, ShardFormat, write_shards
-from hear_axlstm.storage import replacing
 from hear_axlstm.synthesis import corpus
 from hear_axlstm.synthesis.corpus import write_corpus
 
@@ -114,51 +110,3 @@ def pretrain_command(
             weights = pretrain(settled, out, progress=True, **options)
     if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts, one
         click.echo(weights)
-
-
-@main.command("probe")
-@click.argument("model", metavar="[FILE|FOLDER|REPO|VARIANT]", default="")
-@click.option("--tasks", metavar="A,B,...", help=f"Some of {', '.join(TASKS)}; all otherwise.")
-@click.option(
-    "--clips", type=click.IntRange(min=2), default=CLIPS_PER_CLASS, help="A class, to learn from and again to test."
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the clips.")
-@click.option(
-    "--soundfont",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="General MIDI SoundFont that no training sound is from; the system's FluidR3_GM.sf2 otherwise.",
-)
-@click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto is cuda when there is one.")
-@click.option("--format", type=click.Choice(get_args(Report)), default="text", help="Of the report.")
-@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="File for the report; stdout otherwise.")
-def probe_command(
-    model: str,
-    tasks: str | None,
-    clips: int,
-    seed: int,
-    soundfont: Path | None,
-    device: str,
-    format: Report,
-    out: Path | None,
-) -> None:
-    """Tell how good weights are, by small synthetic tasks that training sound has nothing to do with.
-
-    Frozen embeddings, in both layouts, are classified by logistic regression and by their neighbours, beside those of
-    random weights and statistics of the log-mel. Needs the extra [probe]; speech needs espeak-ng, music fluidsynth and
-    FluidR3_GM.sf2. A task that cannot be run is told, and makes the exit code 1.
-    """
-    with reported(REFUSED):
-        names = None if tasks is None else [name.strip() for name in tasks.split(",")]
-        encoder = load_model(model).encoder.to(chosen_device(device))
-        if soundfont is not None and not is_held_out(soundfont):
-            click.echo(f"warning: {soundfont} is what training music is played with: music tasks are not held out", err=True)
-        result = probe(encoder, names, seed=seed, clips_per_class=clips, soundfont=soundfont, progress=True)
-    report = result.to_report(format)
-    if out is None:
-        click.echo(report, nl=False)
-    else:
-        with reported(FAILED), replacing(out) as temporary:
-            temporary.write_text(report, encoding="utf-8")
-    if result.not_run:
-        click.echo(f"not run: {', '.join(result.not_run)}: the report says why", err=True)
-        sys.exit(FAILED)

@@ -1,4 +1,4 @@
-"""Named protocols of the shallow classifier: which settings are tried, and in which order a seed tries them."""
+"""Named protocols of the classifiers: which settings are tried, and in which order a seed tries them."""
 
 from __future__ import annotations
 
@@ -104,11 +104,24 @@ _AUTHORS: dict[str, Sequence[Any]] = {
     "initialization": ("xavier_normal",),
 }
 
+LINEAR = Protocol(
+    "linear",
+    {
+        "classifier": ("logistic regression",),
+        "features": ("standardised",),
+        "clips": ("train and validation",),
+        "C": (0.001, 0.01, 0.1, 1.0),
+    },
+    4,
+    "logistic regression on standardised embeddings of train and validation clips, its penalty chosen by cross-validation",
+)
+
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
         Protocol("axlstm", _AUTHORS, 8, "the AxLSTM and SSAM papers: their fork of hear-eval-kit"),
         Protocol("hear2021", _UPSTREAM, 8, "HEAR 2021, its leaderboard: hear-eval-kit 2021.1.3, default grid"),
+        LINEAR,
     )
 }
 

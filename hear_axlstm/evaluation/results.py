@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 from hear_axlstm.errors import OutputError
 from hear_axlstm.storage import read_json, strict_json, write_text
 
-Engine = Literal["native", "heareval"]
+Engine = Literal["native", "heareval", "linear"]
 SCHEMA = 1
 MODEL = "model.json"
 

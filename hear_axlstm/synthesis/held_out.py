@@ -1,6 +1,7 @@
-"""Textures and tones that no training sound is made with: choices -> waves (T,), float64, 16 kHz, at any level.
+"""Sound for evaluation that no training sound is made with: textures, tones and rhythms.
 
-What a clip may vary keeps the clips to learn from and the clips to be tested on apart.
+A sound takes the choices of its clip and a number of samples, and is a wave (T,), float64, 16 kHz, at any level. What a
+clip may vary keeps the clips to learn from and the clips to be tested on apart.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +19,17 @@ from hear_axlstm.config import SAMPLE_RATE
 Samples = NDArray[np.float64]
 
 Part = Literal["train", "test"]
-SHARES: dict[Part, tuple[float, float]] = {"train": (0.0, 0.55), "test": (0.6, 1.0)}  # of a range that is held out
+PARTS: tuple[Part, ...] = get_args(Part)
+SHARES: dict[Part, tuple[float, float]] = {"train": (0.0, 0.55), "test": (0.6, 1.0)}  # the part of a held-out range
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Choices:
-    """The choices of one clip.
+    """The random choices that make one clip what it is.
 
-    rng: the clip's own generator. part: which clips it belongs to. soundfont: what instruments are played with.
+    rng: the generator of this clip alone. part: which clips it belongs to. soundfont: what instruments are played with.
     """
 
     rng: np.random.Generator
@@ -39,15 +41,15 @@ class Choices:
         return float(self.rng.uniform(low, high))
 
     def held_out(self, low: float, high: float) -> float:
-        """A number between two positive bounds: train clips have the lower ones, test clips the higher ones, none both."""
+        """A number between two positive bounds: train clips get the lower part of the range, test clips the upper one."""
         return float(low * (high / low) ** self.rng.uniform(*SHARES[self.part]))
 
     def of(self, values: Sequence[T]) -> T:
-        """One of the values, each as likely."""
+        """One of the values, all of which are equally likely."""
         return values[int(self.rng.integers(len(values)))]
 
     def of_part(self, values: Mapping[Part, Sequence[T]]) -> T:
-        """One of the values that this part has."""
+        """One of the values that the clip's part may have."""
         return self.of(values[self.part])
 
 
@@ -56,7 +58,7 @@ PARTIALS = 40  # of a tone, at most
 
 
 def times(samples: int) -> Samples:
-    """Seconds of each sample."""
+    """The time of each sample in seconds, from 0 on. Shape: -> (samples,)."""
     return np.arange(samples) / SAMPLE_RATE
 
 
@@ -109,7 +111,7 @@ def tilted_noise(rng: np.random.Generator, samples: int, tilt: float) -> Samples
 
 
 def wander(rng: np.random.Generator, samples: int, per_second: float) -> Samples:
-    """A slow random curve of standard normal knots, so many a second, smoothly joined."""
+    """A slow random curve: standard normal knots, ``per_second`` of them in a second, smoothly joined."""
     knots = rng.standard_normal(int(np.ceil(per_second * samples / SAMPLE_RATE)) + 2)
     place = times(samples) * per_second
     left = place.astype(int)
@@ -128,7 +130,7 @@ def ping(hertz: float, decay: float, rise: float = 0.0) -> Samples:
 
 
 def together(*grains: Samples) -> Samples:
-    """Grains of any lengths, begun at once."""
+    """The sum of grains of any lengths that begin at the same time."""
     wave = np.zeros(max(map(len, grains)))
     for grain in grains:
         wave[: len(grain)] += grain
@@ -136,20 +138,20 @@ def together(*grains: Samples) -> Samples:
 
 
 def add(wave: Samples, second: float, grain: Samples) -> None:
-    """Add a grain to ``wave`` from a time on, as far as it lies inside."""
+    """Add to ``wave``, in place, what lies inside it of a grain that begins at ``second``."""
     start = int(second * SAMPLE_RATE)
     if 0 <= start < len(wave):
         wave[start : start + len(grain)] += grain[: len(wave) - start]
 
 
 def poisson(rng: np.random.Generator, per_second: float, samples: int) -> Samples:
-    """Times in s of independent events, one at least."""
+    """Times in seconds of independent events, at least one of them."""
     seconds = samples / SAMPLE_RATE
     return rng.uniform(0, seconds, max(1, rng.poisson(per_second * seconds)))
 
 
 def regular(rng: np.random.Generator, per_second: float, samples: int, jitter: float = 0.0) -> Samples:
-    """Times in s of events at a rate, from a random start on, each off by up to ``jitter`` of a period."""
+    """Times in seconds of events at a rate, from a random start on, each off by up to ``jitter`` of a period."""
     period = 1 / per_second
     beats = np.arange(rng.uniform(0, period), samples / SAMPLE_RATE, period)
     return np.maximum(beats + period * jitter * rng.uniform(-1, 1, len(beats)), 0.0)
@@ -264,7 +266,7 @@ def telephone(choices: Choices, samples: int) -> Samples:
 
 
 def clock(choices: Choices, samples: int) -> Samples:
-    """Tick and tock."""
+    """Tick and tock, the second one lower, at a steady rate."""
     rng = choices.rng
     tick = ping(choices.held_out(1_600, 4_000), choices.uniform(0.003, 0.010))
     tock = choices.uniform(0.6, 0.9) * ping(choices.held_out(1_200, 3_000), choices.uniform(0.003, 0.010))
@@ -310,3 +312,72 @@ TEXTURES: dict[str, Callable[[Choices, int], Samples]] = {
     "footsteps": footsteps,
     "bubbles": bubbles,
 }
+
+
+# Notes, rhythms, and clips
+
+
+PITCH_WAVEFORMS: dict[Part, tuple[str, ...]] = {
+    "train": ("saw", "triangle", "pulse-quarter"),
+    "test": ("square", "organ", "pulse-tenth"),
+}
+PITCHES = tuple(range(52, 64))  # MIDI keys: 165 to 311 Hz, closer together than mel bands
+
+
+def key_hertz(key: float) -> float:
+    """The frequency of a MIDI key in Hz; key 69 has 440 Hz."""
+    return float(440 * 2 ** ((key - 69) / 12))
+
+
+def pitch(choices: Choices, label: int, samples: int) -> Samples:
+    """A tone at the pitch of ``PITCHES[label]``, up to 15 cents out of tune."""
+    length = int(choices.uniform(0.9, 1.7) * SAMPLE_RATE)
+    hertz = key_hertz(PITCHES[label] + choices.uniform(-0.15, 0.15))
+    envelope = fade(length, choices.uniform(0.01, 0.2), choices.uniform(0.1, 0.4)) * np.exp(
+        -choices.uniform(0, 2) * times(length)
+    )
+    return placed(choices, envelope * tone(choices.of_part(PITCH_WAVEFORMS), np.full(length, hertz)), samples)
+
+
+RHYTHMS = ("x.x.x.x.", "xx..xx..", "xxxx....", "x..x.xx.", "xxx...x.", "xx.x.x..")  # four strokes each
+STROKES: dict[Part, tuple[str, ...]] = {"train": ("ping", "hiss"), "test": ("thud", "click")}
+
+
+def stroke(choices: Choices, kind: str) -> Samples:
+    """One stroke of a rhythm, of a kind that STROKES names. Shape: -> (any length,)."""
+    if kind == "ping":
+        return ping(choices.uniform(700, 1_800), 0.015)
+    if kind == "thud":
+        return ping(choices.uniform(120, 300), 0.025)
+    length, band = (0.05, (2_000, 7_000)) if kind == "hiss" else (0.01, (500, 3_000))
+    count = int(length * SAMPLE_RATE)
+    return np.exp(-5 * np.arange(count) / count) * noise(choices.rng, count, *band)
+
+
+def rhythm(choices: Choices, label: int, samples: int) -> Samples:
+    """The pattern ``RHYTHMS[label]`` of eight steps, about a second long, over and over."""
+    sound = stroke(choices, choices.of_part(STROKES))
+    step = choices.uniform(0.115, 0.135)
+    wave = np.zeros(samples)
+    for index, second in enumerate(np.arange(choices.uniform(0, step), samples / SAMPLE_RATE, step)):
+        if RHYTHMS[label][index % 8] == "x":
+            add(wave, float(second), choices.uniform(0.7, 1.0) * sound)
+    return wave
+
+
+def placed(choices: Choices, wave: Samples, samples: int) -> Samples:
+    """A sound at a random place of a clip of ``samples``, or a random stretch of a sound that is longer."""
+    spare = samples - len(wave)
+    before = int(choices.rng.integers(abs(spare) + 1))
+    return np.pad(wave, (before, spare - before)) if spare >= 0 else wave[before : before + samples]
+
+
+def in_noise(choices: Choices, wave: Samples) -> Samples:
+    """The clip of a sound: in noise of a random colour 10 to 30 dB below it, at -35 to -15 dB RMS.
+
+    Shape: (T,), at any level, even silent -> (T,), in [-1, 1].
+    """
+    background = tilted_noise(choices.rng, len(wave), choices.uniform(0, 1.5))
+    wave = wave / max(float(wave.std()), 1e-9) + 10 ** (-choices.uniform(10, 30) / 20) * background
+    wave = wave / wave.std() * 10 ** (choices.uniform(-35, -15) / 20)
+    return wave / max(1.0, float(np.abs(wave).max()))

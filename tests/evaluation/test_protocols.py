@@ -9,7 +9,7 @@ from hear_axlstm.errors import ConfigError, TaskError
 from hear_axlstm.evaluation.protocols import PROTOCOLS, Protocol, Settings, find_protocol
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("name", ["axlstm", "hear2021"])
 @pytest.mark.parametrize("seed", [0, 1, 7, 42])
 def test_a_seed_tries_what_the_kit_tries(name, seed):
     protocol = PROTOCOLS[name]

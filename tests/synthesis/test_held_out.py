@@ -6,11 +6,15 @@ import pytest
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.synthesis.held_out import (
     PARTIAL_AMPLITUDES,
+    RHYTHMS,
     TEXTURES,
     Choices,
     add,
+    in_noise,
+    key_hertz,
     noise,
     ping,
+    placed,
     poisson,
     regular,
     tilted_noise,
@@ -145,3 +149,32 @@ def test_a_held_out_range_keeps_the_parts_apart():
     assert 10 <= min(drawn["train"]) < 11
     assert max(drawn["train"]) < min(drawn["test"])
     assert 900 < max(drawn["test"]) < 1_000
+
+
+def test_key_69_is_440_hertz():
+    assert key_hertz(69) == 440
+
+
+def test_rhythms_are_distinct_with_as_many_strokes():
+    assert {rhythm.count("x") for rhythm in RHYTHMS} == {4}
+    assert len({rhythm[shift:] + rhythm[:shift] for rhythm in RHYTHMS for shift in range(8)}) == 2 + 4 + 8 * 4
+
+
+def test_a_sound_is_padded_or_cut_to_its_clip():
+    choices = Choices(np.random.default_rng(0), "train")
+    assert placed(choices, np.ones(3), 10).sum() == 3
+    long = np.arange(100.0)
+    assert np.array_equal(np.diff(placed(choices, long, 10)), np.ones(9))
+    assert np.array_equal(placed(choices, long, 100), long)
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-3, 100.0])
+def test_a_clip_has_its_level_and_noise_whatever_the_level_of_the_sound(level):
+    wave = level * np.sin(2 * np.pi * 500 * np.arange(SAMPLES) / SAMPLE_RATE)
+    for seed in range(5):
+        clip = in_noise(Choices(np.random.default_rng(seed), "test"), wave)
+        assert -35 <= 20 * np.log10(clip.std()) <= -15
+        assert np.abs(clip).max() <= 1
+        hertz, power = spectrum(clip)
+        rest = power[np.abs(hertz - 500) > 2].sum() / power.sum()
+        assert rest > 0.99 if level == 0 else 10**-3.1 < rest < 10**-0.9

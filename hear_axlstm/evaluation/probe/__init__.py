@@ -1,9 +1,7 @@
-"""How good weights are: frozen embeddings of small synthetic tasks, held out from training sound, and two classifiers.
+"""The probe: task folders of held-out synthesised sound, a linear classifier as an engine, and baselines as models.
 
-sounds.py       textures and tones in numpy
-texts.py        sentences to speak
 tasks.py        the table of tasks: a label and choices -> a clip
-features.py     clips -> embeddings, and statistics of the log-mel to compare with
-classifiers.py  features -> accuracy
-probe.py        all of it, and the report
+texts.py        sentences to speak
+classifiers.py  the engine "linear": embeddings of a task -> scores
+baselines.py    random weights, and statistics of the log-mel
 """

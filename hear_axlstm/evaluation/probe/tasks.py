@@ -1,12 +1,12 @@
-"""The table of tasks: small classification problems whose test clips differ from the train clips in what is held out."""
+"""The probe's tasks: small classification problems whose test clips differ from all others in what is held out."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -14,31 +14,38 @@ from hear_axlstm.audio import Wave
 from hear_axlstm.config import CHUNK_FRAMES, HOP, SAMPLE_RATE
 from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.evaluation.probe.texts import DIGITS, SENTENCES
+from hear_axlstm.storage import sha256_of
 from hear_axlstm.synthesis.held_out import (
+    PARTS,
+    PITCHES,
+    RHYTHMS,
     TEXTURES,
     Choices,
     Part,
     Samples,
-    add,
     fade,
+    in_noise,
     noise,
-    ping,
-    tilted_noise,
+    pitch,
+    placed,
+    rhythm,
     times,
     tone,
 )
-from hear_axlstm.synthesis.music import Note, play
+from hear_axlstm.synthesis.music import SOUNDFONT, SOUNDFONT_FOLDERS, Note, find_soundfont, play
 from hear_axlstm.synthesis.speech import Voice, speak, variants
 
-PARTS: tuple[Part, ...] = get_args(Part)
 Program = Literal["espeak-ng", "fluidsynth"]
+
+VERSION, MODE = "v1", "probe"  # ends of the folders' names; whoever changes a task's sound changes the version
+PROBE_SOUNDFONT = "FluidR3_GM.sf2"  # other recordings than those that the training corpus plays
 
 
 @dataclass(frozen=True)
 class Task:
     """A classification problem.
 
-    classes: names of the labels 0, 1, ... held_out: what test clips have and no train clip has. chunks: length of a
+    classes: names of the labels 0, 1, ... held_out: what test clips have and no other clip has. chunks: length of a
     clip, in the encoder's chunks of 2 s. make: choices, a label and a number of samples -> a sound at any level.
     needs: the program that makes the sound.
     """
@@ -51,65 +58,52 @@ class Task:
     needs: Program | None = None
 
     @property
+    def folder(self) -> str:
+        """The name of its task folder, such as "pitch-v1-probe"."""
+        return f"{self.name}-{VERSION}-{MODE}"
+
+    @property
     def samples(self) -> int:
         """Samples of a clip: the most whose frames fill whole chunks, so that every step of an encoder counts."""
         return self.chunks * CHUNK_FRAMES * HOP - HOP
 
-    @property
-    def chance(self) -> float:
-        """Accuracy of guessing; all classes have as many clips."""
-        return 1 / len(self.classes)
-
     def clip(self, seed: int, part: Part, index: int, soundfont: Path | None = None) -> Wave:
-        """Clip ``index`` of a part, which has the label ``index % len(classes)``: the sound in noise at 10 to 30 dB, at
-        -35 to -15 dB RMS. It depends on the arguments alone, not on other clips.
+        """Clip ``index`` of a part: a sound of the label ``index % len(classes)`` in noise, the same for the same arguments.
 
         Shape: -> (T,), float32, 16 kHz, in [-1, 1]. Raises ConfigError when a program that it needs is not installed,
         AudioError when that fails.
         """
         rng = np.random.default_rng([seed, zlib.crc32(self.name.encode()), PARTS.index(part), index])
         choices = Choices(rng, part, soundfont)
-        wave = self.make(choices, index % len(self.classes), self.samples)
-        background = tilted_noise(rng, self.samples, choices.uniform(0, 1.5))
-        wave = wave / wave.std() + 10 ** (-choices.uniform(10, 30) / 20) * background
-        wave = wave / wave.std() * 10 ** (choices.uniform(-35, -15) / 20)
-        return (wave / max(1.0, np.abs(wave).max())).astype(np.float32)
+        return in_noise(choices, self.make(choices, index % len(self.classes), self.samples)).astype(np.float32)
 
 
-def placed(choices: Choices, wave: Samples, samples: int) -> Samples:
-    """A sound at a random place of a clip of ``samples``; of a longer sound, a random stretch."""
-    spare = samples - len(wave)
-    before = int(choices.rng.integers(abs(spare) + 1))
-    return np.pad(wave, (before, spare - before)) if spare >= 0 else wave[before : before + samples]
+def held_out_soundfont() -> Path:
+    """FluidR3_GM.sf2 where systems keep SoundFonts. Raises ConfigError, which says how to get it, when it is not there."""
+    found = next((path for folder in SOUNDFONT_FOLDERS if (path := folder / PROBE_SOUNDFONT).is_file()), None)
+    if found is None:
+        raise ConfigError(
+            f"{PROBE_SOUNDFONT} is not installed; install it (Debian: apt install fluid-soundfont-gm), or name another "
+            f"General MIDI SoundFont than {SOUNDFONT} (--soundfont)"
+        )
+    return found
 
 
-# Waveforms and textures
+def is_held_out(soundfont: Path) -> bool:
+    """Whether a SoundFont is another one than the training corpus plays: by name and, where that is installed, content."""
+    if soundfont.name == SOUNDFONT:
+        return False
+    try:
+        return sha256_of(soundfont) != sha256_of(find_soundfont(None))
+    except ConfigError:
+        return True
 
 
-PITCH_WAVEFORMS: dict[Part, tuple[str, ...]] = {
-    "train": ("saw", "triangle", "pulse-quarter"),
-    "test": ("square", "organ", "pulse-tenth"),
-}
-PITCHES = tuple(range(52, 64))  # MIDI keys: 165 to 311 Hz, closer together than mel bands
-
-
-def key_hertz(key: float) -> float:
-    """Frequency of a MIDI key."""
-    return float(440 * 2 ** ((key - 69) / 12))
-
-
-def pitch(choices: Choices, label: int, samples: int) -> Samples:
-    """A tone, up to 15 cents out of tune."""
-    length = int(choices.uniform(0.9, 1.7) * SAMPLE_RATE)
-    hertz = key_hertz(PITCHES[label] + choices.uniform(-0.15, 0.15))
-    envelope = fade(length, choices.uniform(0.01, 0.2), choices.uniform(0.1, 0.4)) * np.exp(
-        -choices.uniform(0, 2) * times(length)
-    )
-    return placed(choices, envelope * tone(choices.of_part(PITCH_WAVEFORMS), np.full(length, hertz)), samples)
+# Tones and textures
 
 
 def texture(choices: Choices, label: int, samples: int) -> Samples:
-    """A texture with parameters of its part's range."""
+    """The texture of this label, with parameters from its part's range."""
     return list(TEXTURES.values())[label](choices, samples)
 
 
@@ -129,32 +123,6 @@ def contour(choices: Choices, label: int, samples: int) -> Samples:
     height = np.interp(np.linspace(0, 1, length), (0, 0.5, 1), list(CONTOURS.values())[label])
     hertz = choices.uniform(300, 450) * 2 ** (choices.uniform(1.0, 1.6) * height)
     return placed(choices, fade(length, 0.03, 0.05) * tone(choices.of_part(CONTOUR_WAVEFORMS), hertz), samples)
-
-
-RHYTHMS = ("x.x.x.x.", "xx..xx..", "xxxx....", "x..x.xx.", "xxx...x.", "xx.x.x..")  # as many strokes in each
-STROKES: dict[Part, tuple[str, ...]] = {"train": ("ping", "hiss"), "test": ("thud", "click")}
-
-
-def stroke(choices: Choices, kind: str) -> Samples:
-    """One stroke of a rhythm."""
-    if kind == "ping":
-        return ping(choices.uniform(700, 1_800), 0.015)
-    if kind == "thud":
-        return ping(choices.uniform(120, 300), 0.025)
-    length, band = (0.05, (2_000, 7_000)) if kind == "hiss" else (0.01, (500, 3_000))
-    count = int(length * SAMPLE_RATE)
-    return np.exp(-5 * np.arange(count) / count) * noise(choices.rng, count, *band)
-
-
-def rhythm(choices: Choices, label: int, samples: int) -> Samples:
-    """A pattern of eight steps, about a second long, over and over."""
-    sound = stroke(choices, choices.of_part(STROKES))
-    step = choices.uniform(0.115, 0.135)
-    wave = np.zeros(samples)
-    for index, second in enumerate(np.arange(choices.uniform(0, step), samples / SAMPLE_RATE, step)):
-        if RHYTHMS[label][index % 8] == "x":
-            add(wave, float(second), choices.uniform(0.7, 1.0) * sound)
-    return wave
 
 
 RATES = (1.5, 3.0, 6.0, 12.0, 24.0)  # Hz
@@ -180,7 +148,7 @@ ORDER_WAVEFORMS: dict[Part, tuple[str, ...]] = {"train": ("saw", "sine"), "test"
 
 
 def order(choices: Choices, label: int, samples: int) -> Samples:
-    """Two sounds, one after the other."""
+    """Two sounds, one after the other, in the order that the label says."""
     lengths = [int(choices.uniform(0.5, 0.9) * SAMPLE_RATE) for _ in range(2)]
     waveform, hertz = choices.of_part(ORDER_WAVEFORMS), choices.uniform(250, 500)
     ratio, level = choices.uniform(1.5, 2.5), choices.uniform(0.15, 0.4)
@@ -198,20 +166,20 @@ def order(choices: Choices, label: int, samples: int) -> Samples:
 
 
 def speakers(part: Part) -> list[str]:
-    """The voices of a part, of those that no training sound has. "iven" and "iven2" are in the same part."""
+    """The voices of a part, none of which any training sound has. "iven" and "iven2" are in the same part."""
     family = {variant: variant.lower().rstrip("0123456789") for variant in variants("test")}
     chosen = sorted(set(family.values()))[PARTS.index(part) :: len(PARTS)]
     return [variant for variant in family if family[variant] in chosen]
 
 
 def voice(choices: Choices, language: str, variant: str) -> Voice:
-    """A speaker at a random height and speed."""
+    """A variant of the voice of a language, at a random height and speed."""
     pitch, rate = (int(choices.rng.integers(*span)) for span in ((30, 71), (140, 201)))
     return Voice(language=language, variant=variant, pitch=pitch, rate=rate)
 
 
 def digit(choices: Choices, label: int, samples: int) -> Samples:
-    """A spoken digit."""
+    """One digit, spoken in English by one of the part's voices."""
     spoken = speak(DIGITS[label], voice(choices, "en-us", choices.of(speakers(choices.part))))
     return placed(choices, spoken.astype(np.float64), samples)
 
@@ -263,8 +231,8 @@ KITS: dict[Part, tuple[int, ...]] = {"train": (0, 8, 25), "test": (16, 24, 32)} 
 
 
 def played(choices: Choices, notes: list[Note], samples: int) -> Samples:
-    """Notes on the probe's soundfont, for the length of a clip. Raises AudioError when it has no such instrument."""
-    assert choices.soundfont is not None, "probe() gives tasks that need fluidsynth a soundfont"
+    """Notes on the clip's SoundFont, for the length of a clip. Raises AudioError when it has no such instrument."""
+    assert choices.soundfont is not None, "tasks that need fluidsynth are given a SoundFont"
     wave = play(notes, choices.soundfont, samples / SAMPLE_RATE)
     if not wave.any():
         raise AudioError(f"{choices.soundfont.name} plays nothing for {notes[0]}; expected a General MIDI SoundFont")
@@ -272,7 +240,7 @@ def played(choices: Choices, notes: list[Note], samples: int) -> Samples:
 
 
 def instrument(choices: Choices, label: int, samples: int) -> Samples:
-    """A phrase of one to three notes."""
+    """A phrase of one to three notes, played on one instrument."""
     program, count = list(INSTRUMENTS.values())[label], int(choices.rng.integers(1, 4))
     start, length = choices.uniform(0, 0.3), choices.uniform(0.9, 1.5) / count
     notes = []
@@ -283,7 +251,7 @@ def instrument(choices: Choices, label: int, samples: int) -> Samples:
 
 
 def instrument_pitch(choices: Choices, label: int, samples: int) -> Samples:
-    """One note of an instrument."""
+    """One note, at the label's pitch, of an instrument of the part."""
     program, velocity = INSTRUMENTS[choices.of_part(PLAYERS)], int(choices.rng.integers(50, 115))
     start, length = choices.uniform(0, 0.4), choices.uniform(0.7, 1.4)
     return played(
@@ -292,7 +260,7 @@ def instrument_pitch(choices: Choices, label: int, samples: int) -> Samples:
 
 
 def drum(choices: Choices, label: int, samples: int) -> Samples:
-    """One to four strokes on a drum."""
+    """One to four strokes on a drum of one of the part's kits."""
     kit, key = choices.of_part(KITS), list(DRUMS.values())[label]
     notes = []
     for start in np.sort(choices.rng.uniform(0, 1.6, int(choices.rng.integers(1, 5)))):
@@ -322,10 +290,3 @@ TASKS: dict[str, Task] = {
         Task("drum", tuple(DRUMS), "drum kits", 1, drum, "fluidsynth"),
     )
 }
-
-
-def chosen_tasks(names: Sequence[str] | None) -> list[Task]:
-    """The named tasks, in the table's order; all when None. Raises ConfigError, which lists the names, on an unknown one."""
-    if unknown := [name for name in names or [] if name not in TASKS]:
-        raise ConfigError(f"no task is called {', '.join(map(repr, unknown))}; there are {', '.join(TASKS)}")
-    return [task for task in TASKS.values() if names is None or task.name in names]

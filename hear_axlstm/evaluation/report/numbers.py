@@ -14,6 +14,7 @@ FRACTIONS = {
     "top1_acc": "accuracy",
     "pitch_acc": "pitch accuracy",
     "chroma_acc": "chroma accuracy",
+    "knn_acc": "accuracy of the 5 nearest neighbours",
     "mAP": "mAP",
     "aucroc": "AUC-ROC",
     "event_onset_200ms_fms": "onset F-measure, 200 ms",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -154,10 +154,10 @@ KNOWN_TASKS: dict[str, KnownTask] = {
 PAPER_TASKS: dict[str, KnownTask] = {task.key: task for task in KNOWN_TASKS.values() if task.key is not None}
 
 
-def check_names(names: Iterable[str]) -> None:
-    """Raises ConfigError, which lists the names there are, on one that is no HEAR task's folder."""
-    if unknown := [name for name in names if name not in KNOWN_TASKS]:
-        raise ConfigError(f"no HEAR task is called {', '.join(map(repr, unknown))}; there are {', '.join(KNOWN_TASKS)}")
+def check_names(names: Iterable[str], known: Collection[str] = KNOWN_TASKS) -> None:
+    """Raises ConfigError, which lists the known folder names of tasks, on a name that is not among them."""
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(f"no task is called {', '.join(map(repr, unknown))}; there are {', '.join(known)}")
 
 
 def in_order(folder: str) -> tuple[int, str]:

@@ -9,15 +9,19 @@ from typing import Any
 import numpy as np
 
 from hear_axlstm.config import SAMPLE_RATE
-from hear_axlstm.evaluation.probe.tasks import PITCHES, key_hertz, pitch, placed, rhythm
 from hear_axlstm.synthesis.held_out import (
+    PITCHES,
     TEXTURES,
     Choices,
     Samples,
     add,
+    key_hertz,
     noise,
     ping,
+    pitch,
+    placed,
     regular,
+    rhythm,
     tilted_noise,
     times,
     together,
@@ -83,7 +87,7 @@ def crowd(choices: Choices, label: int, samples: int) -> Samples:
 
 
 def texture(names: Sequence[str]) -> Make:
-    """A maker of the textures of these names, by label."""
+    """A maker whose labels are the textures of these names."""
     return lambda choices, label, samples: TEXTURES[names[label]](choices, samples)
 
 

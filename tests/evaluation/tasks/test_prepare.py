@@ -26,7 +26,7 @@ TASK = "mridangam_tonic-v1.5-full"
 @pytest.fixture(scope="session")
 def published(tmp_path_factory):
     """A small task at 48 kHz."""
-    return write_suite(tmp_path_factory.mktemp("published"), [TASK], clips_per_label=1, sample_rate=48_000)[0]
+    return write_suite(tmp_path_factory.mktemp("published"), [TASK], clips_per_label=1, sample_rate=48_000).tasks[0]
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_an_archive_becomes_a_folder_wherever_in_it_the_task_is(published, pack,
 def test_sounds_stay_what_they_were(published, tmp_path):
     """The suite made at 16 kHz is what the one at 48 kHz was made of."""
     prepared = sounds(prepare_task(published, tmp_path / "tasks").path)
-    originals = sounds(write_suite(tmp_path / "originals", [TASK], clips_per_label=1)[0])
+    originals = sounds(write_suite(tmp_path / "originals", [TASK], clips_per_label=1).tasks[0])
     assert prepared.keys() == originals.keys()
     for name, wave in originals.items():
         below = np.fft.rfftfreq(len(wave), 1 / 16_000) < 7_000  # what is just below 8 kHz is lost twice
@@ -136,20 +136,20 @@ def test_channels_are_averaged_and_peaks_do_not_wrap(tmp_path):
 
 
 def test_16_bits_at_16_khz_stay_as_they_are_out_of_an_archive(pack, tmp_path):
-    source = write_suite(tmp_path / "source", [TASK], clips_per_label=1)[0]
+    source = write_suite(tmp_path / "source", [TASK], clips_per_label=1).tasks[0]
     prepared = sounds(prepare_task(pack(source), tmp_path / "tasks").path)
     for name, wave in sounds(source).items():
         np.testing.assert_array_equal(prepared[name], wave)
 
 
 def test_a_folder_at_16_khz_is_used_as_it_is(tmp_path):
-    source = write_suite(tmp_path / "source", [TASK], clips_per_label=1)[0]
+    source = write_suite(tmp_path / "source", [TASK], clips_per_label=1).tasks[0]
     assert prepare_task(source, tmp_path / "tasks").path == source
     assert not (tmp_path / "tasks").exists()
 
 
 def test_another_rate_than_48_khz_will_do(tmp_path):
-    source = write_suite(tmp_path / "source", [TASK], clips_per_label=1, sample_rate=22_050)[0]
+    source = write_suite(tmp_path / "source", [TASK], clips_per_label=1, sample_rate=22_050).tasks[0]
     assert not check_task(prepare_task(source, tmp_path / "tasks").path).problems
 
 
@@ -173,7 +173,7 @@ def test_clips_off_by_rounding_get_the_tasks_length(ours, tmp_path, off, becomes
 
 
 def test_clips_of_many_lengths_keep_theirs(tmp_path):
-    source = write_suite(tmp_path / "source", ["fsd50k-v1.0-full"], clips_per_label=1, sample_rate=48_000)[0]
+    source = write_suite(tmp_path / "source", ["fsd50k-v1.0-full"], clips_per_label=1, sample_rate=48_000).tasks[0]
     task = prepare_task(source, tmp_path / "tasks").path
     lengths = {name: round(len(wave) / 3) for name, wave in sounds(source, 48_000).items()}
     assert {name: len(wave) for name, wave in sounds(task).items()} == lengths

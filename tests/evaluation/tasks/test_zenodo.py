@@ -233,7 +233,7 @@ def test_a_disk_too_small_for_the_prepared_tasks_is_only_warned_of(zenodo, fetch
 
 
 def test_unknown_names_are_refused_with_those_there_are(fetch, zenodo):
-    with pytest.raises(ConfigError, match=r"no HEAR task is called 'esc-50'; there are .*esc50-v2\.0\.0-full"):
+    with pytest.raises(ConfigError, match=r"no task is called 'esc-50'; there are .*esc50-v2\.0\.0-full"):
         fetch("esc-50")
     assert not zenodo.requests
 
