@@ -23,7 +23,8 @@ from hear_axlstm.evaluation.kit.launch import embed_with_kit, evaluate_with_kit,
 from hear_axlstm.evaluation.metrics import check_metrics
 from hear_axlstm.evaluation.native.batched import evaluate_batched
 from hear_axlstm.evaluation.native.faithful import evaluate_sequentially
-from hear_axlstm.evaluation.protocols import Protocol
+from hear_axlstm.evaluation.probe.classifiers import check_one_label, evaluate_linear, require_scikit_learn
+from hear_axlstm.evaluation.protocols import LINEAR, Protocol
 from hear_axlstm.evaluation.results import (
     MODEL,
     Engine,
@@ -41,6 +42,7 @@ from hear_axlstm.storage import claim_folder, sweep
 LOGGER = logging.getLogger("hear_axlstm")
 PACKAGES: dict[Engine, tuple[str, ...]] = {
     "native": ("hear-axlstm", "torch", "numpy"),
+    "linear": ("hear-axlstm", "torch", "numpy", "scikit-learn"),
     "heareval": ("hear-axlstm", "torch", "numpy", "heareval", "pytorch-lightning", "scikit-learn"),
 }
 
@@ -76,7 +78,8 @@ def evaluate(
 
     tasks: their folders. results: RESULTS/MODEL is made or continued: what is there already, for the same model, task and
     protocol, is not done again, whatever ended the last run.
-    engine: "native", our own classifiers; or "heareval", hear-eval-kit itself, in processes apart.
+    engine: "native", our own classifiers; "heareval", hear-eval-kit itself, in processes apart; or "linear", logistic
+    regression, which has the protocol ``LINEAR`` and nothing random: the only seed is 0.
     device: for embedding and for the classifiers; the native engine trains all seeds at once on CUDA, and in ``workers``
     processes side by side elsewhere (as many as processors when left out; 0: this one). progress: bars on stderr.
 
@@ -84,11 +87,8 @@ def evaluate(
     another model, EvaluationError when the kit is needed and is not installed, ConfigError on no seeds, OSError when results
     cannot be written; what was finished by then is kept.
     """
-    if not seeds:
-        raise ConfigError("no seeds; expected at least one")
+    _check(subject, protocol, seeds, engine)
     device = device or torch.device("cpu")
-    if engine == "heareval" or subject.model is None:
-        require_kit()
     folder = results / subject.record.name
     advice = "name the model otherwise (--name), or choose another folder"
     claim_folder(folder / MODEL, subject.record.to_dict(), ["seed-*.json"], advice=advice)
@@ -114,6 +114,24 @@ def evaluate(
     return run.evaluated
 
 
+def _check(subject: Subject, protocol: Protocol, seeds: Sequence[int], engine: Engine) -> None:
+    """Raises ConfigError on what does not fit together, EvaluationError and ConfigError on packages that are missing."""
+    if not seeds:
+        raise ConfigError("no seeds; expected at least one")
+    if (engine == "linear") != (protocol.name == LINEAR.name):
+        raise ConfigError(
+            f"protocol is {protocol.name}, engine {engine}; the protocol linear and the engine linear go together"
+        )
+    if engine == "linear":
+        require_scikit_learn()
+        if list(seeds) != [0]:
+            raise ConfigError(f"seeds are {list(seeds)}; nothing of the engine linear is random: expected one seed, 0")
+    if engine == "heareval" and subject.weights is None and subject.model is not None:
+        raise ConfigError(f"{subject.record.name} has no weights file, which hear-eval-kit would load; use another engine")
+    if engine == "heareval" or subject.model is None:
+        require_kit()
+
+
 @dataclass
 class _Run:
     """One call of ``evaluate``: its arguments, and the steps that share them."""
@@ -131,7 +149,9 @@ class _Run:
         """The task, embedded, and its seeds without a score; None on a failure. Scores that are there are entered."""
         try:
             task = read_task(path)
-            if self.engine == "native":
+            if self.engine == "linear":
+                check_one_label(task)
+            if self.engine != "heareval":
                 check_metrics(task.metrics)
             self._embed(task, workers, progress)
             there = self._scores(task, seeds)
@@ -159,7 +179,9 @@ class _Run:
     def in_processes(self, pending: Pending, pool: Workers) -> Iterator[tuple[str, int]]:
         """Train every seed of every task for itself, side by side. Yields a task's name and 1 for each new score."""
         one: Callable[..., Outcome] = evaluate_sequentially
-        if self.engine == "heareval":
+        if self.engine == "linear":
+            one = evaluate_linear
+        elif self.engine == "heareval":
             one = partial(evaluate_with_kit, device=str(self.device))
         jobs = {
             pool.submit(_timed, one, self._embeddings(task), self.protocol, seed): (task, seed)
@@ -178,7 +200,7 @@ class _Run:
         out = self._embeddings(task)
         if is_embedded(task, out):
             return
-        if self.engine == "native" and self.subject.model is not None:
+        if self.engine != "heareval" and self.subject.model is not None:
             embed_task(task, self.subject.model, out, workers=workers, progress=progress)
         else:
             record = self.subject.record
@@ -207,7 +229,7 @@ class _Run:
             splits=outcome.splits,
             settings=outcome.settings,
             versions=_versions(self.engine),
-            device=self.device.type,
+            device="cpu" if self.engine == "linear" else self.device.type,
             seconds=seconds,
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
         )
@@ -235,7 +257,8 @@ class _Run:
         return score_path(self.folder, self.protocol.name, self.engine, task.name, seed)
 
     def _embeddings(self, task: TaskFolder) -> Path:
-        return self.folder / "embeddings" / self.engine / task.name
+        embedded_by: Engine = "native" if self.engine == "linear" else self.engine  # they evaluate the same embeddings
+        return self.folder / "embeddings" / embedded_by / task.name
 
 
 def _timed(function: Callable[..., Outcome], *arguments: object) -> tuple[Outcome, float]:

@@ -12,6 +12,7 @@ from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.evaluation.results import ModelRecord
 from hear_axlstm.storage import sha256_of
+from hear_axlstm.weights.save import fingerprint
 
 OURS = "hear_axlstm"
 NAME = re.compile(r"[A-Za-z0-9][\w.+=-]*")
@@ -30,14 +31,21 @@ class Subject:
     model: Embedder | None = None
 
 
-def our_subject(weights: Path, model: Embedder, name: str) -> Subject:
-    """An encoder of this package, with those weights, on its device. Raises ConfigError on a bad name."""
+def our_subject(weights: Path | None, model: Embedder, name: str) -> Subject:
+    """An encoder of this package, with those weights, on its device. Raises ConfigError on a bad name.
+
+    weights: their file; None for a baseline, which is known by its parameters.
+    """
     record = ModelRecord(
         name=_checked_name(name),
         module=OURS,
-        weights_sha256=sha256_of(weights),
+        weights_sha256=fingerprint(model.encoder) if weights is None else sha256_of(weights),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        options={"layout": model.layout, "precision": str(model.compute_dtype).removeprefix("torch.")},
+        options={
+            "layout": model.layout,
+            "precision": str(model.compute_dtype).removeprefix("torch."),
+            **({"baseline": model.encoder.config.to_dict()} if weights is None else {}),
+        },
     )
     return Subject(record, weights, model)
 

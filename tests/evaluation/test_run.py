@@ -12,7 +12,9 @@ from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Encoder
 from hear_axlstm.errors import ConfigError, OutputError
 from hear_axlstm.evaluation import run
-from hear_axlstm.evaluation.protocols import PROTOCOLS, Protocol
+from hear_axlstm.evaluation.probe.baselines import load_baseline
+from hear_axlstm.evaluation.protocols import LINEAR, PROTOCOLS, Protocol
+from hear_axlstm.evaluation.report.summary import summarise
 from hear_axlstm.evaluation.results import ModelRecord, read_results, score_path
 from hear_axlstm.evaluation.run import evaluate
 from hear_axlstm.evaluation.subject import Subject, module_subject, our_subject
@@ -161,6 +163,39 @@ def test_on_a_device_all_seeds_of_a_task_go_at_once(tasks, subject, tmp_path, mo
     assert asked == [("folds", [0, 1, 2], device), ("parts", [0, 1, 2], device)]
     assert done.computed == 6
     assert {score.device for score in done.scores} == {"cuda"}
+
+
+def test_the_linear_engine_has_a_protocol_of_its_own_and_one_seed(tasks, subject, tmp_path):
+    """On the embeddings that the native engine takes, beside whose scores its own stand apart."""
+    results = tmp_path / "results"
+    evaluate(tasks, subject, results, protocol=PROTOCOL, seeds=[0], workers=0)
+    done = evaluate(tasks, subject, results, protocol=LINEAR, seeds=[0], engine="linear", device=torch.device("cuda"))
+    assert done.failures.keys() == {"parts"}
+    assert "parts is a multilabel scene task" in done.failures["parts"]
+    (score,) = done.scores
+    assert (score.protocol, score.protocol_sha256, score.engine, score.seed) == ("linear", LINEAR.sha256, "linear", 0)
+    assert (score.metric, score.device) == ("top1_acc", "cpu")
+    assert {"scikit-learn", "python"} <= score.versions.keys()
+    assert score.splits.keys() == {"fold00", "fold01", "fold02"}
+    again = evaluate(tasks[:1], subject, results, protocol=LINEAR, seeds=[0], engine="linear", workers=0)
+    assert (again.computed, again.scores) == (0, [score])
+    sections = {section.protocol: section for section in summarise(read_results([results])).sections}
+    assert [row.engine for row in sections["linear"].ours] == ["linear"]
+    assert [row.engine for row in sections["small"].ours] == ["native"]
+    for options, complaint in (
+        ({"protocol": PROTOCOL}, "protocol is small, engine linear; the protocol linear"),
+        ({"protocol": LINEAR, "engine": "native"}, "protocol is linear, engine native; the protocol linear"),
+        ({"protocol": LINEAR, "seeds": [0, 1]}, "expected one seed, 0"),
+    ):
+        with pytest.raises(ConfigError, match=complaint):
+            evaluate(tasks, subject, results, **{"seeds": [0], "engine": "linear", **options})
+
+
+def test_a_baseline_is_refused_by_the_kit_which_would_load_other_weights(tasks, tmp_path):
+    subject = our_subject(None, load_baseline("log-mel"), "log-mel")
+    with pytest.raises(ConfigError, match="log-mel has no weights file, which hear-eval-kit would load"):
+        evaluate(tasks, subject, tmp_path / "results", protocol=PROTOCOL, seeds=[0], engine="heareval")
+    assert not (tmp_path / "results" / "log-mel").exists()
 
 
 def test_a_subject_is_known_by_its_weights_and_options(golden, tmp_path):
