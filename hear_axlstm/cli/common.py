@@ -12,7 +12,7 @@ import torch
 
 import hear_axlstm
 from hear_axlstm.errors import ConfigError, HearAxlstmError
-from hear_axlstm.weights.find import list_models, read_manifest
+from hear_axlstm.weights.find import WEIGHTS_FILE, list_models, read_manifest
 
 FAILED, REFUSED = 1, 2
 GO_ON = "what was finished is kept: mend that, and repeat the command"
@@ -52,8 +52,11 @@ def main() -> None:
 
 
 def model_name(model: str) -> str:
-    """What results call a model: the variant, or the last part of its path or repository."""
-    return model if model in list_models() else Path(model).stem if model else read_manifest()["default"]
+    """What results call a model: the variant, or the last part of its path or repository that says something."""
+    if not model or model in list_models():
+        return model or str(read_manifest()["default"])
+    path = Path(model).absolute()
+    return path.parent.name if path.name == WEIGHTS_FILE else path.stem
 
 
 def chosen_device(name: str) -> torch.device:

@@ -1,9 +1,10 @@
-"""The commands ``tasks``, ``evaluate`` and ``report``: HEAR tasks, their scores, and a page of them."""
+"""The commands ``tasks``, ``evaluate``, ``probe`` and ``report``: HEAR tasks, their scores, and a page of them."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,7 +23,9 @@ from hear_axlstm.cli.common import (
 )
 from hear_axlstm.config import SAMPLE_RATE, Layout, Precision
 from hear_axlstm.errors import ConfigError, HearAxlstmError
-from hear_axlstm.evaluation.protocols import PROTOCOLS, find_protocol
+from hear_axlstm.evaluation.probe.baselines import LOG_MEL, is_baseline, load_baseline
+from hear_axlstm.evaluation.probe.tasks import is_held_out
+from hear_axlstm.evaluation.protocols import LINEAR, PROTOCOLS, find_protocol
 from hear_axlstm.evaluation.report import ReportFormat, write_report
 from hear_axlstm.evaluation.results import Engine, Score, read_results
 from hear_axlstm.evaluation.run import Evaluated, evaluate
@@ -30,7 +33,7 @@ from hear_axlstm.evaluation.subject import Subject, module_subject, our_subject
 from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS, PAPER_TASKS, in_order
 from hear_axlstm.evaluation.tasks.check import check_task
 from hear_axlstm.evaluation.tasks.prepare import RATES, prepare_task
-from hear_axlstm.evaluation.tasks.suite import CLIPS_PER_LABEL, write_suite
+from hear_axlstm.evaluation.tasks.suite import Kind, Suite, task_names, write_suite
 from hear_axlstm.evaluation.tasks.taskfolder import find_tasks
 from hear_axlstm.evaluation.tasks.zenodo import RECORD, download_tasks
 from hear_axlstm.hear import load_model
@@ -42,6 +45,9 @@ THE_TEN = "the ten of the papers"
 tasks_option = click.option(
     "--tasks", metavar="A,B,...", help="Some of them, by folder name or its beginning; all otherwise."
 )
+
+
+device_option = click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto is cuda when there is one.")
 
 
 @main.group("tasks")
@@ -132,24 +138,56 @@ def check_command(folder: Path, tasks: str | None) -> None:
     sys.exit(FAILED if broken else 0)
 
 
+def suite_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of the commands that synthesise tasks."""
+    for option in (
+        click.option("--seed", type=click.IntRange(min=0), default=0, help="Another seed makes other clips."),
+        click.option(
+            "--clips-per-label",
+            type=click.IntRange(min=2),
+            help="Clips of each label in each split, 2; of a probe's task 16 to learn from and 16 to be tested on.",
+        ),
+        click.option(
+            "--soundfont",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            help="SoundFont of the probe's music, not that of training music; otherwise the system's FluidR3_GM.sf2.",
+        ),
+        tasks_option,
+    ):
+        command = option(command)
+    return command
+
+
 @tasks_group.command("generate")
 @click.argument("out", metavar="TASKS", type=click.Path(file_okay=False, path_type=Path))
-@tasks_option
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Another seed makes other clips.")
-@click.option("--clips-per-label", type=click.IntRange(min=2), default=CLIPS_PER_LABEL, help="In each split.")
+@click.option("--kind", type=click.Choice(get_args(Kind)), default="hear", help="HEAR's tasks imitated, or the probe's.")
+@suite_options
 @click.option(
     "--sample-rate", type=click.Choice((SAMPLE_RATE, *RATES)), default=SAMPLE_RATE, help="Hz; 48000 is for `prepare`."
 )
-def generate_command(out: Path, tasks: str | None, **options: Any) -> None:
-    """Make a small suite of synthesised sound in the tasks' format and under their names, to try everything out.
+def generate_command(out: Path, **options: Any) -> None:
+    """Make small tasks of synthesised sound in HEAR's format.
 
-    It is not HEAR: scores on it compare with nothing but each other.
+    --kind hear: under the names of HEAR's tasks, to try everything out. They are not HEAR: scores on them compare with
+    nothing but each other. --kind probe: twelve tasks that show how good weights are, since no training sound has the
+    voices, instruments or parameters that they are tested on. Speech needs espeak-ng, music fluidsynth and FluidR3_GM.sf2.
     """
     with reported(REFUSED):
-        names = None if tasks is None else _named(tasks.split(","), list(KNOWN_TASKS))
-        with failing(GO_ON, OSError):
-            for path in write_suite(out, names, progress=True, **options):
-                click.echo(path)
+        suite = _generate(out, **options)
+    for path in suite.tasks:
+        click.echo(path)
+    sys.exit(FAILED if suite.failures else 0)
+
+
+def _generate(out: Path, kind: Kind, tasks: str | None, soundfont: Path | None, **options: Any) -> Suite:
+    if soundfont is not None and not is_held_out(soundfont):
+        click.echo(f"warning: {soundfont} is what training music is played with: music tasks are not held out", err=True)
+    names = None if tasks is None else _named(tasks.split(","), task_names(kind))
+    with failing(GO_ON, OSError):
+        suite = write_suite(out, names, kind=kind, soundfont=soundfont, progress=True, **options)
+    for name, reason in suite.failures.items():
+        click.echo(f"failed: {name}: {reason}", err=True)
+    return suite
 
 
 @main.command("evaluate")
@@ -164,17 +202,22 @@ def generate_command(out: Path, tasks: str | None, **options: Any) -> None:
 @click.option("--model-options", metavar="JSON", help="Other arguments of the module's load_model.")
 @click.option("--name", help="The model's name among the results; otherwise that of its weights or module.")
 @tasks_option
-@click.option("--protocol", type=click.Choice(list(PROTOCOLS)), default="axlstm", help="The papers' or HEAR 2021's.")
-@click.option("--seeds", type=click.IntRange(min=1), default=10, help="Classifiers a task: seeds 0, 1, ...")
-@click.option("--engine", type=click.Choice(get_args(Engine)), default="native", help="Or hear-eval-kit itself.")
-@click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto is cuda when there is one.")
+@click.option("--protocol", type=click.Choice(list(PROTOCOLS)), help="axlstm, the papers', unless the engine is linear.")
+@click.option("--seeds", type=click.IntRange(min=1), help="Classifiers a task: seeds 0, 1, ...; 10, of engine linear 1.")
+@click.option(
+    "--engine",
+    type=click.Choice(get_args(Engine)),
+    default="native",
+    help="Our classifiers, hear-eval-kit itself, or logistic regression.",
+)
+@device_option
 @click.option("--workers", type=click.IntRange(min=0), help="Processes side by side, as many as processors; 0: this one.")
 def evaluate_command(
     folder: Path,
     out: Path,
     tasks: str | None,
-    protocol: str,
-    seeds: int,
+    protocol: str | None,
+    seeds: int | None,
     engine: Engine,
     device: str,
     workers: int | None,
@@ -184,15 +227,21 @@ def evaluate_command(
 
     The model embeds every task, then shallow classifiers are trained, and each score is kept at once, with all that it
     depends on. A second run does what is missing. A failed task is reported, the others go on, the exit code is 1.
+
+    Baselines to compare with: --model log-mel, its statistics, and --model random, or random:MODEL, an encoder that was
+    never trained.
     """
+    linear = engine == "linear"
     with reported(REFUSED):
-        settled = find_protocol(protocol)
+        settled = find_protocol(protocol or (LINEAR.name if linear else "axlstm"))
         paths = _chosen(folder, tasks)
         on = chosen_device(device)
         subject = _subject(device=on, **model)
         options: dict[str, Any] = {"engine": engine, "device": on, "workers": workers, "progress": True}
         with failing(GO_ON, OSError):
-            evaluated = evaluate(paths, subject, out, protocol=settled, seeds=range(seeds), **options)
+            evaluated = evaluate(
+                paths, subject, out, protocol=settled, seeds=range(seeds or (1 if linear else 10)), **options
+            )
     _print_scores(evaluated, out / subject.record.name)
     sys.exit(FAILED if evaluated.failures else 0)
 
@@ -200,18 +249,20 @@ def evaluate_command(
 def _subject(
     device: Any,
     model: str,
-    layout: Layout | None,
-    precision: Precision,
-    module: str | None,
-    model_options: str | None,
-    name: str | None,
+    layout: Layout | None = None,
+    precision: Precision = "auto",
+    module: str | None = None,
+    model_options: str | None = None,
+    name: str | None = None,
 ) -> Subject:
     if module is None:
         if model_options is not None:
             raise ConfigError("--model-options goes with --module")
+        if is_baseline(model):
+            return our_subject(None, load_baseline(model, layout, precision).to(device), name or _name(model))
         weights = find_weights(model)
         encoder = load_model(weights, layout=layout, precision=precision).to(device)
-        return our_subject(weights, encoder, name or model_name(model))
+        return our_subject(weights, encoder, name or _name(model))
     if layout is not None or precision != "auto":
         raise ConfigError("--layout and --precision are for our models; a --module takes --model-options")
     try:
@@ -223,6 +274,61 @@ def _subject(
     if model and not Path(model).is_file():
         raise ConfigError(f"--model {model}: no such file")
     return module_subject(module, Path(model) if model else None, options, name or module)
+
+
+def _name(model: str) -> str:
+    """What results call a model or a baseline unless --name says otherwise."""
+    baseline, _, of = model.partition(":")
+    if not is_baseline(model):
+        return model_name(model)
+    return f"{baseline}-{model_name(of)}" if of else baseline
+
+
+@main.command("probe")
+@click.argument("models", metavar="[FILE|FOLDER|REPO|VARIANT]...", nargs=-1)
+@click.option(
+    "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of tasks/ and results/."
+)
+@suite_options
+@device_option
+def probe_command(models: tuple[str, ...], out: Path, device: str, **options: Any) -> None:
+    """Compare weights, in both layouts, with each other, with random weights and with the log-mel.
+
+    Does `tasks generate --kind probe` and `evaluate --engine linear`, and prints the scores in percent; `report` shows more
+    of them. MODELS: what --model takes, the bundled default when none is named. A second run does what is missing.
+    """
+    models = models or ("",)
+    encoders = [(model, layout) for model in (*models, f"random:{models[0]}") for layout in get_args(Layout)]
+    with reported(REFUSED):
+        on = chosen_device(device)
+        subjects = [_subject(on, model, layout, name=f"{_name(model)}-{layout}") for model, layout in encoders]
+        subjects.append(_subject(on, LOG_MEL))
+        names = [subject.record.name for subject in subjects]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ConfigError(f"two models would both be called {twice[0]}; expected files or folders of different names")
+        suite = _generate(out / "tasks", "probe", **options)
+        with failing(GO_ON, OSError):
+            settings: dict[str, Any] = {"protocol": LINEAR, "seeds": [0], "engine": "linear", "device": on, "progress": True}
+            every = [evaluate(suite.tasks, subject, out / "results", **settings) for subject in subjects]
+    for name, evaluated in zip(names, every, strict=True):
+        for task, reason in evaluated.failures.items():
+            click.echo(f"failed: {name}: {task}: {reason}", err=True)
+    _compare(names, [{score.task: score for score in evaluated.scores} for evaluated in every])
+    sys.exit(FAILED if suite.failures or any(evaluated.failures for evaluated in every) else 0)
+
+
+def _compare(names: list[str], scores: list[dict[str, Score]]) -> None:
+    """Print a row for each task that all models have a score of, and the means, in percent."""
+    tasks = sorted(set.intersection(*map(set, scores)), key=in_order)
+    rows = {task: [of_model[task].score for of_model in scores] for task in tasks}
+    means = {f"mean of {len(tasks)}": "test_score", "mean, 5 nearest neighbours": "test_knn_acc"} if tasks else {}
+    for title, metric in means.items():
+        rows[title] = [sum(of_model[task].splits["test"][metric] for task in tasks) / len(tasks) for of_model in scores]
+    width = max(map(len, rows), default=0)
+    click.echo(f"{'':{width}}  {'  '.join(names)}")
+    for title, row in rows.items():
+        numbers = (f"{100 * number:{len(name)}.1f}" for name, number in zip(names, row, strict=True))
+        click.echo(f"{title:{width}}  {'  '.join(numbers)}")
 
 
 def _print_scores(evaluated: Evaluated, folder: Path) -> None:

@@ -1,6 +1,5 @@
 """The command as a user runs it: outputs, messages, exit codes."""
 
-import json
 import re
 import subprocess
 import sys
@@ -76,8 +75,8 @@ def test_what_cannot_be_carried_out_exits_with_two(run, sound_folder, weights, t
         (["pretrain", "axlstm-tiny", "-o", out, "--shards", tmp_path / "no"], "no shards at"),
         (["pretrain", "axlstm-tiny", "-o", out, "--steps", "1", "--subset", "2"], "subset is 2"),
         (["synthesize", "applause", out, "--hours", "1"], "applause"),
-        (["probe", weights, "--tasks", "pitch,smell"], "no task is called 'smell'"),
-        (["probe", tmp_path / "absent"], "neither a file nor one of axlstm-tiny"),
+        (["probe", weights, "-o", tmp_path / "p", "--tasks", "pitch,smell"], "no task is called 'smell'"),
+        (["probe", weights, weights, "-o", tmp_path / "p"], "would both be called"),
         (["convert", GOLDEN / "axlstm_e3_noflip.pth", out], "--flip or --no-flip"),
     ]:
         result = run(*arguments)
@@ -189,9 +188,14 @@ def test_from_a_folder_of_sound_to_probed_weights(run, tmp_path):
     refused = run(*command, "--batch", "2")
     assert refused.exit_code == 2
     assert "batch was 4, now 2" in refused.stderr
-    probed = run("probe", weights, "--tasks", "order", "--clips", "2", "-o", tmp_path / "report.json", "--format", "json")
+    command = ["probe", weights, "--tasks", "order", "--clips-per-label", "2", "-o", tmp_path / "probe"]
+    probed = run(*command)
     assert probed.exit_code == 0, probed.stderr
-    assert json.loads((tmp_path / "report.json").read_text())["tasks"].keys() == {"order"}
+    columns, order, *means = probed.stdout.splitlines()
+    assert columns.split() == ["run-released", "run-time", "random-run-released", "random-run-time", "log-mel"]
+    assert order.startswith("order-v1-probe ")
+    assert [mean.rsplit(maxsplit=5)[0] for mean in means] == ["mean of 1", "mean, 5 nearest neighbours"]
+    assert run(*command).stdout == probed.stdout
     assert run("embed", tmp_path / "sound", "-o", tmp_path / "out", "--model", weights).exit_code == 1  # the broken one
     assert len(list((tmp_path / "out").glob("*.npy"))) == 9
 

@@ -1,6 +1,7 @@
 """From nothing to a report, as a user does it, on two small synthesised tasks."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+ORDER = "order-v1-probe"
 OPERA, TAGS = "beijing_opera-v1.0-hear2021-full", "fsd50k-v1.0-full"
 GRID = {"max_epochs": [12], "hidden_dim": [64]}
 
@@ -143,6 +145,44 @@ def test_another_module_scores_the_same_with_either_engine(suite, tmp_path, monk
     assert "loudness (heareval)" in report
 
 
+def test_baselines_stand_beside_weights_in_the_report_of_the_linear_engine(tmp_path, run, random_weights):
+    tasks, results = tmp_path / "tasks", tmp_path / "results"
+    made = run("tasks", "generate", tasks, "--kind", "probe", "--tasks", "order,digit", "--clips-per-label", 2)
+    spoken = shutil.which("espeak-ng") is not None
+    assert made.exit_code == (0 if spoken else 1), made.stderr
+    assert f"{tasks / ORDER}\n" in made.stdout
+    weights = random_weights("axlstm-tiny")
+    for model in (weights, f"random:{weights}", "log-mel"):
+        found = run("evaluate", tasks, "--engine", "linear", "--model", model, "--tasks", "order", "-o", results)
+        assert found.exit_code == 0, found.stderr
+        assert "1 scores computed, 0 there already, 0 tasks failed" in found.stderr
+    again = run("evaluate", tasks, "--engine", "linear", "--model", "log-mel", "--tasks", "order", "-o", results)
+    assert "0 scores computed, 1 there already, 0 tasks failed" in again.stderr
+    report = run("report", results, "--format", "md").stdout
+    assert "## Protocol linear" in report
+    for name in ("axlstm-tiny", "random-axlstm-tiny", "log-mel"):
+        assert f"**{name} (linear)**" in report
+
+
+def test_without_its_programs_the_probe_does_the_other_tasks_and_exits_with_one(tmp_path, run, monkeypatch, random_weights):
+    monkeypatch.setenv("PATH", "")
+    out = tmp_path / "out"
+    options = ["--tasks", "order,digit", "--clips-per-label", 2, "-o", out]
+    result = run("probe", random_weights("axlstm-tiny"), *options)
+    assert result.exit_code == 1
+    assert "failed: digit-v1-probe: the program espeak-ng is not on the PATH; install it" in result.stderr
+    assert [line.split()[0] for line in result.stdout.splitlines()[1:]] == [ORDER, "mean", "mean,"]
+
+
+def test_a_soundfont_that_training_music_is_played_with_is_warned_of(tmp_path, run):
+    font = tmp_path / "TimGM6mb.sf2"
+    font.write_bytes(b"RIFF    sfbk")
+    result = run("tasks", "generate", tmp_path / "tasks", "--kind", "probe", "--tasks", "order", "--soundfont", font)
+    assert result.exit_code == 0, result.stderr
+    assert "warning: " in result.stderr
+    assert "music tasks are not held out" in result.stderr
+
+
 def test_48_khz_to_16_khz(suite, tmp_path, run):
     made = run("tasks", "generate", tmp_path / "raw", "--tasks", "gunshot", "--clips-per-label", 2, "--sample-rate", 48000)
     assert made.exit_code == 0, made.output
@@ -167,6 +207,9 @@ def test_48_khz_to_16_khz(suite, tmp_path, run):
         (["--module", "m", "--layout", "time"], "are for our models"),
         (["--module", "m", "--model", "nothing"], "no such file"),
         (["--name", "a/b"], "say --name"),
+        (["--model", "log-mel", "--layout", "time"], "neither a layout nor a precision"),
+        (["--engine", "linear", "--seeds", "2"], "expected one seed, 0"),
+        (["--engine", "linear", "--protocol", "axlstm"], "go together"),
         (["--device", "cuda:99"], "--device cuda:99"),
     ],
 )
