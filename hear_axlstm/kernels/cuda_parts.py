@@ -35,5 +35,6 @@ def to_quads(x):
 
 @triton.jit
 def from_quads(x):
+    """The channels of ``to_quads`` in their order again. Shape: 4 of [rows, channels / 4] -> [rows, channels]."""
     pairs = tl.join(tl.join(x[0], x[2]), tl.join(x[1], x[3]))
     return tl.reshape(pairs, [x[0].shape[0], 4 * x[0].shape[1]])

@@ -16,7 +16,7 @@ from hear_axlstm.errors import BackendError
 
 Backend = Literal["auto", "torch", "triton", "numba"]
 VARIABLE = "HEAR_AXLSTM_BACKEND"
-KERNELS = {"torch": "eager", "triton": "cuda", "numba": "cpu"}  # modules of hear_axlstm.kernels
+KERNELS = {"torch": "scan.saving", "triton": "cuda", "numba": "cpu"}  # modules of hear_axlstm.kernels
 
 logger = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ Autograd through ``ops.scan.selective_scan`` keeps every state, N times as large
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -65,6 +66,16 @@ def states_of(drive: Tensor, delta: Tensor, b: Tensor, a: Tensor, state: Tensor)
     for t in range(len(states)):
         state = torch.addcmul(states[t], decay[t], state, out=states[t])
     return decay, states
+
+
+def obstacle(operation: str, operands: Sequence[Tensor]) -> str | None:
+    """Why this cannot run: never, it runs wherever torch does."""
+    return None
+
+
+def find(operation: str) -> Callable[..., Any] | None:
+    """The scan, or None for the operations whose gradients autograd computes as well."""
+    return selective_scan if operation == "selective_scan" else None
 
 
 def selective_scan(drive: Tensor, delta: Tensor, b: Tensor, c: Tensor, a: Tensor) -> Tensor:
