@@ -110,14 +110,13 @@ def measure_encoders(
         raise ConfigError(f"batch is {min(batches)}; expected 1 chunk or more")
     for variant in tqdm(variants, unit="variant", disable=not progress):
         model = Embedder(active_encoder(variant), precision=precision, backend=backend).to(device)
-        plain = Embedder(active_encoder(variant), precision=precision, backend="torch").to(device)
         with torch.no_grad():
             chunks = torch.randn(ACCURACY_CHUNKS, CHUNK_FRAMES, N_MELS, device=device)
-            truth = plain.encoder(chunks)
-            deviation = _deviation(model.tokens(chunks), truth)
-            eager_deviation = _deviation(_eagerly(plain, chunks), truth) if eager else None
+            truth = model.encoder(chunks, backend="torch")
+            deviation = _deviation(_tokens(model, chunks), truth)
+            eager_deviation = _deviation(_eager_tokens(model, chunks), truth) if eager else None
             for batch in batches:
-                peak, rate = _rate(model.tokens, _chunks(batch, device), seconds)
+                peak, rate = _rate(partial(_tokens, model), _chunks(batch, device), seconds)
                 yield Rate(
                     variant,
                     batch,
@@ -125,18 +124,27 @@ def measure_encoders(
                     backend,
                     rate,
                     _rate(model, _audio(batch, device), seconds)[1],
-                    _rate(partial(_eagerly, plain), _chunks(batch, device), seconds)[1] if eager else None,
+                    _rate(partial(_eager_tokens, model), _chunks(batch, device), seconds)[1] if eager else None,
                     deviation,
                     eager_deviation,
                     peak,
                 )
 
 
-def _eagerly(model: Embedder, spectrogram: Tensor) -> Tensor:
-    """Tokens by plain torch operations, launched one by one under autocast to the model's precision."""
-    dtype = model.compute_dtype
-    with torch.autocast(spectrogram.device.type, dtype=dtype, enabled=dtype in (torch.float16, torch.bfloat16)):
-        return model.encoder(spectrogram)
+def _tokens(model: Embedder, spectrogram: Tensor) -> Tensor:
+    """The tokens of chunks, as the model computes them on its way to embeddings. Shape: (C, 200, 80) -> (C, L, D)."""
+    with _autocast(model):
+        return model._encode(model.compute_dtype, None)(spectrogram)
+
+
+def _eager_tokens(model: Embedder, spectrogram: Tensor) -> Tensor:
+    """The same tokens by plain torch operations, launched one by one."""
+    with _autocast(model):
+        return model.encoder(spectrogram, backend="torch")
+
+
+def _autocast(model: Embedder) -> torch.autocast:
+    return torch.autocast(model.device.type, dtype=model.compute_dtype, enabled=model.compute_dtype != torch.float32)
 
 
 def _deviation(ours: Tensor, truth: Tensor) -> float:

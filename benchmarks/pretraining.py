@@ -15,6 +15,7 @@ import click
 import torch
 
 from benchmarks.records import RESULTS, add_record, machine, table
+from hear_axlstm.ops.backend import VARIABLE
 from hear_axlstm.pretraining.batches import Share, updates
 from hear_axlstm.pretraining.loop import MICRO_BATCH, MICRO_BATCH_ELSEWHERE
 from hear_axlstm.pretraining.recipe import read_recipe
@@ -36,9 +37,9 @@ def seconds(action, device):
 
 
 def measure(name, backend, batch, micro_batch, updates_timed, cpu, changes):
+    os.environ[VARIABLE] = backend
     recipe = read_recipe(name, synthetic=1.0, batch=batch, steps=WARM_UP + updates_timed, **changes)
     trainer = Trainer(recipe, cpu=cpu)
-    os.environ["HEAR_AXLSTM_BACKEND"] = backend
     device = trainer.device
     passes = micro_batch or MICRO_BATCH.get(device.type, MICRO_BATCH_ELSEWHERE)
     data = updates(recipe, ShardClips([]), Share(batch, passes), range(recipe.steps), device, workers=0)

@@ -117,7 +117,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Batch:
-    """One pass: standardised log-mel crops (B, 1, 200, 80), and the mask (B, L) of their patches, true where hidden."""
+    """One pass: standardised log-mel crops (B, 200, 80), and the mask (B, L) of their patches, true where hidden."""
 
     spectrogram: Tensor
     mask: Tensor

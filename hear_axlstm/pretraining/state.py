@@ -64,14 +64,14 @@ class RunFolder:
         try:
             with safe_open(path, "pt") as file:
                 facts = json.loads((file.metadata() or {})[METADATA_KEY])
-                if (found := facts.get("format", 1)) != FORMAT:
-                    raise OutputError(
-                        f"{path} has format {found}, of another version of hear-axlstm; expected {FORMAT}. Finish this run "
-                        "with the version that began it, or start again with --overwrite"
-                    )
                 for key in file.keys():  # noqa: SIM118 - it is no mapping
                     part, name = key.split(".", 1)
                     parts[part][name] = file.get_tensor(key)
+            if (found := facts.get("format", 1)) != FORMAT:
+                raise OutputError(
+                    f"{path} has format {found}, of another version of hear-axlstm; expected {FORMAT}. Finish this run with "
+                    "the version that began it, choose another folder, or start again with --overwrite"
+                )
             state: dict[int, dict[str, Tensor]] = {}
             for key, tensor in parts.pop(OPTIMIZER).items():
                 index, name = key.split(".", 1)
@@ -82,6 +82,8 @@ class RunFolder:
             if facts["scaler"]:
                 trainer.scaler.load_state_dict(facts["scaler"])
             return int(facts["step"])
+        except OutputError:
+            raise
         except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
             raise OutputError(f"{path} is damaged ({error}); start again with --overwrite") from error
 

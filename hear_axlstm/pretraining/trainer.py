@@ -30,7 +30,7 @@ class MaskedModel(nn.Module):
         self.over = recipe.loss
 
     def forward(self, spectrogram: Tensor, mask: Tensor) -> Tensor:
-        """The loss of one pass. Shape: (B, 1, 200, 80), mask (B, L), true where hidden -> scalar."""
+        """The loss of one pass. Shape: (B, 200, 80), mask (B, L), true where hidden -> scalar."""
         guess = wide(self.encoder.reconstruct(spectrogram, mask))
         return reconstruction_loss(guess, spectrogram, mask, self.encoder.config.patch, self.over)
 

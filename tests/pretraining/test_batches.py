@@ -35,7 +35,7 @@ def seen(recipe, corpus, *, steps=range(2), workers=0, **share):
 
 def test_crops_are_two_seconds_and_masks_hide_half(corpus):
     spectrogram, mask = seen(recipe(shards=("x",), synthetic=0.5), corpus)
-    assert spectrogram.shape == (8, 1, 200, 80)
+    assert spectrogram.shape == (8, 200, 80)
     assert mask.shape == (8, 125)
     assert mask.sum(1).tolist() == [62] * 8
     assert torch.isfinite(spectrogram).all()

@@ -37,11 +37,11 @@ def losses(folder):
     ids=["axlstm", "ssam", "ssast"],
 )
 def test_the_loss_falls(tmp_path, encoder):
-    path = pretrain(recipe(encoder, steps=30, batch=8), tmp_path / "run", cpu=True)
+    path = pretrain(recipe(encoder, steps=30, batch=8, seed=1), tmp_path / "run", cpu=True)
     curve = losses(tmp_path / "run")
     assert len(curve) == 30
-    assert sum(curve[-5:]) / 5 < 0.93 * curve[0]
-    assert load_weights(path).config == encoder
+    assert sum(curve[-5:]) / 5 < 0.9 * curve[0]
+    assert load_weights(path)[0].config == encoder
 
 
 def test_the_weights_say_where_they_come_from(tmp_path):
@@ -101,7 +101,7 @@ def test_an_average_of_the_weights_is_what_results(tmp_path):
     pretrain(recipe(), tmp_path / "last", cpu=True)
     pretrain(recipe(ema=0.9), tmp_path / "average", cpu=True)
     assert losses(tmp_path / "average") == losses(tmp_path / "last")
-    last, average = (load_weights(tmp_path / name / WEIGHTS).cls_token for name in ("last", "average"))
+    last, average = (load_weights(tmp_path / name / WEIGHTS)[0].cls_token for name in ("last", "average"))
     assert not torch.equal(last, average)
 
 
@@ -182,7 +182,7 @@ def test_a_killed_run_goes_on_to_the_same_curve_bit_for_bit(tmp_path):
         subprocess.run([sys.executable, *command(tmp_path, name, *often)], check=True, capture_output=True)
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
     assert len(losses(tmp_path / "whole")) == 60
-    ends = [load_weights(tmp_path / name / WEIGHTS).state_dict() for name in ("killed", "whole")]
+    ends = [load_weights(tmp_path / name / WEIGHTS)[0].state_dict() for name in ("killed", "whole")]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 

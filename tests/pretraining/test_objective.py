@@ -41,7 +41,7 @@ def mask(batch, hidden):
 
 
 def test_masked_patches_alone_count_unless_all_are_asked_for():
-    spectrogram, hidden = noise(2, 1, 200, 80), mask(2, 100)
+    spectrogram, hidden = noise(2, 200, 80), mask(2, 100)
     prediction = patchify(spectrogram, PATCH)
     prediction[hidden] += 2.0
     assert reconstruction_loss(prediction, spectrogram, hidden, PATCH).item() == pytest.approx(4.0)
@@ -52,7 +52,7 @@ def test_masked_patches_alone_count_unless_all_are_asked_for():
 
 def test_another_average_is_refused():
     with pytest.raises(ConfigError, match="expected one of 'masked', 'all'"):
-        reconstruction_loss(torch.zeros(1, 250, 64), noise(1, 1, 200, 80), mask(1, 100), PATCH, "visible")
+        reconstruction_loss(torch.zeros(1, 250, 64), noise(1, 200, 80), mask(1, 100), PATCH, "visible")
 
 
 @pytest.mark.parametrize("over", ["masked", "all"])
@@ -73,7 +73,7 @@ def test_the_gradient_is_that_of_finite_differences(config, over):
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
-    spectrogram, hidden = noise(2, 1, 200, 80).double(), torch.rand(2, 25) < 0.5
+    spectrogram, hidden = noise(2, 200, 80).double(), torch.rand(2, 25) < 0.5
 
     def loss():
         return reconstruction_loss(encoder.reconstruct(spectrogram, hidden), spectrogram, hidden, config.patch, over)

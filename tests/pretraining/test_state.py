@@ -1,16 +1,18 @@
 """A run's folder: whole at any moment, continued by the same recipe only."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from hear_axlstm.config import AxLSTMConfig
 from hear_axlstm.errors import OutputError
 from hear_axlstm.pretraining.batches import Share, updates
 from hear_axlstm.pretraining.recipe import Recipe
 from hear_axlstm.pretraining.shard_clips import ShardClips
-from hear_axlstm.pretraining.state import CHECKPOINT, CURVE, Curve, RunFolder, read_curve
+from hear_axlstm.pretraining.state import CHECKPOINT, CURVE, METADATA_KEY, Curve, RunFolder, read_curve
 from hear_axlstm.pretraining.trainer import Trainer
 
 RECIPE = Recipe(encoder=AxLSTMConfig(width=16, depth=1, patch=(40, 16)), steps=9, batch=2, ema=0.5)
@@ -79,6 +81,18 @@ def test_a_damaged_checkpoint_is_told(tmp_path, damage):
         (tmp_path / CHECKPOINT).write_bytes(content[:-5] if damage == "truncated" else b"not safetensors")
     with pytest.raises(OutputError, match=r"(?s)is damaged .*; start again with --overwrite"):
         folder.load(trainer)
+
+
+def test_a_checkpoint_of_another_version_is_refused_with_the_ways_to_go_on(tmp_path):
+    trainer = trained(seed=0)
+    RunFolder(tmp_path).save(7, trainer)
+    tensors = load_file(tmp_path / CHECKPOINT)
+    old = {"step": 7, "scaler": {}}  # as it was before checkpoints had a format
+    save_file(tensors, tmp_path / CHECKPOINT, metadata={METADATA_KEY: json.dumps(old)})
+    with pytest.raises(
+        OutputError, match=r"has format 1, .*; expected 2\. Finish this run .*, or start again with --overwrite"
+    ):
+        RunFolder(tmp_path).load(trainer)
 
 
 def test_a_run_of_another_recipe_is_refused_unless_overwritten(tmp_path):
