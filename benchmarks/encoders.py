@@ -19,12 +19,12 @@ from typing import Any, get_args
 
 import click
 import numpy as np
+import soundfile
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.records import add_record, machine, table
-from hear_axlstm.audio import encode
 from hear_axlstm.cli.common import REFUSED, chosen_device, reported
 from hear_axlstm.config import CHUNK_FRAMES, HOP, N_MELS, SAMPLE_RATE, VARIANTS, Precision, variant_config
 from hear_axlstm.embedder import Embedder
@@ -214,7 +214,7 @@ def measure_end_to_end(
         sounds.mkdir()
         for index in range(files):
             wave = random.uniform(-0.5, 0.5, round(seconds_each * SAMPLE_RATE)).astype(np.float32)
-            encode(sounds / f"{index:06}.wav", wave, "wav")
+            soundfile.write(sounds / f"{index:06}.wav", wave, SAMPLE_RATE)
         for run in ("first", "second"):
             result = embed([sounds], model, out=Path(folder) / run)
     total = sum(result.seconds.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from array import array
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -16,13 +16,6 @@ from hear_axlstm.config import MIN_SAMPLES, SAMPLE_RATE
 from hear_axlstm.errors import AudioError
 
 Wave = NDArray[np.float32]
-AudioFormat = Literal["flac", "opus", "wav"]
-ENCODINGS: dict[AudioFormat, dict[str, str]] = {
-    "flac": {"format": "FLAC", "subtype": "PCM_16"},
-    "opus": {"format": "OGG", "subtype": "OPUS"},
-    "wav": {"format": "WAV", "subtype": "PCM_16"},
-}
-ENCODED_AT_ONCE = 10_000  # samples: libsndfile can crash when it encodes minutes to Ogg at once
 BLOCK_SECONDS = 60  # decoded and resampled at once: long recordings need little more than their 16 kHz samples
 
 
@@ -60,14 +53,9 @@ def decode(source: str | BinaryIO) -> Wave:
     return np.frombuffer(samples, np.float32)
 
 
-def encode(target: str | os.PathLike[str] | BinaryIO, wave: Wave, format: AudioFormat) -> None:
-    """Write 16 kHz mono samples as a file that is open or named; raises what libsndfile raises.
-
-    "flac" and "wav" have 16 bits; "opus" is a fifth the size, not exact, and slow to write.
-    """
-    with soundfile.SoundFile(target, "w", SAMPLE_RATE, 1, **ENCODINGS[format]) as file:
-        for start in range(0, len(wave), ENCODED_AT_ONCE):
-            file.write(wave[start : start + ENCODED_AT_ONCE])
+def write_flac(target: str | os.PathLike[str] | BinaryIO, wave: Wave) -> None:
+    """Write 16 kHz mono samples as 16-bit FLAC to a file that is open or named. Raises what libsndfile raises."""
+    soundfile.write(target, wave, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
 
 
 def prepare_array(samples: ArrayLike, sample_rate: int, name: str) -> Wave:

@@ -21,7 +21,7 @@ from hear_axlstm.cli.common import (
     model_option,
     reported,
 )
-from hear_axlstm.config import SAMPLE_RATE, Layout, Precision
+from hear_axlstm.config import Layout, Precision
 from hear_axlstm.errors import ConfigError, HearAxlstmError
 from hear_axlstm.evaluation.probe.baselines import LOG_MEL, is_baseline, load_baseline
 from hear_axlstm.evaluation.probe.tasks import is_held_out
@@ -32,7 +32,7 @@ from hear_axlstm.evaluation.run import Evaluated, evaluate
 from hear_axlstm.evaluation.subject import Subject, module_subject, our_subject
 from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS, PAPER_TASKS, in_order
 from hear_axlstm.evaluation.tasks.check import check_task
-from hear_axlstm.evaluation.tasks.prepare import RATES, prepare_task
+from hear_axlstm.evaluation.tasks.prepare import prepare_task
 from hear_axlstm.evaluation.tasks.suite import Kind, Suite, task_names, write_suite
 from hear_axlstm.evaluation.tasks.taskfolder import find_tasks
 from hear_axlstm.evaluation.tasks.zenodo import RECORD, download_tasks
@@ -162,9 +162,6 @@ def suite_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.argument("out", metavar="TASKS", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--kind", type=click.Choice(get_args(Kind)), default="hear", help="HEAR's tasks imitated, or the probe's.")
 @suite_options
-@click.option(
-    "--sample-rate", type=click.Choice((SAMPLE_RATE, *RATES)), default=SAMPLE_RATE, help="Hz; 48000 is for `prepare`."
-)
 def generate_command(out: Path, **options: Any) -> None:
     """Make small tasks of synthesised sound in HEAR's format.
 

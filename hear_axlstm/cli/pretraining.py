@@ -1,4 +1,4 @@
-"""The commands ``synthesize``, ``shards``, ``recipes`` and ``pretrain``."""
+"""The commands that make weights: ``synthesize``, ``shards``, ``recipes`` and ``pretrain``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any, get_args
 
 import click
 
-from hear_axlstm.audio import AudioFormat
 from hear_axlstm.cli.common import FAILED, GO_ON, REFUSED, failing, main, reported
 from hear_axlstm.errors import AudioError, TrainingError
 from hear_axlstm.pretraining.loop import pretrain
@@ -22,12 +21,11 @@ from hear_axlstm.synthesis.corpus import write_corpus
 @main.command("synthesize")
 @click.argument("kind", type=click.Choice(get_args(corpus.Kind)))
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--hours", type=click.FloatRange(min=0, min_open=True), required=True, help="Of sound in all, at this seed.")
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), required=True, help="Sound in all, with this seed.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Another seed makes other clips, beside the first's.")
-@click.option("--clip-seconds", type=click.FloatRange(0.1, 60), default=10.0)
-@click.option("--format", type=click.Choice(get_args(AudioFormat)), default="flac", help="opus: smaller, not exact, slow.")
-@click.option("--soundfont", metavar="PATH", type=click.Path(path_type=Path), help="For music; TimGM6mb where installed.")
-@click.option("--workers", type=click.IntRange(min=1), help="Clips made at once; as many as processors.")
+@click.option("--clip-seconds", type=click.FloatRange(0.1, 60), default=10.0, help="Length of a clip.")
+@click.option("--soundfont", metavar="PATH", type=click.Path(path_type=Path), help="Plays music; TimGM6mb where installed.")
+@click.option("--workers", type=click.IntRange(min=1), help="Clips made at once; as many as processors by default.")
 def synthesize_command(kind: corpus.Kind, out: Path, hours: float, **options: Any) -> None:
     """Make hours of sound to train on: procedural, speech (by espeak-ng) or music (by fluidsynth).
 
@@ -42,10 +40,10 @@ def synthesize_command(kind: corpus.Kind, out: Path, hours: float, **options: An
 @click.argument("inputs", metavar="FILES-OR-FOLDERS...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
 @click.option("--format", type=click.Choice(get_args(ShardFormat)), default="flac", help="16 kHz audio, or log-mels.")
-@click.option("--clip-seconds", type=float, default=10.0, help="Longer recordings are cut into clips.")
-@click.option("--files-per-shard", type=click.IntRange(min=1), default=FILES_PER_SHARD)
-@click.option("--workers", type=click.IntRange(min=1), help="Threads; as many as processors.")
-@click.option("--seed", type=int, default=0, help="Of the order of the files.")
+@click.option("--clip-seconds", type=float, default=10.0, help="Longer recordings are cut into clips of this length.")
+@click.option("--files-per-shard", type=click.IntRange(min=1), default=FILES_PER_SHARD, help="Recordings in one tar file.")
+@click.option("--workers", type=click.IntRange(min=1), help="Threads; as many as processors by default.")
+@click.option("--seed", type=int, default=0, help="Another seed packs the files in another order.")
 @click.option("--overwrite", is_flag=True, help="Remove the folder's shards first, whatever they were made of.")
 def shards_command(inputs: tuple[Path, ...], out: Path, **options: Any) -> None:
     """Pack audio files, and all audio files below folders, into webdataset shards to pretrain on.
@@ -77,15 +75,15 @@ def recipes_command() -> None:
 @click.argument("recipe", metavar="RECIPE|FILE.toml")
 @click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the run.")
 @click.option("--shards", multiple=True, help="Folder, tar file or pattern of shards; again for more.")
-@click.option("--synthetic", type=float, help="Share of the clips that is synthesised while training.")
-@click.option("--steps", type=click.IntRange(min=1), help="Updates in all, instead of epochs.")
-@click.option("--subset", type=float, help="Share of the data that is used.")
+@click.option("--synthetic", type=float, help="Share of clips that is synthesised while training, 0 to 1; 1 without shards.")
+@click.option("--steps", type=click.IntRange(min=1), help="Number of updates, instead of the recipe's epochs.")
+@click.option("--subset", type=float, help="Share of the data that is used, above 0, up to 1.")
 @click.option("--batch", type=click.IntRange(min=1), help="Clips of one update, over all processes.")
-@click.option("--seed", type=int)
+@click.option("--seed", type=int, help="Another seed draws other initial weights, clips, crops and masks.")
 @click.option("--cpu", is_flag=True, help="Train on the CPU, also where there is another device.")
 @click.option("--micro-batch", type=click.IntRange(min=1), help="Clips of one pass of one process; 256 on CUDA, else 16.")
-@click.option("--workers", type=click.IntRange(min=0), default=0, help="Processes that decode shards.")
-@click.option("--checkpoint-minutes", type=click.FloatRange(min=0), default=5.0)
+@click.option("--workers", type=click.IntRange(min=0), default=0, help="Processes that decode shards, beside it.")
+@click.option("--checkpoint-minutes", type=click.FloatRange(min=0), default=5.0, help="Time between two checkpoints.")
 @click.option("--overwrite", is_flag=True, help="Start again in a folder that holds a run.")
 def pretrain_command(
     recipe: str,

@@ -1,4 +1,4 @@
-"""A folder of audio -> webdataset shards: 16 kHz mono clips as FLAC, WAV or Opus, or their log-mels."""
+"""A folder of audio -> webdataset shards: 16 kHz mono clips as FLAC, or their log-mels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import os
 import tarfile
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,14 +17,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from hear_axlstm.audio import Wave, encode, read_audio
+from hear_axlstm.audio import Wave, read_audio, write_flac
 from hear_axlstm.config import SAMPLE_RATE, check_choice
-from hear_axlstm.errors import AudioError, ConfigError
+from hear_axlstm.errors import AudioError, ConfigError, OutputError
 from hear_axlstm.files.find import FileSound, find_files
 from hear_axlstm.frontend import log_mel
-from hear_axlstm.storage import claim_folder, replacing, sweep
+from hear_axlstm.parallel import ordered_map
+from hear_axlstm.storage import claim_folder, read_json, replacing, sweep, write_text
 
-ShardFormat = Literal["flac", "wav", "opus", "log-mel"]
+ShardFormat = Literal["flac", "log-mel"]
 INDEX = "shards.json"
 FILES_PER_SHARD = 1_000
 SHORTEST_SECONDS = 2.0  # a last piece shorter than this stays with the piece before it
@@ -32,7 +33,7 @@ SHORTEST_SECONDS = 2.0  # a last piece shorter than this stays with the piece be
 
 @dataclass
 class Packed:
-    """What is packed, by this run and earlier ones. seconds: of sound. failures: a file's name, and why it is left out."""
+    """The shards of a folder, by this run and earlier ones, and the reason why each file in ``failures`` is not in them."""
 
     shards: list[Path] = field(default_factory=list)
     clips: int = 0
@@ -55,9 +56,12 @@ def write_shards(
     """Pack audio files, and all audio files below folders, into ``out``/shard-000000.tar and so on.
 
     Files are shuffled by ``seed``, read at any rate and channel count, and cut into clips of ``clip_seconds``; each clip is
-    one member NUMBER-PIECE.SUFFIX of its shard, as webdataset reads it. "log-mel" keeps standardised log-mels (frames, 80),
-    float16, .npy, which train faster and cannot be listened to. A shard appears when it is whole; a second run makes those
-    that are missing. A file that cannot be decoded is left out and told.
+    one member NUMBER-PIECE.SUFFIX of its shard, as webdataset reads it. format: "flac" keeps 16 bits at 16 kHz; "log-mel"
+    keeps standardised log-mels (frames, 80), float16, .npy, which train faster and cannot be listened to. workers: threads,
+    as many as processors when left out. overwrite: remove the folder's shards first. progress: a bar on stderr.
+
+    A shard appears when it is whole, and a second run makes those that are missing. A file that cannot be decoded is left
+    out and is among the ``failures`` of the result.
 
     Raises ConfigError when there is nothing to pack or a value does not fit, OutputError when ``out`` holds shards of other
     files or settings, or cannot be made, OSError when a shard cannot be written; what was finished by then is kept.
@@ -84,24 +88,20 @@ def write_shards(
     claim_folder(folder / INDEX, settings, ["shard-*.json", "shard-*.tar"] if overwrite else ["*.tar"], overwrite=overwrite)
     sweep(folder)
     packed = Packed()
-    pool = ThreadPoolExecutor(workers or os.cpu_count(), thread_name_prefix="shards")
-    try:
-        with tqdm(total=len(sounds), unit="file", disable=not progress) as bar:
-            for number, group in enumerate(groups):
-                shard = folder / f"shard-{number:06d}.tar"
-                report = shard.with_suffix(".json")
-                if not shard.is_file():
-                    made = pool.map(lambda sound: _members(sound, format, clip_seconds), group)
+    with tqdm(total=len(sounds), unit="file", disable=not progress) as bar:
+        for number, group in enumerate(groups):
+            shard = folder / f"shard-{number:06d}.tar"
+            report = shard.with_suffix(".json")
+            if not shard.is_file():
+                with closing(ordered_map(lambda sound: _members(sound, format, clip_seconds), group, workers)) as made:
                     _write(shard, report, number * files_per_shard, zip(group, made, strict=True), bar)
-                else:
-                    bar.update(len(group))
-                told = json.loads(report.read_text(encoding="utf-8"))
-                packed.shards.append(shard)
-                packed.clips += told["clips"]
-                packed.seconds += told["seconds"]
-                packed.failures |= told["failures"]
-    finally:
-        pool.shutdown(cancel_futures=True)
+            else:
+                bar.update(len(group))
+            counts = read_json(report, OutputError, f"delete {shard}, and repeat: it is then made again")
+            packed.shards.append(shard)
+            packed.clips += counts["clips"]
+            packed.seconds += counts["seconds"]
+            packed.failures |= counts["failures"]
     return packed
 
 
@@ -119,7 +119,7 @@ def _members(sound: FileSound, format: ShardFormat, clip_seconds: float) -> Memb
 
 
 def _cut(wave: Wave, clip_seconds: float) -> list[Wave]:
-    """Pieces of ``clip_seconds``; a short rest stays with the last.
+    """The pieces of ``clip_seconds`` that a recording is cut into; a short rest stays with the last.
 
     >>> [len(piece) / SAMPLE_RATE for piece in _cut(np.zeros(11 * SAMPLE_RATE, np.float32), 5.0)]
     [5.0, 6.0]
@@ -136,14 +136,14 @@ def _encode(clip: Wave, format: ShardFormat) -> bytes:
     if format == "log-mel":
         np.save(content, log_mel(torch.from_numpy(clip.copy())[None])[0].numpy().astype(np.float16))
         return content.getvalue()
-    encode(content, clip, format)
+    write_flac(content, clip)
     return content.getvalue()
 
 
 def _write(
     shard: Path, report: Path, first: int, made: Iterator[tuple[FileSound, Members | AudioError]], bar: tqdm[Any]
 ) -> None:
-    """The tar file, after its report of clips, seconds and failures: a shard that is there has one."""
+    """Write the tar file, after its report of clips, seconds and failures, which every shard that is there has."""
     clips, seconds, failures = 0, 0.0, {}
     with replacing(shard) as temporary:
         with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
@@ -158,6 +158,5 @@ def _write(
                     tar.addfile(member, io.BytesIO(content))
                 clips += len(result[0])
                 seconds += result[1]
-        with replacing(report) as written:
-            told = {"clips": clips, "seconds": round(seconds, 3), "failures": failures}
-            written.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        counts = {"clips": clips, "seconds": round(seconds, 3), "failures": failures}
+        write_text(report, json.dumps(counts, indent=2) + "\n")

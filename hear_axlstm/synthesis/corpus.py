@@ -1,10 +1,9 @@
-"""A folder of synthesised clips, as many hours as wanted, each clip made from its kind, seed and number alone."""
+"""Hours of synthesised sound in a folder, each clip made from its kind, seed and number alone."""
 
 from __future__ import annotations
 
 import math
-import os
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,9 +12,10 @@ import soundfile
 import torch
 from tqdm import tqdm
 
-from hear_axlstm.audio import AudioFormat, Wave, encode
+from hear_axlstm.audio import Wave, write_flac
 from hear_axlstm.config import check_choice
 from hear_axlstm.errors import ConfigError
+from hear_axlstm.parallel import ordered_map
 from hear_axlstm.storage import claim_folder, replacing, sha256_of
 from hear_axlstm.synthesis.music import find_soundfont, random_music
 from hear_axlstm.synthesis.procedural import MAX_SECONDS, synthesize
@@ -39,18 +39,16 @@ def write_corpus(
     *,
     seed: int = 0,
     clip_seconds: float = 10.0,
-    format: AudioFormat = "flac",
     soundfont: Path | None = None,
     workers: int | None = None,
     progress: bool = False,
 ) -> int:
     """Write clips 0, 1, ... of a seed until they last ``hours``, and return how many of them were not there yet.
 
-    out: gets KIND-SEED-000000.flac and so on, 16 kHz mono, and corpus.json, which says how they were made. A second run
-    makes what is missing, and a longer one continues it; several seeds share a folder. Made with other settings or
-    versions, the folder is refused.
+    out: gets KIND-SEED-000000.flac and so on, 16 kHz mono with 16 bits, and corpus.json, which says how they were made. A
+    second run makes what is missing, and a longer one continues it; several seeds share a folder. A folder made with other
+    settings or versions is refused.
     kind: "speech" has espeak-ng's voices for training, "music" the SoundFont's instruments, each at a random level.
-    format: 16 bits for "flac" and "wav"; "opus" is a fifth the size, not exact, and slow to write.
     soundfont: for music; TimGM6mb where it is installed. workers: clips made at once, as many as processors when left
     out. progress: a bar on stderr.
 
@@ -58,7 +56,6 @@ def write_corpus(
     continued, AudioError when a program fails, OSError when a file cannot be written; what was finished by then is kept.
     """
     check_choice("kind", kind, Kind)
-    check_choice("format", format, AudioFormat)
     if not 0 < hours < math.inf:
         raise ConfigError(f"hours is {hours}; expected a positive number")
     if not MIN_SECONDS <= clip_seconds <= MAX_SECONDS:
@@ -69,26 +66,23 @@ def write_corpus(
         raise ConfigError(f"a soundfont goes with music, but kind is {kind!r}; leave it out")
     if kind == "music":
         soundfont = find_soundfont(soundfont)
-    claim_folder(out / HEADER, _settings(kind, clip_seconds, format, soundfont), [f"{kind}-*" for kind in get_args(Kind)])
+    claim_folder(out / HEADER, _settings(kind, clip_seconds, soundfont), [f"{kind}-*" for kind in get_args(Kind)])
 
-    def make(index: int, target: Path) -> None:
-        write_clip(target, random_clip(kind, seed, index, clip_seconds, soundfont), format)
+    def make(clip: tuple[int, Path]) -> None:
+        index, target = clip
+        _write_clip(target, random_clip(kind, seed, index, clip_seconds, soundfont))
 
     count = math.ceil(round(hours * 3_600 / clip_seconds, 6))  # rounded first: 0.1 h are 36 clips of 10 s, not 37
-    clips = [(index, out / f"{kind}-{seed}-{index:06d}.{format}") for index in range(count)]
+    clips = [(index, out / f"{kind}-{seed}-{index:06d}.flac") for index in range(count)]
     missing = [(index, target) for index, target in clips if not target.is_file()]
-    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="synthesize")
-    try:
-        done = as_completed([pool.submit(make, index, target) for index, target in missing])
-        for future in tqdm(done, total=len(missing), unit="clip", desc=kind, disable=not progress):
-            future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with closing(ordered_map(make, missing, workers)) as made:
+        for _ in tqdm(made, total=len(missing), unit="clip", desc=kind, disable=not progress):
+            pass
     return len(missing)
 
 
 def random_clip(kind: Kind, seed: int, index: int, seconds: float, soundfont: Path | None = None) -> Wave:
-    """Clip number ``index``. Shape: -> (16,000 * seconds,), float32.
+    """The samples of clip number ``index`` of a kind and seed. Shape: -> (16,000 * seconds,), float32.
 
     soundfont: for music. Raises ConfigError when the kind's program is not installed, AudioError when it fails.
     """
@@ -103,22 +97,21 @@ def random_clip(kind: Kind, seed: int, index: int, seconds: float, soundfont: Pa
     return (gain * wave).astype(np.float32)
 
 
-def write_clip(target: Path, wave: Wave, format: AudioFormat) -> None:
-    """Encode a clip at 16 kHz; the file appears whole or not at all. Raises OSError when it cannot be written."""
+def _write_clip(target: Path, wave: Wave) -> None:
     with replacing(target) as temporary:
         try:
-            encode(temporary, wave, format)
+            write_flac(temporary, wave)
         except soundfile.SoundFileError as error:
             raise OSError(f"{target} cannot be written ({error})") from error
 
 
-def _settings(kind: Kind, clip_seconds: float, format: AudioFormat, soundfont: Path | None) -> dict[str, Any]:
-    """What must be the same for a corpus to be continued."""
+def _settings(kind: Kind, clip_seconds: float, soundfont: Path | None) -> dict[str, Any]:
+    """The settings that must be the same for a corpus to be continued."""
     made_by = [f"hear-axlstm {__version__}"] + ([program_version(PROGRAMS[kind])] if kind in PROGRAMS else [])
     return {
         "kind": kind,
         "clip_seconds": clip_seconds,
-        "format": format,
+        "format": "flac",
         "made_by": ", ".join(made_by),
         "soundfont_sha256": None if soundfont is None else sha256_of(soundfont),
     }

@@ -50,20 +50,14 @@ def test_any_rate_and_channel_count_becomes_16_khz_mono(sound_folder, tmp_path):
     assert packed.clips == 3
 
 
-@pytest.mark.parametrize(("format", "suffix"), [("flac", "flac"), ("wav", "wav"), ("opus", "opus")])
-def test_audio_is_what_went_in(tmp_path, format, suffix):
+def test_audio_is_what_went_in(tmp_path):
     soundfile.write(tmp_path / "a.wav", tone(440, 3.0), SAMPLE_RATE)
-    packed = write_shards([tmp_path / "a.wav"], tmp_path / "shards", format=format)
+    packed = write_shards([tmp_path / "a.wav"], tmp_path / "shards")
     (name, content), *rest = members(packed.shards[0]).items()
-    assert name == f"000000000-0000.{suffix}"
+    assert name == "000000000-0000.flac"
     assert not rest
     samples, _ = soundfile.read(io.BytesIO(content), dtype="float32")
-    if format == "opus":  # lossy: the tone is there, at its level
-        spectrum = np.abs(np.fft.rfft(samples[:SAMPLE_RATE]))
-        assert abs(int(spectrum.argmax()) - 440) <= 1
-        assert samples.std() == pytest.approx(tone(440, 3.0).std(), rel=0.05)
-    else:
-        np.testing.assert_allclose(samples, read_audio(tmp_path / "a.wav"), atol=2**-15)
+    np.testing.assert_allclose(samples, read_audio(tmp_path / "a.wav"), atol=2**-15)
 
 
 def test_log_mels_are_standardised_over_the_clip(tmp_path):
@@ -107,8 +101,8 @@ def test_a_second_run_makes_what_is_missing(sound_folder, tmp_path):
 
 def test_shards_of_other_files_or_settings_are_refused(sound_folder, tmp_path):
     write_shards([sound_folder], tmp_path / "shards")
-    with pytest.raises(OutputError, match="other settings: format was 'flac', now 'wav'"):
-        write_shards([sound_folder], tmp_path / "shards", format="wav")
+    with pytest.raises(OutputError, match="other settings: format was 'flac', now 'log-mel'"):
+        write_shards([sound_folder], tmp_path / "shards", format="log-mel")
     (sound_folder / "a.wav").unlink()
     with pytest.raises(OutputError, match="other settings: files was"):
         write_shards([sound_folder], tmp_path / "shards")

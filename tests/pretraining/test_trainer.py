@@ -31,7 +31,7 @@ def test_biases_norms_and_vectors_do_not_decay():
     assert (decaying["weight_decay"], others["weight_decay"]) == (0.05, 0.0)
     names = {id(parameter): name for name, parameter in encoder.named_parameters()}
     still = {names[id(parameter)] for parameter in others["params"]}
-    assert {"blocks.0.norm.weight", "blocks.0.skip", "norm.bias", "head.0.bias"} <= still
-    assert all(name.endswith(("bias", "norm.weight", "head_norm", "skip")) for name in still)
+    assert {"blocks.0.norm", "blocks.0.skip", "norm.bias", "head.0.bias"} <= still
+    assert all(name.endswith(("bias", "norm", "norm.weight", "skip")) for name in still)
     assert len(decaying["params"]) + len(still) == len(names)
     assert decaying["betas"] == (0.9, 0.95)
