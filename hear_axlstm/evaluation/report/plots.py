@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hear_axlstm.evaluation.report.numbers import number, with_interval
 from hear_axlstm.evaluation.report.rankings import RankedModel, Ranking
-from hear_axlstm.evaluation.report.rows import Cell, Column, Row
+from hear_axlstm.evaluation.report.rows import Column, Row
 from hear_axlstm.evaluation.report.summary import Section
 from hear_axlstm.evaluation.statistics import Estimate
 
@@ -135,7 +135,7 @@ def bars(ranking: Ranking, shapes: dict[str, str]) -> Bars:
     """A bar for each model of a ranking, from 0 on."""
     ends = [end for entry in ranking.entries for end in _ends(entry.estimate) if math.isfinite(end)]
     axis = Axis(min(0.0, *ends), max(1.0, *ends), ())  # no ticks: every bar says its value
-    return Bars(axis, axis.at(0), tuple(_mark(entry, entry.estimate, axis, "", shapes) for entry in ranking.entries))
+    return Bars(axis, axis.at(0), tuple(_mark(entry, entry.estimate, axis, shapes) for entry in ranking.entries))
 
 
 def dots(section: Section, shapes: dict[str, str]) -> Dots:
@@ -143,14 +143,11 @@ def dots(section: Section, shapes: dict[str, str]) -> Dots:
     axis = Axis(0, 100, tuple(Tick(tick, str(tick)) for tick in range(0, 101, 20)))
     strips = []
     for column in section.columns:
-        published = [
-            _cell_mark(row, cell, axis, column, shapes) for row in section.published if (cell := _cell(row, column))
-        ]
-        ours = [
-            _cell_mark(row, cell, axis, column, shapes) if (cell := _cell(row, column)) else None for row in section.ours
-        ]
+        published, ours = (
+            [_cell_mark(row, column, axis, shapes) for row in rows] for rows in (section.published, section.ours)
+        )
         if any(mark is not None for mark in ours):
-            strips.append(Strip(column.title, tuple(published), tuple(ours)))
+            strips.append(Strip(column.title, tuple(mark for mark in published if mark is not None), tuple(ours)))
     return Dots(axis, tuple(strips))
 
 
@@ -185,28 +182,25 @@ def scatter(ranking: Ranking, shapes: dict[str, str]) -> Scatter | None:
     return Scatter(x, y, tuple(points), tuple(entry.label for entry in ranking.entries if not entry.parameters))
 
 
-def _cell(row: Row, column: Column) -> Cell | None:
-    """A score that a dot can stand for."""
+def _cell_mark(row: Row, column: Column, axis: Axis, shapes: dict[str, str]) -> Mark | None:
+    """The mark of a row's score on a task, None where it has none that a dot can stand for."""
     cell = row.cells.get(column.task)
-    return cell if cell is not None and cell.percent and math.isfinite(cell.estimate.mean) else None
+    if cell is None or not cell.percent or not math.isfinite(cell.estimate.mean):
+        return None
+    return _mark(row, cell.estimate, axis, shapes, f", {column.title}")
 
 
-def _cell_mark(row: Row, cell: Cell, axis: Axis, column: Column, shapes: dict[str, str]) -> Mark:
-    entry = RankedModel(label=row.label, model=row.model, ours=row.ours, estimate=cell.estimate, parameters=None)
-    return _mark(entry, cell.estimate, axis, column.title, shapes)
-
-
-def _mark(entry: RankedModel, found: Estimate, axis: Axis, title: str, shapes: dict[str, str]) -> Mark:
+def _mark(model: Row | RankedModel, found: Estimate, axis: Axis, shapes: dict[str, str], about: str = "") -> Mark:
     low, high = _ends(found)
     value = with_interval(found)
     return Mark(
-        label=entry.label,
-        words=f"{entry.label}{', ' if title else ''}{title}: {value}",
+        label=model.label,
+        words=f"{model.label}{about}: {value}",
         at=axis.at(found.mean),
         start=axis.at(low),
         end=axis.at(high),
-        ours=entry.ours,
-        shape=shapes.get(entry.label, ""),
+        ours=model.ours,
+        shape=shapes.get(model.label, ""),
         value=value,
     )
 
