@@ -26,12 +26,7 @@ LICENCE = "Apache-2.0"  # the package's own
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("variant")
 @click.option("--recipe", required=True, help="Its name.")
-@click.option(
-    "--layout",
-    type=click.Choice(Layout.__args__),
-    required=True,
-    help="The better one, by `hear-axlstm probe RUN -o PROBE`.",
-)
+@click.option("--layout", type=click.Choice(Layout.__args__), required=True, help="The better one, by `hear-axlstm probe`.")
 @click.option("--sound", required=True, help="What it was trained on, in a phrase.")
 @click.option("--device", required=True, help="What it was trained with.")
 @click.option("--default", is_flag=True, help="What load_model() returns.")

@@ -12,5 +12,5 @@ run.py         a whole evaluation
 statistics.py  scores -> means, intervals, s(m), differences
 published.py, tables/   the papers' and the leaderboard's scores
 report/        results -> a page, or tables
-probe/         a quick comparison of encoders without HEAR's data
+probe/         the engine linear, baselines, and tasks of sound that no training clip has
 """
