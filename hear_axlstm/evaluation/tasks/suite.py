@@ -111,6 +111,8 @@ def write_suite(
         raise ConfigError(f"clips_per_label is {clips_per_label}, seed {seed}; expected {least} or more, and 0 or more")
     if sample_rate not in (SAMPLE_RATE, *RATES):
         raise ConfigError(f"sample_rate is {sample_rate}; expected one of {SAMPLE_RATE}, {', '.join(map(str, RATES))}")
+    if soundfont is not None and kind == "hear":
+        raise ConfigError(f"soundfont is {soundfont}, but only the probe's tasks play one; leave it out, or make those")
     if soundfont is not None:
         find_soundfont(soundfont)
     suite = Suite()

@@ -155,6 +155,7 @@ def test_a_real_task_is_not_touched(tmp_path):
         (None, {"seed": -1}, "seed -1"),
         (None, {"sample_rate": 8_000}, "sample_rate is 8000; expected one of 16000, 48000"),
         (None, {"kind": "hearing"}, "kind is 'hearing'; expected one of 'hear', 'probe'"),
+        (None, {"soundfont": Path("any.sf2")}, "only the probe's tasks play one"),
         (["pitch"], {"kind": "probe"}, "no task is called 'pitch'; there are pitch-v1-probe"),
         (None, {"kind": "probe", "clips_per_label": 1}, "clips_per_label is 1, seed 0; expected 2 or more"),
         (None, {"kind": "probe", "soundfont": Path("absent.sf2")}, r"absent\.sf2: no such file"),
