@@ -1,4 +1,4 @@
-"""Batches of sounds decoded and padded ahead of their use, by threads or by processes."""
+"""Batches of sounds, decoded and padded ahead of their use by threads or processes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ BATCHES_AHEAD = 3  # decoded or being decoded while one is encoded
 
 
 @dataclass
-class Batch:
-    """Sounds that could be decoded: audio (B, T), zero beyond each one's ``lengths``. failures: those that could not."""
+class DecodedBatch:
+    """The sounds of a batch that could be decoded: audio (B, T), zero beyond each one's length, and lengths in samples.
+
+    failures: the other sounds and why.
+    """
 
     sounds: list[Sound]
     audio: Tensor
@@ -28,27 +31,27 @@ class Batch:
     failures: dict[Sound, AudioError]
 
 
-def decode_batches(groups: Iterable[Sequence[Sound]], processes: int = 0) -> Generator[Batch, None, None]:
-    """A batch for each group of sounds, in order, decoded ahead.
+def decode_batches(batches: Iterable[Sequence[Sound]], processes: int = 0) -> Generator[DecodedBatch, None, None]:
+    """Decode each batch, in order, some batches ahead of the one that is asked for.
 
-    processes: that decode files; 0: threads of this process do, as many as it may use processors. Neither touches a device.
+    processes: that decode files, without torch or a device; 0: as many threads of this one as it may use processors.
 
-    Raises OSError when processes do not start.
+    Raises OSError when processes do not start. A caller that may stop early uses ``contextlib.closing``.
     """
     workers = Workers(processes, threads=processors())
-    loading = ((group, [_load(sound, workers) for sound in group]) for group in groups)
-    # A long recording is a batch of its own: of such ones, every process has one to decode.
-    share = max(processes, 1)
-    batches = ordered_map(
-        _batch,
+    loading = ((sounds, [_load(sound, workers) for sound in sounds]) for sounds in batches)
+    # A long recording is a batch by itself: of such ones, every process has one to decode.
+    at_once = max(processes, 1)
+    decoded = ordered_map(
+        _padded_batch,
         loading,
-        1,
-        size=lambda loads: min(share, BATCHES_AHEAD * len(loads[0])),
-        ahead=BATCHES_AHEAD * share,
+        threads=1,
+        size=lambda loads: min(at_once, BATCHES_AHEAD * len(loads[0])),
+        ahead=BATCHES_AHEAD * at_once,
         limit=0,
     )
-    with closing(batches), workers:
-        for batch in batches:  # noqa: UP028 - "yield from" would wait for what is being decoded before the workers end
+    with closing(decoded), workers:
+        for batch in decoded:  # noqa: UP028 - "yield from" would wait for what is being decoded before the workers end
             yield batch
 
 
@@ -56,7 +59,7 @@ def _load(sound: Sound, workers: Workers) -> Future[Wave]:
     return workers.submit(sound.load) if sound.path is None else workers.submit(read_audio, sound.path)
 
 
-def _batch(loads: tuple[Sequence[Sound], Sequence[Future[Wave]]]) -> Batch:
+def _padded_batch(loads: tuple[Sequence[Sound], Sequence[Future[Wave]]]) -> DecodedBatch:
     waves: dict[Sound, Wave] = {}
     failures: dict[Sound, AudioError] = {}
     for sound, future in zip(*loads, strict=True):
@@ -68,10 +71,11 @@ def _batch(loads: tuple[Sequence[Sound], Sequence[Future[Wave]]]) -> Batch:
             how = f"ended with {error.status}" if isinstance(error, WorkerDiedError) else "ran out of memory"
             failures[sound] = AudioError(f"{sound.path}: cannot be decoded (the process that tried {how})")
     lengths = [len(wave) for wave in waves.values()]
-    return Batch(list(waves), _padded(list(waves.values())), lengths, failures)
+    return DecodedBatch(list(waves), _padded(list(waves.values())), lengths, failures)
 
 
 def _padded(waves: Sequence[Wave]) -> Tensor:
+    """The waves as rows of one tensor. Shape: -> (B, T), T samples in the longest."""
     if len(waves) == 1:
         return torch.from_numpy(waves[0])[None]  # a long recording is held once
     audio = torch.empty(len(waves), max(map(len, waves), default=0))

@@ -1,114 +1,85 @@
-"""Where embeddings go: memory, or a resumable folder of HEAR-style npy files or parquet parts."""
+"""Folders of embeddings, npy files as HEAR names them or parquet: they appear whole, and a second run continues them."""
 
 from __future__ import annotations
 
 import json
 import time
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hear_axlstm.embedder import Embedder
+from hear_axlstm.encoder import Layers, layer_numbers
 from hear_axlstm.errors import OutputError
-from hear_axlstm.storage import claim_folder, replacing
+from hear_axlstm.files.outcomes import Array, Outcome
+from hear_axlstm.parallel import ordered_map
+from hear_axlstm.storage import claim_folder, replacing, write_text
+from hear_axlstm.weights.save import fingerprint
 
 Format = Literal["npy", "parquet"]
 HEADER = "embed.json"
 OURS = ("*.embedding.npy", "*.timestamps.json", "embeddings-*.parquet", ".*.part")
-FLUSH_ROWS, FLUSH_SECONDS = 4_096, 60.0  # a parquet part is written when it has so many rows, or after so long
-WAITING, WAITING_BYTES = 1_024, 256 << 20  # embeddings that may wait to be written
-
-Array = NDArray[np.float32]
+FLUSH_ROWS, FLUSH_SECONDS = 4_096, 60.0  # a parquet part is written when it has this many rows, or is this old
+WAITING_BYTES = 256 << 20  # embeddings that may wait to be written
 
 
-class Sink(ABC):
-    """Takes embeddings one by one. Use it as a context manager."""
+def sink(outcomes: Iterable[Outcome], folder: EmbeddingFolder) -> Generator[Outcome, None, None]:
+    """Write the embeddings among outcomes, in a thread, and give each outcome back, without its arrays, when it is written.
 
-    @abstractmethod
-    def is_done(self, name: str, source: Path) -> bool:
-        """Whether ``name`` is here, made from ``source`` as it is now."""
+    Outcomes are drawn without waiting for those before, unless very much has not been written yet. However this ends, what
+    was drawn by then is written. A caller that may stop early uses ``contextlib.closing``.
 
-    @abstractmethod
-    def write(self, name: str, source: Path | None, embedding: Array, timestamps: Array | None) -> None:
-        """Keep one sound's embedding: (D,) for a scene, (N, D) with N timestamps in ms otherwise."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Write what is still held back."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-
-class InMemory(Sink):
-    """Keeps embeddings and timestamps by name."""
-
-    def __init__(self) -> None:
-        self.embeddings: dict[str, Array] = {}
-        self.timestamps: dict[str, Array] = {}
-
-    def is_done(self, name: str, source: Path) -> bool:
-        return False
-
-    def write(self, name: str, source: Path | None, embedding: Array, timestamps: Array | None) -> None:
-        self.embeddings[name] = embedding
-        if timestamps is not None:
-            self.timestamps[name] = timestamps
-
-    def close(self) -> None:
-        pass
-
-
-class Background(Sink):
-    """Writes to another sink in a thread of its own. ``write`` waits only when very much has not been written yet.
-
-    What a write raises is raised by a later ``write``, or by ``close``, which waits for everything: when that ends well,
-    all is written.
+    Raises OSError when a file cannot be written.
     """
 
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="write")
-        self._waiting: deque[tuple[Future[None], int]] = deque()
-        self._bytes = 0
+    def write(outcome: Outcome) -> Outcome:
+        if outcome.embedding is not None:
+            folder.write(outcome, outcome.embedding)
+        return replace(outcome, embedding=None, timestamps=None)
 
-    def is_done(self, name: str, source: Path) -> bool:
-        return self._sink.is_done(name, source)
+    def size(outcome: Outcome) -> int:
+        return 0 if outcome.embedding is None else outcome.embedding.nbytes
 
-    def write(self, name: str, source: Path | None, embedding: Array, timestamps: Array | None) -> None:
-        self._waiting.append((self._thread.submit(self._sink.write, name, source, embedding, timestamps), embedding.nbytes))
-        self._bytes += embedding.nbytes
-        while self._waiting and (self._waiting[0][0].done() or len(self._waiting) > WAITING or self._bytes > WAITING_BYTES):
-            self._settle()
-
-    def close(self) -> None:
-        try:
-            while self._waiting:
-                self._settle()
-        finally:
-            self._thread.shutdown()
-            self._sink.close()
-
-    def _settle(self) -> None:
-        """Wait for the oldest write."""
-        future, size = self._waiting.popleft()
-        self._bytes -= size
-        future.result()
+    try:
+        yield from ordered_map(write, outcomes, threads=1, size=size, ahead=0, limit=WAITING_BYTES, cancel=False)
+    finally:
+        folder.close()
 
 
-class EmbeddingFolder(Sink):
-    """A folder of embeddings made with one set of settings.
+def open_folder(
+    out: Path,
+    model: Embedder,
+    *,
+    timestamps: bool = False,
+    layers: Layers | None = None,
+    format: Format = "npy",
+    overwrite: bool = False,
+) -> EmbeddingFolder:
+    """The folder ``out`` for embeddings of this model and kind, made or continued; its embed.json records both.
 
-    Its header, embed.json, records the settings; a folder with other ones is refused, or emptied of embeddings when
-    ``overwrite``. A name counts as done while its source has not changed since.
+    overwrite: whether to remove embeddings that are there, whatever they were made with.
+
+    Raises OutputError when the folder was made with other settings or cannot be written, ConfigError on layers that the
+    model does not have.
+    """
+    settings = {
+        "weights_sha256": fingerprint(model.encoder),
+        "architecture": model.encoder.config.to_dict(),
+        "embeddings": "timestamp" if timestamps else "scene",
+        "layers": None if layers is None else layer_numbers(layers, model.encoder.config.depth),
+        "layout": "time" if timestamps else model.layout,
+        "precision": str(model.compute_dtype).removeprefix("torch."),
+        "format": format,
+    }
+    return FORMATS[format](out, settings, overwrite=overwrite)
+
+
+class EmbeddingFolder(ABC):
+    """A folder of embeddings made with one set of settings, which its header records. Writing and closing is one thread's.
 
     Raises OutputError when the folder must not be continued or cannot be written.
     """
@@ -117,6 +88,17 @@ class EmbeddingFolder(Sink):
         self.folder = folder
         claim_folder(folder / HEADER, settings, OURS, overwrite=overwrite)
 
+    @abstractmethod
+    def is_done(self, name: str, path: Path) -> bool:
+        """Whether the embedding of ``name`` is there and ``path``, its file, has not changed since."""
+
+    @abstractmethod
+    def write(self, outcome: Outcome, embedding: Array) -> None:
+        """Write the embedding of an outcome, or take it to be written with others."""
+
+    def close(self) -> None:  # noqa: B027 - most hold nothing back
+        """Write what is held back."""
+
 
 class NpyFolder(EmbeddingFolder):
     """NAME.embedding.npy and, with timestamps, NAME.timestamps.json, as hear-eval-kit names them."""
@@ -124,20 +106,16 @@ class NpyFolder(EmbeddingFolder):
     def _paths(self, name: str) -> tuple[Path, Path]:
         return self.folder / f"{name}.embedding.npy", self.folder / f"{name}.timestamps.json"
 
-    def is_done(self, name: str, source: Path) -> bool:
+    def is_done(self, name: str, path: Path) -> bool:
         embedding, _ = self._paths(name)
-        return embedding.is_file() and embedding.stat().st_mtime_ns >= source.stat().st_mtime_ns
+        return embedding.is_file() and embedding.stat().st_mtime_ns >= path.stat().st_mtime_ns
 
-    def write(self, name: str, source: Path | None, embedding: Array, timestamps: Array | None) -> None:
-        embedding_path, timestamps_path = self._paths(name)
-        if timestamps is not None:
-            with replacing(timestamps_path) as temporary:
-                temporary.write_text(json.dumps(timestamps.tolist()), encoding="utf-8")
+    def write(self, outcome: Outcome, embedding: Array) -> None:
+        embedding_path, timestamps_path = self._paths(outcome.name)
+        if outcome.timestamps is not None:
+            write_text(timestamps_path, json.dumps(outcome.timestamps.tolist()))
         with replacing(embedding_path) as temporary, open(temporary, "wb") as file:  # last: it marks the sound as done
             np.save(file, embedding)
-
-    def close(self) -> None:
-        pass
 
 
 class ParquetFolder(EmbeddingFolder):
@@ -168,10 +146,10 @@ class ParquetFolder(EmbeddingFolder):
         except (self._arrow.ArrowInvalid, OSError) as error:
             raise OutputError(f"{part} is damaged ({error}); delete it and repeat: its sounds are embedded again") from error
 
-    def is_done(self, name: str, source: Path) -> bool:
+    def is_done(self, name: str, path: Path) -> bool:
         if name not in self._done:
             return False
-        if self._done[name] == source.stat().st_mtime_ns:
+        if self._done[name] == path.stat().st_mtime_ns:
             return True
         self._forget(name)
         return False
@@ -181,18 +159,18 @@ class ParquetFolder(EmbeddingFolder):
         del self._done[name]
         for part in self._parts:
             table = self._read(part)
-            kept = table.filter(self._arrow.compute.field("name") != name)
-            if len(kept) < len(table):
+            others = table.filter(self._arrow.compute.field("name") != name)
+            if len(others) < len(table):
                 with replacing(part) as temporary:
-                    self._parquet.write_table(kept, temporary)
+                    self._parquet.write_table(others, temporary)
 
-    def write(self, name: str, source: Path | None, embedding: Array, timestamps: Array | None) -> None:
-        assert source is not None
-        modified = source.stat().st_mtime_ns
-        vectors = embedding[None] if timestamps is None else embedding
-        times = [None] if timestamps is None else timestamps.tolist()
+    def write(self, outcome: Outcome, embedding: Array) -> None:
+        assert outcome.path is not None
+        modified = outcome.path.stat().st_mtime_ns
+        times = [None] if outcome.timestamps is None else outcome.timestamps.tolist()
+        vectors = embedding[None] if outcome.timestamps is None else np.moveaxis(embedding, -2, 0)
         self._rows += [
-            {"name": name, "modified": modified, "timestamp_ms": ms, "embedding": vector}
+            {"name": outcome.name, "modified": modified, "timestamp_ms": ms, "embedding": vector}
             for ms, vector in zip(times, vectors, strict=True)
         ]
         if len(self._rows) >= FLUSH_ROWS or time.monotonic() - self._since > FLUSH_SECONDS:
@@ -202,18 +180,22 @@ class ParquetFolder(EmbeddingFolder):
         if not self._rows:
             return
         arrow = self._arrow
-        schema = arrow.schema(
-            [
-                ("name", arrow.string()),
-                ("modified", arrow.int64()),
-                ("timestamp_ms", arrow.float32()),
-                ("embedding", arrow.list_(arrow.float32(), len(self._rows[0]["embedding"]))),
-            ]
+        vectors = np.stack([row["embedding"] for row in self._rows])
+        embeddings = arrow.array(vectors.ravel())
+        for length in reversed(vectors.shape[1:]):
+            embeddings = arrow.FixedSizeListArray.from_arrays(embeddings, length)
+        table = arrow.table(
+            {
+                "name": [row["name"] for row in self._rows],
+                "modified": arrow.array([row["modified"] for row in self._rows], arrow.int64()),
+                "timestamp_ms": arrow.array([row["timestamp_ms"] for row in self._rows], arrow.float32()),
+                "embedding": embeddings,
+            }
         )
         number = 1 + max((int(part.stem.rpartition("-")[2]) for part in self._parts), default=-1)
         part = self.folder / f"embeddings-{number:05}.parquet"
         with replacing(part) as temporary:
-            self._parquet.write_table(arrow.Table.from_pylist(self._rows, schema=schema), temporary)
+            self._parquet.write_table(table, temporary)
         self._parts.append(part)
         self._rows.clear()
         self._since = time.monotonic()

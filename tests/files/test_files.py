@@ -1,7 +1,9 @@
 """Many sounds: in files, folders and memory; batches, failures, resumption."""
 
+import itertools
 import json
 import os
+import pickle
 import time
 
 import numpy as np
@@ -10,10 +12,11 @@ import pytest
 import soundfile
 import torch
 
-from hear_axlstm import embed, files
+from hear_axlstm import embed, embedder
+from hear_axlstm.audio import read_audio
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import ConfigError, OutputError
-from hear_axlstm.files.find import find_files
+from hear_axlstm.files import encode, open_folder, outcomes, plan, sink
 from hear_axlstm.files.write import ParquetFolder
 from tests.conftest import noise, tone
 from tests.tolerances import BATCH_MATES
@@ -81,7 +84,7 @@ def test_nothing_to_do(model):
 @pytest.mark.parametrize(
     ("sounds", "options", "message"),
     [
-        ([np.zeros(9), "a.wav"], {}, "arrays can neither be mixed"),
+        ([np.zeros(9), "a.wav"], {}, "expected one kind"),
         ([np.zeros(9)], {"out": "x"}, "embed them without out"),
         ("a.wav", {}, "expected a list"),
         (np.zeros((2, 9)), {}, "expected a list"),
@@ -96,37 +99,12 @@ def test_bad_options_are_refused(model, sounds, options, message):
         embed(sounds, model, **options)
 
 
-# Finding
-
-
-def test_folders_are_searched_and_files_keep_their_name(sound_folder):
-    (sound_folder / "notes.txt").write_text("not audio")
-    (sound_folder / ".hidden").mkdir()
-    (sound_folder / ".hidden" / "d.wav").write_bytes(b"")
-    assert [sound.name for sound in find_files([sound_folder])] == NAMES
-    assert [sound.name for sound in find_files([sound_folder / "below" / "c.ogg", sound_folder])] == ["c.ogg", *NAMES]
-    assert [sound.name for sound in find_files([sound_folder, sound_folder])] == NAMES
-
-
-def test_two_files_with_one_name_are_refused(sound_folder, tmp_path):
-    (tmp_path / "other").mkdir()
-    soundfile.write(tmp_path / "other" / "a.wav", tone(1, 1), SAMPLE_RATE)
-    with pytest.raises(OutputError, match=r"would both be called a\.wav"):
-        find_files([sound_folder, tmp_path / "other"])
-
-
 # Batches
-
-
-def test_batches_hold_mixed_lengths_up_to_a_duration(model):
-    sounds = dict(zip("abcdefg", [1, 30, 2, 9, 4, 4, 1], strict=True))
-    batches = list(files._batches(sounds, 10))
-    assert batches == [["b"], ["d"], ["e", "f"], ["c", "a", "g"]]
 
 
 def test_out_of_memory_halves_the_batch_of_clips(model, monkeypatch):
     whole = embed([noise(9_000 + 999 * i, seed=i) for i in range(7)], model)
-    spectrogram, sizes = model._spectrogram, []
+    spectrogram, sizes = embedder.log_mel, []
 
     def small_card(audio, lengths):
         sizes.append(len(audio))
@@ -134,7 +112,7 @@ def test_out_of_memory_halves_the_batch_of_clips(model, monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return spectrogram(audio, lengths)
 
-    monkeypatch.setattr(model, "_spectrogram", small_card)
+    monkeypatch.setattr(embedder, "log_mel", small_card)
     result = embed([noise(9_000 + 999 * i, seed=i) for i in range(7)], model)
     assert sizes[0] == 7
     assert result.failures == {"6": "out of memory for this clip alone"}
@@ -150,10 +128,10 @@ def test_results_fetched_a_batch_late_are_the_same(model, monkeypatch, timestamp
     waves[4] = waves[4][:9]
     expected = embed(waves, model, timestamps=timestamps, batch_seconds=2)
     launched, fetched = [], []
-    spectrogram, outcomes = model._spectrogram, files._Encoding.outcomes
-    monkeypatch.setattr(model, "_spectrogram", lambda audio, n: [launched.append(len(audio)), spectrogram(audio, n)][1])
-    monkeypatch.setattr(files._Encoding, "outcomes", lambda self: [fetched.append(sum(launched)), outcomes(self)][1])
-    monkeypatch.setitem(files.BATCHES_LATE, "cpu", 1)
+    spectrogram, rows = embedder.log_mel, outcomes._rows
+    monkeypatch.setattr(embedder, "log_mel", lambda audio, n: [launched.append(len(audio)), spectrogram(audio, n)][1])
+    monkeypatch.setattr(outcomes, "_rows", lambda *arguments: [fetched.append(sum(launched)), rows(*arguments)][1])
+    monkeypatch.setitem(outcomes.BATCHES_LATE, "cpu", 1)
     late = embed(waves, model, timestamps=timestamps, batch_seconds=2)
     assert launched[0] < fetched[0]  # clips
     assert late.names == expected.names == ["0", "1", "2", "5", "6"]
@@ -208,6 +186,67 @@ def test_a_file_that_crashes_its_decoder_does_not_stop_the_others(model, sound_f
     assert set(scenes(tmp_path / "out")) == {"a.wav.embedding.npy", "below/c.ogg.embedding.npy"}
 
 
+# Layers
+
+
+@pytest.mark.parametrize(("layers", "count"), [(1, 1), ([0, -1], 2), ("all", 5)])
+@pytest.mark.parametrize("timestamps", [False, True])
+def test_layers_give_a_leading_dimension_everywhere(model, sound_folder, tmp_path, layers, count, timestamps):
+    options = {"timestamps": timestamps, "layers": layers}
+    in_memory = embed([sound_folder], model, **options)
+    assert model.encoder.config.depth == 3
+    for index, name in enumerate(NAMES):
+        wave = torch.from_numpy(read_audio(sound_folder / name).copy())[None]
+        with torch.no_grad():
+            expected = model.timestamps(wave, layers=layers)[0] if timestamps else model(wave, layers=layers)
+        ours = in_memory.embeddings[index]
+        assert len(ours) == count
+        np.testing.assert_allclose(ours, expected[:, 0], rtol=0, atol=BATCH_MATES)
+    embed([sound_folder], model, out=tmp_path / "npy", **options)
+    embed([sound_folder], model, out=tmp_path / "parquet", format="parquet", **options)
+    rows = parquet_rows(tmp_path / "parquet")
+    for index, name in enumerate(NAMES):
+        ours = in_memory.embeddings[index]
+        assert np.array_equal(np.load(tmp_path / "npy" / f"{name}.embedding.npy"), ours)
+        mine = np.array([row["embedding"] for row in rows if row["name"] == name], dtype=np.float32)
+        assert np.array_equal(np.moveaxis(mine, 0, 1) if timestamps else mine[0], ours)
+
+
+def test_a_folder_keeps_to_its_layers(model, sound_folder, tmp_path):
+    embed([sound_folder], model, out=tmp_path, layers=[1, -1])
+    assert embed([sound_folder], model, out=tmp_path, layers=[1, 4]).skipped == NAMES
+    for others in (None, [1], "all", [4, 1]):
+        with pytest.raises(OutputError, match=r"layers was \[1, 4\], now"):
+            embed([sound_folder], model, out=tmp_path, layers=others)
+    with pytest.raises(ConfigError, match="layers is 9; expected 'all' or numbers from 0"):
+        embed([sound_folder], model, out=tmp_path / "new", layers=9)
+    assert not (tmp_path / "new").exists()
+
+
+# A cluster
+
+
+@pytest.mark.parametrize("options", [{}, {"timestamps": True, "layers": [0, 1]}])
+def test_plan_encode_and_sink_do_what_embed_does(model, sound_folder, tmp_path, options):
+    (sound_folder / "broken.wav").write_bytes(b"RIFF nothing")
+    (sound_folder / "cut.flac").write_bytes((sound_folder / "b.flac").read_bytes()[:9_000])
+    expected = embed([sound_folder], model, out=tmp_path / "embed", batch_seconds=3, **options)
+    folder = open_folder(tmp_path / "parts", model, **options)
+    planned = plan([sound_folder], batch_seconds=3, is_done=folder.is_done)
+    assert len(planned.batches) == 3
+    sent = pickle.loads(pickle.dumps(planned.batches))
+    encoded = pickle.loads(pickle.dumps([encode(batch, model, **options) for batch in sent]))
+    done = list(sink(itertools.chain.from_iterable(encoded), folder))
+    assert planned.failures | {outcome.name: outcome.failure for outcome in done if outcome.failure} == expected.failures
+    assert set(expected.failures) == {"broken.wav", "cut.flac"}
+    assert sorted(outcome.name for outcome in done if not outcome.failure) == NAMES
+    theirs, ours = scenes(tmp_path / "embed"), scenes(tmp_path / "parts")
+    assert theirs.keys() == ours.keys()
+    assert all(np.array_equal(theirs[name], ours[name]) for name in theirs)
+    assert (tmp_path / "embed" / "embed.json").read_bytes() == (tmp_path / "parts" / "embed.json").read_bytes()
+    assert plan([sound_folder], is_done=folder.is_done).skipped == NAMES
+
+
 # Folders
 
 
@@ -260,7 +299,7 @@ def test_a_second_run_does_what_is_missing_or_has_changed(model, sound_folder, t
 
 @pytest.mark.parametrize("format", ["npy", "parquet"])
 def test_an_interrupted_run_is_taken_up_again(model, sound_folder, tmp_path, format, monkeypatch):
-    spectrogram, calls = model._spectrogram, []
+    spectrogram, calls = embedder.log_mel, []
 
     def interrupted(*arguments):
         calls.append(arguments)
@@ -268,10 +307,10 @@ def test_an_interrupted_run_is_taken_up_again(model, sound_folder, tmp_path, for
             raise KeyboardInterrupt
         return spectrogram(*arguments)
 
-    monkeypatch.setattr(model, "_spectrogram", interrupted)
+    monkeypatch.setattr(embedder, "log_mel", interrupted)
     with pytest.raises(KeyboardInterrupt):
         embed([sound_folder], model, out=tmp_path / "out", format=format, batch_seconds=0.1)
-    monkeypatch.setattr(model, "_spectrogram", spectrogram)
+    monkeypatch.setattr(embedder, "log_mel", spectrogram)
     result = embed([sound_folder], model, out=tmp_path / "out", format=format)
     assert len(result.skipped) == 2
     assert len(result.names) == 1

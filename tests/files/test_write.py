@@ -2,89 +2,121 @@
 
 import threading
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
 
-from hear_axlstm.files import write as output
-from hear_axlstm.files.write import Background, InMemory
+from hear_axlstm.files import write
+from hear_axlstm.files.outcomes import Outcome
+from hear_axlstm.files.write import sink
 
 VECTOR = np.ones(4, np.float32)
 
 
-class Slow(InMemory):
+class SlowFolder:
     """Writes nothing before it is let, and not what is called "bad"."""
 
     def __init__(self):
-        super().__init__()
         self.go_on = threading.Event()
+        self.written = []
         self.closed_with = None
 
-    def write(self, name, source, embedding, timestamps):
+    def write(self, outcome, embedding):
         self.go_on.wait()
-        if name == "bad":
+        if outcome.name == "bad":
             raise OSError(28, "No space left on device")
-        super().write(name, source, embedding, timestamps)
+        self.written.append(outcome.name)
 
     def close(self):
-        self.closed_with = len(self.embeddings)
+        self.closed_with = len(self.written)
 
 
-def test_writing_takes_none_of_the_callers_time_and_closing_waits_for_all():
-    slow = Slow()
-    with Background(slow) as background:
-        for index in range(100):
-            background.write(str(index), None, VECTOR, None)
-        assert slow.embeddings == {}
-        slow.go_on.set()
-    assert list(slow.embeddings) == [str(index) for index in range(100)]
-    assert slow.closed_with == 100
+@pytest.fixture
+def folder():
+    return SlowFolder()
 
 
-def test_a_failed_write_is_raised_by_the_next_one_and_the_others_are_kept():
-    slow = Slow()
-    with pytest.raises(OSError, match="No space left"), Background(slow) as background:
-        write_until_told(background, slow)
-    assert {"good", "also good"} <= set(slow.embeddings)
-    assert slow.closed_with == len(slow.embeddings)
+def outcomes(names):
+    for name in names:
+        yield Outcome(name, None, VECTOR, failure="too short" if name == "short" else "")
 
 
-def write_until_told(background, slow):
-    for name in ["good", "bad", "also good"]:
-        background.write(name, None, VECTOR, None)
-    slow.go_on.set()
-    for _ in range(500):
-        background.write("next", None, VECTOR, None)
-        time.sleep(0.01)
-    raise AssertionError("nobody was told")
+def test_writing_takes_none_of_the_callers_time_and_the_end_waits_for_all(folder):
+    names = [str(index) for index in range(100)]
+
+    def let_go_at_the_end():
+        yield from outcomes(names)
+        assert folder.written == []
+        folder.go_on.set()
+
+    done = list(sink(let_go_at_the_end(), folder))
+    assert folder.written == [outcome.name for outcome in done] == names
+    assert all(outcome.embedding is None for outcome in done)  # the memory is free
+    assert folder.closed_with == 100
 
 
-def test_a_failed_last_write_is_raised_at_the_end():
-    slow = Slow()
-    background = Background(slow)
-    background.write("bad", None, VECTOR, None)
-    slow.go_on.set()
+def test_failed_outcomes_pass_through(folder):
+    folder.go_on.set()
+    failed = Outcome("short", None, failure="too short")
+    assert list(sink([failed], folder)) == [failed]
+    assert folder.written == []
+
+
+def test_a_failed_write_is_raised_soon_and_the_others_are_written(folder):
+    drawn = []
+
+    def slowly():
+        for number, outcome in enumerate(outcomes(["good", "bad", "also good", *map(str, range(500))])):
+            drawn.append(outcome.name)
+            if number == 2:
+                folder.go_on.set()
+            if number > 2:
+                time.sleep(0.01)
+            yield outcome
+
     with pytest.raises(OSError, match="No space left"):
-        background.close()
-    assert slow.closed_with == 0
+        list(sink(slowly(), folder))
+    assert len(drawn) < 100
+    assert folder.written == [name for name in drawn if name != "bad"]
+    assert folder.closed_with == len(folder.written)
 
 
-@pytest.mark.parametrize(("limit", "value"), [("WAITING", 2), ("WAITING_BYTES", 3 * VECTOR.nbytes)])
-def test_no_more_waits_than_memory_allows(monkeypatch, limit, value):
-    monkeypatch.setattr(output, limit, value)
-    slow = Slow()
-    started = []
-    with Background(slow) as background:
+def test_a_failed_last_write_is_raised_at_the_end(folder):
+    folder.go_on.set()
+    with pytest.raises(OSError, match="No space left"):
+        list(sink(outcomes(["good", "bad"]), folder))
+    assert folder.closed_with == 1
 
-        def write():
-            for index in range(9):
-                started.append(index)
-                background.write(str(index), None, VECTOR, None)
 
-        writer = threading.Thread(target=write)
-        writer.start()
-        time.sleep(0.1)
-        assert len(started) in {3, 4}
-        slow.go_on.set()
-        writer.join()
-    assert len(slow.embeddings) == 9
+def test_what_was_drawn_is_written_however_it_ends(folder):
+    def interrupted():
+        yield from outcomes(["a", "b", "c"])
+        folder.go_on.set()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(sink(interrupted(), folder))
+    assert folder.written == ["a", "b", "c"]
+    with closing(sink(outcomes(["d", "e", "f"]), folder)) as done:
+        next(done)
+    assert folder.written[3] == "d"
+    assert folder.closed_with == len(folder.written)
+
+
+def test_no_more_waits_than_memory_allows(folder, monkeypatch):
+    monkeypatch.setattr(write, "WAITING_BYTES", 3 * VECTOR.nbytes)
+    drawn = []
+
+    def noted():
+        for outcome in outcomes(map(str, range(9))):
+            drawn.append(outcome.name)
+            yield outcome
+
+    writer = threading.Thread(target=lambda: list(sink(noted(), folder)))
+    writer.start()
+    time.sleep(0.1)
+    assert len(drawn) == 3
+    folder.go_on.set()
+    writer.join()
+    assert len(folder.written) == 9

@@ -1,0 +1,144 @@
+"""A batch of sounds and a model -> what became of each sound: its embedding, or the reason why there is none."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hear_axlstm.embedder import Embedder
+from hear_axlstm.encoder import Layers
+from hear_axlstm.errors import AudioError
+from hear_axlstm.files.decode import DecodedBatch, decode_batches
+from hear_axlstm.files.find import Sound
+
+BATCHES_LATE = {"cuda": 1}  # batches given to the device before the results of one are fetched; 0 elsewhere
+
+Array = NDArray[np.float32]
+Row = tuple[Array, Array | None] | str  # the embedding and timestamps of a clip, or why there are none
+
+
+@dataclass
+class Outcome:
+    """What became of a sound.
+
+    name: the sound's. path: its file, None in memory. embedding: (D,) for a scene, (N, D) with timestamps, (layers, D) and
+    (layers, N, D) where layers were asked for; None where the sound failed. timestamps: (N,) in ms, None for a scene.
+    failure: why there is no embedding, empty where there is one.
+    """
+
+    name: str
+    path: Path | None
+    embedding: Array | None = None
+    timestamps: Array | None = None
+    failure: str = ""
+
+
+def encode(
+    sounds: Sequence[Sound], model: Embedder, *, timestamps: bool = False, layers: Layers | None = None
+) -> list[Outcome]:
+    """Decode and embed one batch of sounds. Returns an outcome a sound, the failed ones first.
+
+    model: on the device to use. timestamps: an embedding every 40 ms instead of one a sound. layers: as ``Embedder`` takes
+    them. Out of memory on CUDA, the batch is done by halves, down to the clip that is to blame.
+
+    Raises ConfigError on layers that the model does not have.
+    """
+    return list(encode_ahead(decode_batches([sounds]), model, timestamps=timestamps, layers=layers))
+
+
+def encode_ahead(
+    batches: Iterable[DecodedBatch],
+    model: Embedder,
+    *,
+    timestamps: bool = False,
+    layers: Layers | None = None,
+    lap: Callable[[str], None] = lambda stage: None,
+) -> Generator[Outcome, None, None]:
+    """Outcomes of decoded batches. On CUDA the device has the next batch before the results of one are fetched.
+
+    lap: called with "decode", "encode" or "write" when that is what the time since the last call went to.
+    """
+    running: deque[tuple[list[Sound], Callable[[], list[Row]]]] = deque()
+
+    def fetched(late: int) -> Iterator[Outcome]:
+        while len(running) > late:
+            sounds, fetch = running.popleft()
+            rows = fetch()
+            lap("encode")
+            for sound, row in zip(sounds, rows, strict=True):
+                if isinstance(row, str):
+                    yield Outcome(sound.name, sound.path, failure=row)
+                else:
+                    yield Outcome(sound.name, sound.path, *row)
+            lap("write")
+
+    for batch in batches:
+        lap("decode")
+        for sound, error in batch.failures.items():
+            yield Outcome(sound.name, sound.path, failure=str(error))
+        lap("write")
+        if batch.sounds:
+            running.append((batch.sounds, _launch(batch.audio, batch.lengths, model, timestamps, layers)))
+            lap("encode")
+        del batch
+        yield from fetched(BATCHES_LATE.get(model.device.type, 0))
+    lap("decode")
+    yield from fetched(0)
+
+
+def _launch(
+    audio: Tensor, lengths: list[int], model: Embedder, timestamps: bool, layers: Layers | None
+) -> Callable[[], list[Row]]:
+    """Give clips, (B, T), to the device. The function returned fetches a row a clip; on CUDA nothing is waited for before.
+
+    Only the thread that encodes calls CUDA: one that allocated memory while a graph is captured would spoil the capture.
+    """
+    on_cuda = model.device.type == "cuda"
+    try:
+        on_device = (audio.pin_memory() if on_cuda else audio).to(model.device, non_blocking=on_cuda)
+        with torch.inference_mode():
+            found = model.timestamps(on_device, lengths, layers) if timestamps else (model(on_device, lengths, layers),)
+            results = [result.to("cpu", non_blocking=on_cuda) for result in found]
+        ready = torch.cuda.current_stream(model.device).record_event() if on_cuda else None
+    except (AudioError, torch.OutOfMemoryError) as error:  # not kept: its traceback would hold the memory that ran out
+        out_of_memory = isinstance(error, torch.OutOfMemoryError)
+        failure = "out of memory for this clip alone" if out_of_memory else str(error)
+    else:
+        return lambda: _rows(results, ready)
+    if len(lengths) == 1:
+        return lambda: [failure]
+
+    def by_halves() -> list[Row]:
+        half = len(lengths) // 2
+        rows: list[Row] = []
+        for clips in (slice(None, half), slice(half, None)):
+            longest = max(lengths[clips])
+            rows += _launch(audio[clips, :longest], lengths[clips], model, timestamps, layers)()
+        return rows
+
+    return by_halves
+
+
+def _rows(results: Sequence[Tensor], ready: torch.cuda.Event | None) -> list[Row]:
+    """The results on the CPU clip by clip, without the padding; copies, so that page-locked memory can be used again.
+
+    results: scenes ([layers,] B, D), or embeddings ([layers,] B, N, D) and times (B, N), NaN in the padding.
+    """
+    if ready is not None:
+        ready.synchronize()
+    arrays = [result.numpy() for result in results]
+    if len(arrays) == 1:
+        return [(scene.copy(), None) for scene in np.moveaxis(arrays[0], -2, 0)]
+    embeddings, times = arrays
+    counts = np.isfinite(times).sum(1)
+    return [
+        (embedding[..., :count, :].copy(), own[:count].copy())
+        for embedding, own, count in zip(np.moveaxis(embeddings, -3, 0), times, counts, strict=True)
+    ]
