@@ -140,20 +140,13 @@ def config_from_dict(values: Mapping[str, Any]) -> EncoderConfig:
         raise ConfigError(f"{family}: {error}") from error
 
 
+WIDTHS = {"tiny": 192, "small": 384, "base": 768}
 # The paper's AxLSTM is E=3 without flip; E=2 with flip is what its authors first released.
 VARIANTS: dict[str, EncoderConfig] = {
-    "axlstm-tiny": AxLSTMConfig(width=192),
-    "axlstm-small": AxLSTMConfig(width=384),
-    "axlstm-base": AxLSTMConfig(width=768),
-    "axlstm-tiny-e2": AxLSTMConfig(width=192, expansion=2, flip=True),
-    "axlstm-small-e2": AxLSTMConfig(width=384, expansion=2, flip=True),
-    "axlstm-base-e2": AxLSTMConfig(width=768, expansion=2, flip=True),
-    "ssam-tiny": SSAMConfig(width=192),
-    "ssam-small": SSAMConfig(width=384),
-    "ssam-base": SSAMConfig(width=768),
-    "ssast-tiny": SSASTConfig(width=192, heads=3),
-    "ssast-small": SSASTConfig(width=384, heads=6),
-    "ssast-base": SSASTConfig(width=768, heads=12),
+    **{f"axlstm-{size}": AxLSTMConfig(width=width) for size, width in WIDTHS.items()},
+    **{f"axlstm-{size}-e2": AxLSTMConfig(width=width, expansion=2, flip=True) for size, width in WIDTHS.items()},
+    **{f"ssam-{size}": SSAMConfig(width=width) for size, width in WIDTHS.items()},
+    **{f"ssast-{size}": SSASTConfig(width=width, heads=width // 64) for size, width in WIDTHS.items()},
 }
 
 

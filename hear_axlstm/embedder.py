@@ -48,8 +48,9 @@ def check_audio(audio: Tensor, lengths: Tensor | Sequence[int] | None) -> Tensor
     are_whole = not (own.dtype == torch.bool or own.is_floating_point() or own.is_complex())
     require(are_whole and own.shape == (batch,), f"lengths has shape {tuple(own.shape)} and dtype {own.dtype}; {expected}")
     low, high = int(own.min()), int(own.max())
-    fit = low >= MIN_SAMPLES and high <= samples
-    require(fit, f"lengths run from {low} to {high}; {expected}: drop or pad shorter clips")
+    require(
+        MIN_SAMPLES <= low <= high <= samples, f"lengths run from {low} to {high}; {expected}: drop or pad shorter clips"
+    )
     return own.long()
 
 
@@ -62,18 +63,13 @@ class Embedder(nn.Module):
     backend: what runs the blocks' operations: "torch", "triton" (CUDA), "numba" (CPU, without gradients), or "auto", the
     fastest that can. One that is named and cannot run raises BackendError at the first call.
 
-    The encoder is used as it is: several Embedders may share it.
+    The encoder stays as it is: several Embedders may share it.
     """
 
     sample_rate = SAMPLE_RATE
 
     def __init__(
-        self,
-        encoder: Encoder,
-        *,
-        layout: Layout = DEFAULT_LAYOUT,
-        precision: Precision = "auto",
-        backend: Backend = "auto",
+        self, encoder: Encoder, *, layout: Layout = DEFAULT_LAYOUT, precision: Precision = "auto", backend: Backend = "auto"
     ) -> None:
         super().__init__()
         check_choice("layout", layout, Layout)
@@ -102,8 +98,7 @@ class Embedder(nn.Module):
         """Scene embeddings: the mean over a clip's steps. HEAR: ``get_scene_embeddings``.
 
         Shape: audio (B, T), mono at 16 kHz in [-1, 1]; lengths (B,), samples of each clip, T when left out
-        -> (B, scene_embedding_size), float32, on the model's device; one such for each of ``layers``, which
-        ``encoder.layer_numbers`` explains, when they are asked for.
+        -> ([layers,] B, scene_embedding_size), float32, on the model's device; ``layers`` as in ``encoder.layer_numbers``.
 
         Raises AudioError on input that cannot be embedded, ConfigError on layers that there are not. Differentiable;
         under ``torch.no_grad()`` memory stays bounded however long the clips are.
@@ -123,9 +118,9 @@ class Embedder(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """One embedding a patch column, in the time layout, and the centre of what it covers.
 
-        Shape: audio (B, T) and lengths (B,) as in ``forward`` -> embeddings (B, N, timestamp_embedding_size), one such
-        for each of ``layers`` when they are asked for, and timestamps (B, N) in ms, both float32. Beyond the end of a
-        shorter clip embeddings are 0 and timestamps NaN.
+        Shape: audio (B, T), lengths (B,) and layers as in ``forward`` -> embeddings ([layers,] B, N,
+        timestamp_embedding_size) and timestamps (B, N) in ms, both float32. Beyond the end of a shorter clip embeddings
+        are 0 and timestamps NaN.
 
         Raises AudioError on input that cannot be embedded, ConfigError on layers that there are not.
         """

@@ -21,10 +21,7 @@ class AttentionBlock(nn.Module):
 
     def reset(self) -> None:
         """Draw the papers' initial values."""
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)
+        xavier_(self)
 
     def forward(self, x: Tensor, update: Tensor | None = None, backend: Backend = "auto") -> tuple[Tensor, Tensor]:
         x, normed = self.norm1(x, update, self.qkv.weight, backend)
@@ -32,3 +29,11 @@ class AttentionBlock(nn.Module):
         attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         x, normed = self.norm2(x, self.proj(attended), self.qkv.weight, backend)
         return x, self.mlp(normed)
+
+
+def xavier_(module: nn.Module) -> None:
+    """Xavier-uniform weights and zero biases in all linear maps of a module."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)

@@ -78,8 +78,8 @@ def find_weights(model: str | os.PathLike[str] = "", variant: str | None = None)
 
 def cache_file(variant: str) -> Path:
     """Where converted weights of a variant are kept: $HEAR_AXLSTM_CACHE, else hear-axlstm in the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hear-axlstm"
-    return Path(os.environ.get(CACHE_VARIABLE) or default) / f"{variant}.safetensors"
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "hear-axlstm")
+    return Path(os.environ.get(CACHE_VARIABLE) or default, f"{variant}.safetensors")
 
 
 def _weights_of(variant: str) -> Path:
@@ -91,8 +91,7 @@ def _weights_of(variant: str) -> Path:
         actual = sha256_of(path) if path.is_file() else "none, the file is missing"
         if actual != bundled["sha256"]:
             raise WeightsError(
-                f"{variant}: sha256 of {path} is {actual}, but the manifest says {bundled['sha256']}; install hear-axlstm "
-                "again"
+                f"{path} has sha256 {actual}, not the manifest's {bundled['sha256']}; install hear-axlstm again"
             )
         return path
     if (cached := cache_file(variant)).is_file():
