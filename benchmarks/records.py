@@ -1,4 +1,4 @@
-"""What the measurements share: a description of the machine, tables, and the JSON files under results/."""
+"""Shared by the measurements: a description of the machine, tables, and the JSON files under results/."""
 
 from __future__ import annotations
 

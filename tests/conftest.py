@@ -39,7 +39,7 @@ CORE = """
     tests/parity tests/ops tests/kernels/test_cpu.py tests/kernels/test_graphs.py tests/kernels/test_conv_cuda.py
     tests/kernels/test_norm_cuda.py tests/test_config.py tests/test_frontend.py tests/test_patches.py tests/test_blocks.py
     tests/test_encoder.py tests/test_embedder.py tests/test_hear.py tests/test_registry.py tests/test_import_order.py
-    tests/test_import_is_silent.py tests/weights/test_load.py tests/weights/test_find.py
+    tests/test_reading_path.py tests/test_import_is_silent.py tests/weights/test_load.py tests/weights/test_find.py
     tests/weights/test_released.py
 """.split()
 

@@ -1,4 +1,4 @@
-"""``models``, ``download``, ``convert`` and ``publish``."""
+"""The commands about weights: ``models``, ``download``, ``convert`` and ``publish``."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def download_command(model: str) -> None:
 @main.command("convert")
 @click.argument("source", metavar="SOURCE.pth", type=click.Path(path_type=Path))
 @click.argument("target", metavar="TARGET.safetensors", type=click.Path(path_type=Path))
-@click.option("--flip/--no-flip", default=None, help="AxLSTM: odd blocks read backwards. On for E=2, else must be said.")
+@click.option(
+    "--flip/--no-flip", default=None, help="AxLSTM: odd blocks read backwards. On for E=2; must be given otherwise."
+)
 @click.option("--input-gate", type=click.Choice(get_args(InputGate)), help="AxLSTM: exp when left out.")
 @click.option("--heads", type=click.IntRange(min=1), help="SSAST: width / 64, at least 3, when left out.")
 def convert_command(source: Path, target: Path, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""Masked reconstruction of log-mel patches.
+"""Pretraining of encoders by masked reconstruction of log-mel patches.
 
 recipe.py       what a run is made of: named recipes, files, the learning rate's course
 shards.py       recordings -> webdataset shards

@@ -50,7 +50,7 @@ class Plan:
         return int(chosen[order[place]])
 
     def is_synthetic(self, clip: int) -> bool:
-        """Whether the clip at this place is synthesised, found without the order of the shards' clips."""
+        """True when the clip at this place is synthesised; this needs no order of the shards' clips."""
         return self._drawn(clip + 1) == self._drawn(clip)
 
     def synthetic_id(self, clip: int) -> int:

@@ -1,4 +1,4 @@
-"""What pretraining asks of an encoder: which patches it does not see, and the loss of its guesses."""
+"""The objective of pretraining: masks that hide patches from the encoder, and the loss of its guesses."""
 
 from __future__ import annotations
 

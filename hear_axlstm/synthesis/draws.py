@@ -40,17 +40,18 @@ class Draws:
 
     @property
     def device(self) -> torch.device:
+        """The device that all drawn numbers are on."""
         return self.clips.device
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def fork(self, index: int, chosen: Tensor) -> Self:
-        """An own stream for some of the clips: what they draw leaves all other draws as they are."""
+        """Another stream for some of the clips, whose draws leave all other draws as they are."""
         return type(self)(self.clips[chosen], self.seed, start=self._start + (index + 1) * FORK)
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
-        """Numbers in (low, high)."""
+        """Numbers between two bounds, each as likely, neither bound included."""
         count = math.prod(shape)
         first = self._start + self._drawn
         self._drawn += count
@@ -69,13 +70,13 @@ class Draws:
         return radius * (2 * math.pi * self.uniform(0, 1, *shape)).cos()
 
     def integers(self, low: int, high: int, *shape: int) -> Tensor:
-        """Whole numbers in [low, high), int64."""
+        """Whole numbers from ``low`` to ``high`` - 1, each as likely, int64."""
         return self.uniform(low, high, *shape).floor().long().clamp(low, high - 1)
 
     def chance(self, probability: float, *shape: int) -> Tensor:
-        """True with this probability."""
+        """Truth values that are true with this probability, bool."""
         return self.uniform(0, 1, *shape) < probability
 
     def pick(self, values: list[float], *shape: int) -> Tensor:
-        """One of the values, each as likely."""
+        """One of the values for each clip and place, each as likely."""
         return torch.tensor(values, device=self.device)[self.integers(0, len(values), *shape)]

@@ -99,7 +99,7 @@ def midi_bytes(notes: Sequence[Note], silent_from: float | None = None) -> bytes
 
 
 def _variable_length(number: int) -> bytes:
-    """Seven bits a byte, the highest first; all but the last byte have the top bit set."""
+    """A MIDI number: seven bits a byte, the highest first, in which all but the last byte have the top bit set."""
     encoded = [number & 0x7F]
     while number := number >> 7:
         encoded.append(0x80 | number & 0x7F)
@@ -122,7 +122,7 @@ def find_soundfont(path: Path | None) -> Path:
         raise ConfigError(f"{path}: no such file; expected a SoundFont (.sf2)")
     with open(path, "rb") as file:
         start = file.read(12)
-    if start[:4] != b"RIFF" or start[8:] != b"sfbk":  # the program would go on with a SoundFont of its own choice
+    if start[:4] != b"RIFF" or start[8:] != b"sfbk":  # the program would go on with another SoundFont
         raise ConfigError(f"{path} is not a SoundFont; expected a .sf2 file")
     return path
 
@@ -174,9 +174,9 @@ KITS = (0, 8, 16, 24, 25, 32, 40, 48)
 
 @dataclass(frozen=True)
 class Setting:
-    """What the parts of a piece agree on.
+    """The tempo, metre, scale and chords that the parts of a piece share.
 
-    beat: seconds. bar: beats. scale: semitones above the root, which is a MIDI key. chords: degrees of the scale, the
+    beat: in seconds. bar: in beats. scale: semitones above the root, which is a MIDI key. chords: degrees of the scale, the
     lowest of each bar's chord, over and over.
     """
 
@@ -189,10 +189,11 @@ class Setting:
 
     @property
     def bars(self) -> int:
+        """How many bars it takes to fill the piece, the last of them perhaps in part."""
         return int(self.seconds / (self.beat * self.bar)) + 1
 
     def key(self, degree: int, octave: int = 0) -> int:
-        """MIDI key of a degree of the scale, in any octave, brought into what instruments play."""
+        """The MIDI key of a degree of the scale, in any octave, brought into what instruments play."""
         up, step = divmod(degree, len(self.scale))
         key = self.root + 12 * (up + octave) + self.scale[step]
         while key < 21:
@@ -202,6 +203,7 @@ class Setting:
         return key
 
     def chord(self, bar: int) -> int:
+        """The degree of the scale that the chord of a bar stands on."""
         return self.chords[bar % len(self.chords)]
 
 
@@ -294,7 +296,7 @@ PARTS: tuple[tuple[Part, Sequence[int], bool], ...] = (
     (bass, BASSES, False),
     (drums, KITS, True),
 )
-ALONE = 0.2  # of the pieces are one melody or a few notes of one instrument
+ALONE = 0.2  # the share of pieces that are one melody or a few notes of one instrument
 
 
 def random_piece(rng: np.random.Generator, seconds: float) -> list[Note]:

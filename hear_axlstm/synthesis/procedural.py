@@ -28,13 +28,14 @@ FFT, FFT_HOP = 512, 128  # for gains that vary over time and frequency
 
 @dataclass(frozen=True)
 class Timeline:
-    """seconds: sample times (T,). control: times (C,) of slow contours, every 10 ms."""
+    """The times in s of a clip's samples, (T,), and of its slow contours, (C,), every 10 ms."""
 
     seconds: Tensor
     control: Tensor
 
     @classmethod
     def of(cls, samples: int, device: torch.device) -> Timeline:
+        """The timeline of a clip with this number of samples at 16 kHz."""
         points = -(-samples // CONTROL) + 1
         return cls(
             torch.arange(samples, device=device) / SAMPLE_RATE,
@@ -43,10 +44,12 @@ class Timeline:
 
     @property
     def samples(self) -> int:
+        """The number of samples T of the clip."""
         return len(self.seconds)
 
     @property
     def duration(self) -> float:
+        """The length of the clip in seconds."""
         return self.samples / SAMPLE_RATE
 
     def smooth(self, contour: Tensor) -> Tensor:
@@ -141,6 +144,7 @@ def phase(frequency: Tensor) -> Tensor:
 
 
 def sine(cycles: Tensor) -> Tensor:
+    """A sine at these phases, in cycles. Shape: (B, T) -> (B, T)."""
     return (2 * math.pi * cycles).sin()
 
 

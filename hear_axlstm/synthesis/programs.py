@@ -1,4 +1,4 @@
-"""Programs that synthesise, where they are installed: found on the PATH, run without a shell, their failures told."""
+"""Programs that synthesise, where they are installed: they are found on the PATH and run without a shell."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PACKAGES = {"espeak-ng": "espeak-ng", "fluidsynth": "fluid-synth"}  # Debian's p
 
 
 def find_program(name: str) -> str:
-    """Where a program of PACKAGES is. Raises ConfigError, which says how to install it."""
+    """The path of a program of PACKAGES. Raises ConfigError, which says how to install it."""
     if (path := shutil.which(name)) is None:
         raise ConfigError(
             f"the program {name} is not on the PATH; install it (Debian: apt install {name}; "
@@ -23,7 +23,7 @@ def find_program(name: str) -> str:
 
 
 def run_program(name: str, arguments: Sequence[str], *, stdin: bytes = b"", timeout: float) -> bytes:
-    """What the program writes to stdout, waiting for at most ``timeout`` seconds.
+    """The bytes that the program writes to stdout within ``timeout`` seconds.
 
     Raises ConfigError when it is not installed, AudioError when it fails, crashes or takes too long.
     """
@@ -38,7 +38,7 @@ def run_program(name: str, arguments: Sequence[str], *, stdin: bytes = b"", time
 
 
 def program_version(name: str) -> str:
-    """Such as "espeak-ng 1.51". Raises as ``run_program`` does."""
+    """The name and version of a program, such as "espeak-ng 1.51". Raises as ``run_program`` does."""
     said = run_program(name, ["--version"], timeout=10).decode("utf-8", "replace")
     number = re.search(r"\d+(\.\d+)+", said)
     return f"{name} {number[0] if number else 'of unknown version'}"

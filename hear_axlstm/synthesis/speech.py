@@ -1,6 +1,6 @@
 """Speech by the espeak-ng program: about 130 languages and accents, 90 voices, any text.
 
-It is one formant synthesizer, so that its voices form one family. Those for training and those held out never meet.
+Its voices come from one formant synthesiser and form one family. Those for training and those held out never meet.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Split = Literal["train", "test"]
 
 PROGRAM = "espeak-ng"
 TIMEOUT = 60.0  # seconds for one call; a minute of speech takes it a tenth of a second
-HELD_OUT = 3  # one in so many families of variants is for testing
+HELD_OUT = 3  # one in three families of variants is for testing
 NOT_HUMAN = re.compile("robo|announcer|demonic|fast", re.IGNORECASE)
 PITCHES, RATES = (0, 99), (80, 450)  # what the program takes
-WORDS = 0.75  # of the words that the rate promises: made-up words and pauses are long, and most clips are filled
+WORDS = 0.75  # the share of words that the rate promises: made-up words and pauses are long, and most clips are filled
 TRACTS = (0.87, 1.15)  # playing faster shortens the vocal tract and raises the pitch
 ATTEMPTS = 4  # the program crashes on some languages' numbers: espeak-ng 1.51 on Greenlandic
 # Mnemonics of phonemes that every language has, or replaces by its own.
@@ -39,8 +39,9 @@ ENDINGS, ENDING_CHANCES = (",", ".", "?", "!"), (0.35, 0.4, 0.15, 0.1)
 
 @dataclass(frozen=True, kw_only=True)
 class Voice:
-    """language: one of ``list_languages()``, or a code such as "en-us". variant: one of ``variants(...)``.
+    """A voice of the program: its language and accent, its speaker, its pitch and its speed.
 
+    language: one of ``list_languages()``, or a code such as "en-us". variant: one of ``variants(...)``.
     pitch: 0 to 99, 50 is the variant's own. rate: 80 to 450 words a minute, 175 is the program's default.
     Raises ConfigError on a pitch or rate out of range.
     """
@@ -57,7 +58,7 @@ class Voice:
 
 
 def list_languages() -> list[str]:
-    """Languages and accents, by the program's voice files, such as "gmw/en-US": two of them may share a language code.
+    """The languages and accents by the program's voice files, such as "gmw/en-US"; two of them may share a language code.
 
     Raises ConfigError when espeak-ng is not installed.
     """
@@ -102,7 +103,7 @@ def speak(text: str, voice: Voice) -> Wave:
 
 
 def _speak(text: str, voice: Voice) -> tuple[Wave, int]:
-    """Samples, and their rate in Hz, as the program gives them."""
+    """The samples that the program gives, and their rate in Hz."""
     if f"!v/{voice.variant}" not in _listing(find_program(PROGRAM), "--voices=variant"):  # the program would speak without
         raise ConfigError(f"espeak-ng has no variant {voice.variant!r}; espeak-ng --voices=variant lists them")
     arguments = ["-v", f"{voice.language}+{voice.variant}", "-p", str(voice.pitch), "-s", str(voice.rate)]
