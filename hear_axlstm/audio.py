@@ -1,4 +1,4 @@
-"""Audio files and arrays -> mono float32 at 16 kHz."""
+"""Audio files and arrays -> mono float32 samples at 16 kHz."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BLOCK_SECONDS = 60  # decoded and resampled at once: long recordings need little
 
 
 def audio_seconds(path: str | os.PathLike[str]) -> float:
-    """Duration by the file's header. Raises AudioError when libsndfile cannot read it."""
+    """The duration of a file by its header. Raises AudioError when libsndfile cannot read it."""
     try:
         return float(soundfile.info(os.fspath(path)).duration)
     except (soundfile.SoundFileError, OSError, TypeError) as error:
@@ -40,7 +40,7 @@ def read_audio(path: str | os.PathLike[str]) -> Wave:
 
 
 def decode(source: str | BinaryIO) -> Wave:
-    """The samples of a file that is open or named; raises what libsndfile and soxr raise."""
+    """The samples of a file that is open or named, (n,), mono float32 at 16 kHz. Raises what libsndfile and soxr raise."""
     with soundfile.SoundFile(source) as file:
         samples = array("f")  # grows in place: a long recording is held once
         resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32")
@@ -54,7 +54,7 @@ def decode(source: str | BinaryIO) -> Wave:
 
 
 def write_flac(target: str | os.PathLike[str] | BinaryIO, wave: Wave) -> None:
-    """Write 16 kHz mono samples as 16-bit FLAC to a file that is open or named. Raises what libsndfile raises."""
+    """Write samples, (n,), mono at 16 kHz, as 16-bit FLAC to a file that is open or named. Raises what libsndfile raises."""
     soundfile.write(target, wave, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
 
 
@@ -77,7 +77,7 @@ def prepare_array(samples: ArrayLike, sample_rate: int, name: str) -> Wave:
 
 
 def checked(wave: Wave, name: str) -> Wave:
-    """``wave`` if the front end can take it. Raises AudioError, which starts with ``name``."""
+    """The wave unchanged, if the front end can take it. Raises AudioError, which starts with ``name``."""
     if len(wave) < MIN_SAMPLES:
         raise AudioError(f"{name}: {len(wave)} samples at 16 kHz; expected {MIN_SAMPLES} or more: too short to embed")
     low, high = wave.min(), wave.max()

@@ -1,4 +1,4 @@
-"""What the commands share: exit codes, how errors are told, and how a model and a device are named."""
+"""Exit codes, error messages, and the model and device options that the commands share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ model_option = click.option(
 
 @contextmanager
 def reported(exit_code: int) -> Iterator[None]:
-    """Errors that users can mend are told without a traceback; bad options always exit with REFUSED."""
+    """Print errors that users can mend without a traceback, and exit: with REFUSED where an option is bad."""
     try:
         yield
     except (HearAxlstmError, OSError) as error:
@@ -37,7 +37,7 @@ def reported(exit_code: int) -> Iterator[None]:
 
 @contextmanager
 def failing(advice: str, *errors: type[Exception]) -> Iterator[None]:
-    """Errors in the middle of the work are told with what to do about them."""
+    """Print errors in the middle of the work with advice on what to do next, and exit with FAILED."""
     try:
         yield
     except errors as error:
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def model_name(model: str) -> str:
-    """What results call a model: the variant, or the last part of its path or repository that says something."""
+    """The name of a model in results: its variant, or the last part of its path or repository that says something."""
     if not model or model in list_models():
         return model or str(read_manifest()["default"])
     path = Path(model).absolute()
@@ -60,6 +60,7 @@ def model_name(model: str) -> str:
 
 
 def chosen_device(name: str) -> torch.device:
+    """The device of a name, or of "auto" the fastest there is. Raises ConfigError where it cannot be used."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

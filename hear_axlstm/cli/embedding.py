@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,8 +11,9 @@ import click
 
 from hear_axlstm.cli.common import FAILED, GO_ON, REFUSED, chosen_device, failing, main, model_option, reported
 from hear_axlstm.config import Layout, Precision
+from hear_axlstm.encoder import Layers
 from hear_axlstm.errors import ConfigError
-from hear_axlstm.files import embed
+from hear_axlstm.files import Embedded, embed
 from hear_axlstm.files.find import find_files
 from hear_axlstm.files.write import Format
 from hear_axlstm.hear import load_model
@@ -21,22 +23,26 @@ from hear_axlstm.hear import load_model
 @click.argument("inputs", metavar="FILES-OR-FOLDERS...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
 @model_option
-@click.option("--timestamps", is_flag=True, help="One embedding every 40 ms instead of one a file.")
-@click.option("--format", type=click.Choice(get_args(Format)), default="npy", help="A file a sound, or one dataset.")
-@click.option("--layout", type=click.Choice(get_args(Layout)), help="How scene embeddings group tokens; the weights' own.")
-@click.option("--precision", type=click.Choice(get_args(Precision)), default="auto")
-@click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto is cuda when there is one.")
-@click.option("--batch-seconds", type=click.FloatRange(min=0, min_open=True), help="Audio encoded at once; by device.")
+@click.option("--timestamps", is_flag=True, help="Write an embedding every 40 ms instead of one for each file.")
+@click.option("--layers", metavar="N,N,...|all", help="Layers to write: 0 is the patch embedding, -1 the last, the default.")
 @click.option(
-    "--workers",
-    type=click.IntRange(min=0),
-    help="Processes that decode; 0: threads of this one. As many as processors for CUDA, else 0.",
+    "--format", type=click.Choice(get_args(Format)), default="npy", help="Write one file for each sound, or a data set."
 )
-@click.option("--overwrite", is_flag=True, help="Remove the folder's embeddings first, whatever they were made with.")
+@click.option("--layout", type=click.Choice(get_args(Layout)), help="How scene embeddings group tokens; the weights decide.")
+@click.option("--precision", type=click.Choice(get_args(Precision)), default="auto", help="Number format of the products.")
+@click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto is cuda where there is one.")
+@click.option(
+    "--batch-seconds", type=click.FloatRange(min=0, min_open=True), help="Audio encoded at once; 1024 on CUDA, 64."
+)
+@click.option(
+    "--workers", type=click.IntRange(min=0), help="Processes that decode; 0 for threads. All processors on CUDA, 0."
+)
+@click.option("--overwrite", is_flag=True, help="First remove embeddings in the folder, whatever they were made with.")
 def embed_command(
     inputs: tuple[Path, ...],
     out: Path,
     model: str,
+    layers: str | None,
     layout: Layout | None,
     precision: Precision,
     device: str,
@@ -44,22 +50,50 @@ def embed_command(
 ) -> None:
     """Embed audio files, and all audio files below folders.
 
-    Writes NAME.embedding.npy (and NAME.timestamps.json) as hear-eval-kit does, or parquet. A second run does what is
-    missing or has changed.
+    Writes NAME.embedding.npy (and NAME.timestamps.json) as hear-eval-kit does, or parquet. A second run embeds files that
+    are missing or have changed.
     """
     with reported(REFUSED):
-        sounds = find_files(inputs)
+        left_out: list[Path] = []
+        sounds = find_files(inputs, left_out)
         if not sounds:
-            raise ConfigError(f"no audio files below {', '.join(map(str, inputs))}")
+            raise ConfigError(f"no audio files below {', '.join(map(str, inputs))}{_left_out(left_out)}")
+        chosen = _layers(layers)
         embedder = load_model(model, layout=layout, precision=precision).to(chosen_device(device))
         with failing(GO_ON, OSError):
-            result = embed(sounds, embedder, out=out, progress=True, **options)
+            result = embed(sounds, embedder, out=out, layers=chosen, progress=True, **options)
     for name, reason in result.failures.items():
         click.echo(f"failed: {name}: {reason}", err=True)
-    total = sum(result.seconds.values())
-    click.echo(
-        f"{len(result.names)} embedded, {len(result.skipped)} there already, {len(result.failures)} failed: {out}\n"
-        f"{total:.1f} s: {len(result.names) / total:.1f} sounds a second, {result.audio_seconds / total:.0f} x real time",
-        err=True,
-    )
+    click.echo(_summary(result, out, left_out), err=True)
     sys.exit(FAILED if result.failures else 0)
+
+
+def _layers(text: str | None) -> Layers | None:
+    """The layers of a command line: "all", or numbers between commas. Raises ConfigError on anything else."""
+    if text is None:
+        return None
+    if text == "all":
+        return "all"
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--layers is {text!r}; expected all, or numbers such as 3,6,-1") from error
+
+
+def _summary(result: Embedded, out: Path, left_out: list[Path]) -> str:
+    """How many files were embedded and how fast, in two lines."""
+    total = sum(result.seconds.values())
+    return (
+        f"{len(result.names)} embedded, {len(result.skipped)} there already, {len(result.failures)} failed: {out}"
+        f"{_left_out(left_out)}\n"
+        f"{total:.1f} s: {len(result.names) / total:.1f} sounds a second, {result.audio_seconds / total:.0f} x real time"
+    )
+
+
+def _left_out(paths: list[Path]) -> str:
+    """How many files of which suffixes were no audio, after a semicolon; empty for none."""
+    if not paths:
+        return ""
+    suffixes = Counter(path.suffix.lower() or "no suffix" for path in paths)
+    counts = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common())
+    return f"; {len(paths)} other files left out ({counts})"

@@ -32,7 +32,7 @@ class DecodedBatch:
 
 
 def decode_batches(batches: Iterable[Sequence[Sound]], processes: int = 0) -> Generator[DecodedBatch, None, None]:
-    """Decode each batch, in order, some batches ahead of the one that is asked for.
+    """Decode each batch, in order, some batches ahead of the caller.
 
     processes: that decode files, without torch or a device; 0: as many threads of this one as it may use processors.
 

@@ -113,7 +113,7 @@ def _audio_below(folder: Path, left_out: list[Path] | None) -> Iterator[tuple[st
 
 @dataclass
 class Plan:
-    """What is to be embedded, and what is not.
+    """The sounds to embed, in batches, and those that need no embedding or cannot have one.
 
     names: all sounds in the order given. batches: the sounds to embed, which can be pickled. seconds: their durations by
     name. skipped: names of those done already. failures: name -> why a sound cannot be read.

@@ -26,7 +26,7 @@ Row = tuple[Array, Array | None] | str  # the embedding and timestamps of a clip
 
 @dataclass
 class Outcome:
-    """What became of a sound.
+    """The embedding of a sound, or the reason why there is none.
 
     name: the sound's. path: its file, None in memory. embedding: (D,) for a scene, (N, D) with timestamps, (layers, D) and
     (layers, N, D) where layers were asked for; None where the sound failed. timestamps: (N,) in ms, None for a scene.
@@ -46,7 +46,7 @@ def encode(
     """Decode and embed one batch of sounds. Returns an outcome a sound, the failed ones first.
 
     model: on the device to use. timestamps: an embedding every 40 ms instead of one a sound. layers: as ``Embedder`` takes
-    them. Out of memory on CUDA, the batch is done by halves, down to the clip that is to blame.
+    them. Out of memory on CUDA, the batch is done by halves, down to single clips.
 
     Raises ConfigError on layers that the model does not have.
     """
@@ -63,7 +63,7 @@ def encode_ahead(
 ) -> Generator[Outcome, None, None]:
     """Outcomes of decoded batches. On CUDA the device has the next batch before the results of one are fetched.
 
-    lap: called with "decode", "encode" or "write" when that is what the time since the last call went to.
+    lap: called with the stage that the time since the last call went to: "decode", "encode" or "write".
     """
     running: deque[tuple[list[Sound], Callable[[], list[Row]]]] = deque()
 

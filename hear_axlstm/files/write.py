@@ -90,7 +90,7 @@ class EmbeddingFolder(ABC):
 
     @abstractmethod
     def is_done(self, name: str, path: Path) -> bool:
-        """Whether the embedding of ``name`` is there and ``path``, its file, has not changed since."""
+        """True if the folder has the embedding of ``name``, made since ``path``, its file, last changed."""
 
     @abstractmethod
     def write(self, outcome: Outcome, embedding: Array) -> None:

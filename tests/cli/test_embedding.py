@@ -63,7 +63,14 @@ def test_what_cannot_be_carried_out_exits_with_two(run, sound_folder, weights, t
         (["embed", sound_folder], "Missing option"),
         (["embed", sound_folder, "-o", out, "--format", "csv", "--model", weights], "csv"),
         (["embed", tmp_path, "-o", out, "--model", tmp_path / "absent"], "neither a file nor one of axlstm-tiny"),
-        (["embed", sound_folder, "-o", out, "--model", weights, "--source", "x/y"], "--source goes with"),
+        (
+            ["embed", sound_folder, "-o", out, "--model", weights, "--layers", "3;6"],
+            "expected all, or numbers such as 3,6,-1",
+        ),
+        (
+            ["embed", sound_folder, "-o", out, "--model", weights, "--layers", "99"],
+            "layers is [99]; expected 'all' or numbers",
+        ),
         (["embed", sound_folder, "-o", out, "--model", weights, "--device", "tpu9"], "--device tpu9"),
         (["embed", sound_folder, "-o", out, "--model", VARIANT], f"no weights of {VARIANT}"),
         (["embed", weights.parent, "-o", out, "--model", weights], "no audio files below"),
@@ -114,16 +121,35 @@ def test_a_full_disk_is_told_and_nothing_is_lost(run, sound_folder, weights, tmp
     assert f"{3 - there} embedded, {there} there already" in run(*command).stderr
 
 
-def test_the_folders_are_searched_once(run, sound_folder, weights, tmp_path, monkeypatch):
-    inside, searched = sounds._inside, []
-    monkeypatch.setattr(sounds, "_inside", lambda folder: [searched.append(folder), inside(folder)][1])
-    assert run("embed", sound_folder, "-o", tmp_path / "out", "--model", weights).exit_code == 0
+def test_the_folders_are_searched_once_and_other_files_counted(run, sound_folder, weights, tmp_path, monkeypatch):
+    for name in ("notes.txt", "speech.M4A", "below/music.m4a", ".hidden.m4a", "annotations.mat"):
+        (sound_folder / name).write_text("not ours")
+    below, searched = sounds._audio_below, []
+    monkeypatch.setattr(sounds, "_audio_below", lambda folder, *rest: [searched.append(folder), below(folder, *rest)][1])
+    result = run("embed", sound_folder, "-o", tmp_path / "out", "--model", weights)
+    assert result.exit_code == 0
     assert searched == [sound_folder]
+    assert "3 embedded, 0 there already, 0 failed" in result.stderr
+    assert "; 4 other files left out (2 .m4a, 1 .mat, 1 .txt)\n" in result.stderr
 
 
-def test_a_variant_from_a_users_folder(run, sound_folder, weights, tmp_path):
-    command = ["embed", sound_folder, "-o", tmp_path / "out", "--model", VARIANT, "--source", weights.parent]
-    assert run(*command).exit_code == 0
+def test_layers_are_numbers_or_all(run, sound_folder, weights, tmp_path):
+    shapes = {}
+    for layers in ("3,6,-1", "-1", "all"):
+        out = tmp_path / layers
+        result = run("embed", sound_folder, "-o", out, "--model", weights, "--layers", layers)
+        assert result.exit_code == 0, result.stderr
+        shapes[layers] = np.load(out / "a.wav.embedding.npy").shape
+    assert shapes == {"3,6,-1": (3, 960), "-1": (1, 960), "all": (14, 960)}
+    refused = run("embed", sound_folder, "-o", tmp_path / "all", "--model", weights)
+    assert refused.exit_code == 2
+    assert "layers was [0, 1, " in refused.stderr
+
+
+def test_a_model_may_be_a_folder_of_weights(run, sound_folder, weights, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "model.safetensors").write_bytes(weights.read_bytes())
+    assert run("embed", sound_folder, "-o", tmp_path / "out", "--model", tmp_path / "mine").exit_code == 0
 
 
 def test_convert_says_what_it_found(run, tmp_path):
