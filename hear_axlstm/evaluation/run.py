@@ -77,7 +77,7 @@ def evaluate(
     """Evaluate a model on HEAR tasks, with one classifier (or k, of a task with folds) a seed.
 
     tasks: their folders. results: RESULTS/MODEL is made or continued: what is there already, for the same model, task and
-    protocol, is not done again, whatever ended the last run.
+    protocol, is not done again, however the last run ended.
     engine: "native", our own classifiers; "heareval", hear-eval-kit itself, in processes apart; or "linear", logistic
     regression, which has the protocol ``LINEAR`` and nothing random: the only seed is 0.
     device: for embedding and for the classifiers; the native engine trains all seeds at once on CUDA, and in ``workers``

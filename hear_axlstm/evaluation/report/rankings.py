@@ -96,7 +96,7 @@ def by_seed_over(row: Row, tasks: Iterable[str]) -> BySeed:
     return over_common_seeds({task: row.cells[task].seeds for task in tasks}, mean_of)
 
 
-# A task, and the version of it where that is not HEAR's or not known to be.
+# A task and its sha256, or "" where it is HEAR's.
 _Version = tuple[str, str]
 
 

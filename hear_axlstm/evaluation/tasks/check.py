@@ -124,7 +124,7 @@ def _check_labels(check: Check, task: TaskFolder, clips: Mapping[str, Mapping[st
             unknown += [f"{label!r} of {split}/{name}" for label in sorted(names_of_labels - known)]
             used |= names_of_labels
     check.add("clips have events that are not label, start and end in ms, with 0 <= start <= end", malformed)
-    check.add("clips have not one label, in a multiclass task", not_one)
+    check.add("clips of a multiclass task do not have exactly one label", not_one)
     check.add("labels are not in the vocabulary", unknown)
     if unused := [label for label in task.labels if label not in used]:
         check.remarks.append(f"{len(unused):,} labels of the vocabulary are never used, {unused[0]!r} first")
@@ -184,7 +184,7 @@ def _check_lengths(check: Check, task: TaskFolder, headers: Mapping[str, Audio])
         return
     usual = Counter(header.frames for header in lengths.values()).most_common(1)[0][0]
     others = (f"{name} ({header.frames:,})" for name, header in lengths.items() if header.frames != usual)
-    check.add(f"clips have not the {usual:,} samples of the others, but the kit stacks them", others)
+    check.add(f"clips do not have the {usual:,} samples of the others, which the kit stacks them with", others)
     seconds = usual / next(iter(lengths.values())).samplerate
     if abs(seconds - task.sample_duration) > DURATION_SLACK:
         check.problems.append(f"clips last {seconds:.3f} s, but sample_duration is {task.sample_duration} s")

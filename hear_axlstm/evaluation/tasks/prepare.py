@@ -258,10 +258,10 @@ def _is_finished(target: Path) -> bool:
 
 
 def _clip_names(task: TaskFolder, split: str) -> list[str]:
-    """Raises TaskError for a name that is no file's in the split's folder."""
+    """The names of a split's clips. Raises TaskError for a name that leads out of the split's folder."""
     names = list(task.clips(split))
     if strange := [name for name in names if PurePosixPath(name).name != name or "\\" in name]:
-        raise TaskError(f"{task.path / split}.json: {strange[0]!r} is no file name")
+        raise TaskError(f"{task.path / split}.json: {strange[0]!r} is not a plain file name; correct the file")
     return names
 
 

@@ -165,13 +165,13 @@ def _record_file(entry: Mapping[str, Any], record_url: str) -> RecordFile:
     name, links = entry["key"], entry.get("links", {})
     kind, _, md5 = entry["checksum"].partition(":")
     if kind != "md5" or not md5:
-        raise ValueError(f"{name}: checksum {entry['checksum']!r} is no md5")
+        raise ValueError(f"{name}: checksum {entry['checksum']!r} is not an md5")
     # "self" was the content in the API of 2023 and before; today it may be the file's description, one level above that.
     url = links.get("content") or links.get("download") or links.get("self") or f"{record_url}/files/{name}/content"
     if url == f"{record_url}/files/{name}":
         url += "/content"
     if not url.startswith(("https://", "http://")):
-        raise ValueError(f"{name}: {url!r} is no web address")
+        raise ValueError(f"{name}: {url!r} is not a web address")
     return RecordFile(name, int(entry["size"]), md5, url)
 
 
@@ -260,7 +260,7 @@ def _continue(file: RecordFile, part: Path, patience: Patience, bar: tqdm[Any]) 
 
 
 def _open(url: str, headers: Mapping[str, str], patience: Patience) -> HTTPResponse:
-    """Raises TaskError for an answer that will stay, _BrokenError for one that may not, _RangeError."""
+    """The response. Raises TaskError for a refusal that will stay, _BrokenError for one that may not, _RangeError."""
     request = urllib.request.Request(url, headers={"User-Agent": f"hear-axlstm/{__version__}", **headers})  # noqa: S310 - http(s)
     try:
         response: HTTPResponse = urllib.request.urlopen(request, timeout=patience.timeout)  # noqa: S310 - http(s)

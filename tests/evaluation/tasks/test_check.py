@@ -136,7 +136,7 @@ def test_a_sound_that_cannot_be_read_is_told(task):
 def test_clips_that_cannot_be_stacked_are_told(task):
     soundfile.write(task / "16000" / "test" / "test-2.wav", np.zeros(321), 16_000)
     assert the_problem(task).endswith(
-        "have not the 320 samples of the others, but the kit stacks them: test/test-2.wav (321)"
+        "do not have the 320 samples of the others, which the kit stacks them with: test/test-2.wav (321)"
     )
     rewrite(task / "task_metadata.json", lambda metadata: metadata.update(sample_duration=None))
     assert check_task(task).is_good
@@ -152,7 +152,7 @@ def test_a_duration_that_is_not_the_clips_is_told(task):
 @pytest.mark.parametrize("labels", [[], ["a", "b"]])
 def test_a_multiclass_scene_has_one_label(task, labels):
     rewrite(task / "train.json", lambda clips: clips.update({"train-0.wav": labels}))
-    assert the_problem(task).endswith(f"in a multiclass task: train/train-0.wav has {len(labels)}")
+    assert the_problem(task).endswith(f"do not have exactly one label: train/train-0.wav has {len(labels)}")
 
 
 def test_a_multilabel_scene_has_any_number_of_labels(tmp_path):

@@ -216,7 +216,7 @@ def test_a_clip_that_is_missing_is_named(ours, pack, tmp_path, packed):
 def test_names_that_lead_out_of_the_folder_are_refused(ours, tmp_path):
     split = ours / "fold00.json"
     split.write_text(split.read_text().replace("fold00-0000.wav", "../../../evil.wav"))
-    with pytest.raises(TaskError, match="is no file name"):
+    with pytest.raises(TaskError, match="is not a plain file name"):
         prepare_task(ours, tmp_path / "tasks")
 
 

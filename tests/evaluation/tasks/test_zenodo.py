@@ -188,7 +188,7 @@ def test_something_else_than_a_record_is_told(zenodo, fetch, monkeypatch):
 def test_only_the_web_is_fetched_from(zenodo, fetch, tmp_path):
     (tmp_path / "secret").write_bytes(b"x")
     zenodo.links = {"self": f"file://{tmp_path}/secret"}
-    with pytest.raises(TaskError, match="no web address"):
+    with pytest.raises(TaskError, match="not a web address"):
         fetch()
 
 
