@@ -10,6 +10,7 @@ import click
 
 from hear_axlstm.cli.common import FAILED, main, reported
 from hear_axlstm.config import InputGate
+from hear_axlstm.errors import ConfigError
 from hear_axlstm.weights.find import architecture, cache_file, find_weights, read_manifest
 from hear_axlstm.weights.hub import publish
 from hear_axlstm.weights.released import convert_checkpoint
@@ -43,7 +44,11 @@ def _whereabouts(variant: str, sources: dict[str, Any]) -> str:
 def download_command(model: str) -> None:
     """Fetch and verify the weights of a variant or a Hub repository; print where they are."""
     with reported(FAILED):
-        click.echo(find_weights(model))
+        path = find_weights(model)
+        if not path.is_file():
+            names = ", ".join(read_manifest()["variants"])
+            raise ConfigError(f"no variant is called {model!r}, nor is it a repository owner/name; there are {names}")
+        click.echo(path)
 
 
 @main.command("convert")

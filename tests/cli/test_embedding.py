@@ -62,7 +62,7 @@ def test_what_cannot_be_carried_out_exits_with_two(run, sound_folder, weights, t
         (["embed"], "Missing argument"),
         (["embed", sound_folder], "Missing option"),
         (["embed", sound_folder, "-o", out, "--format", "csv", "--model", weights], "csv"),
-        (["embed", tmp_path, "-o", out, "--model", tmp_path / "absent"], "neither a file nor one of axlstm-tiny"),
+        (["embed", tmp_path, "-o", out, "--model", tmp_path / "absent"], "absent: no such file"),
         (
             ["embed", sound_folder, "-o", out, "--model", weights, "--layers", "3;6"],
             "expected all, or numbers such as 3,6,-1",
