@@ -17,6 +17,7 @@ from hear_axlstm.kernels import import_obstacle
 MODULES = {
     "causal_conv_silu": "hear_axlstm.kernels.conv.cpu",
     "conv_mix_gates": "hear_axlstm.kernels.conv.cpu",
+    "fold": "hear_axlstm.kernels.mlstm.cpu",
     "gated_mlstm": "hear_axlstm.kernels.mlstm.cpu",
     "gated_scan": "hear_axlstm.kernels.scan.cpu",
 }

@@ -43,6 +43,8 @@ def obstacle(operation: str, operands: Sequence[Tensor]) -> str | None:
 
 
 @functools.cache
-def find(operation: str) -> Callable[..., Any]:
-    """The kernel of an operation."""
+def find(operation: str) -> Callable[..., Any] | None:
+    """The kernel of an operation, or None where plain torch does."""
+    if operation not in MODULES:
+        return None
     return getattr(importlib.import_module(MODULES[operation]), operation)

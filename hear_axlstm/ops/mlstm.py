@@ -16,6 +16,20 @@ NORM_EPS = 1e-5
 QUERY_BLOCK = 128  # queries whose weights are held at once; keys after them are left out
 
 
+def fold(q: Tensor, k: Tensor, v: Tensor, gates: Tensor, *, backend: Backend = "auto") -> tuple[Tensor, Tensor, Tensor]:
+    """What makes q, k and v themselves needless: k . q = c . (Wk^T Wq) c, and gates linear in q, k and v are so in c and x.
+
+    Shape: q, k and v (n / 4, 4 out, 4 in), gates (2 H, 3 n), of q, k and v side by side -> Wk^T Wq (n / 4, 4, 4), and the
+    gates' weights for c, the convolution's output, and x, its input, (2 H, n) each. All float32 or better.
+    """
+    if kernel := find_kernel("fold", backend, q, k, v, gates):
+        return kernel(q, k, v, gates)
+    with torch.autocast(q.device.type, enabled=False):
+        blocks = wide(torch.stack([q, k, v]))  # (3, n / 4, 4, 4)
+        of_q, of_k, of_v = torch.einsum("hpgo,pgoi->phgi", wide(gates).unflatten(1, (3, -1, 4)), blocks).flatten(2)
+        return blocks[1].mT @ blocks[0], of_q + of_k, of_v
+
+
 def gated_mlstm(
     c: Tensor,
     v: Tensor,

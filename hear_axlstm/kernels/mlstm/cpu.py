@@ -51,6 +51,41 @@ def gated_mlstm(*operands: Tensor, input_gate: InputGate = "exp", reverse: bool 
     return out.to(dtype)
 
 
+def fold(q: Tensor, k: Tensor, v: Tensor, gates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The operation of ``ops.mlstm``: products of 4 x 4, which are too small for a matrix library."""
+    count, inner = len(gates), 4 * len(q)
+    mix, gate_c, gate_x = gates.new_empty(len(q), 4, 4), gates.new_empty(count, inner), gates.new_empty(count, inner)
+    launch(_fold, len(q), count, plain(q), plain(k), plain(v), plain(gates), mix, gate_c, gate_x)
+    return mix, gate_c, gate_x
+
+
+@kernel
+def _fold(p: Any) -> None:
+    groups, count = p[0], p[1]
+    q, k, v = tensor(p[2], (groups, 4, 4)), tensor(p[3], (groups, 4, 4)), tensor(p[4], (groups, 4, 4))
+    gates = tensor(p[5], (count, 3, groups, 4))
+    mix = tensor(p[6], (groups, 4, 4))
+    gate_c, gate_x = tensor(p[7], (count, groups, 4)), tensor(p[8], (count, groups, 4))
+    first, last = share(groups)
+    for group in range(first, last):
+        q_g, k_g, v_g = q[group], k[group], v[group]
+        for i in range(4):
+            for j in range(4):
+                mix[group, i, j] = (
+                    k_g[0, i] * q_g[0, j] + k_g[1, i] * q_g[1, j] + k_g[2, i] * q_g[2, j] + k_g[3, i] * q_g[3, j]
+                )
+        for gate in range(count):
+            of_q, of_k, of_v = gates[gate, 0, group], gates[gate, 1, group], gates[gate, 2, group]
+            for i in range(4):
+                from_q, from_k, from_v = ZERO, ZERO, ZERO
+                for o in range(4):
+                    from_q += of_q[o] * q_g[o, i]
+                    from_k += of_k[o] * k_g[o, i]
+                    from_v += of_v[o] * v_g[o, i]
+                gate_c[gate, group, i] = from_q + from_k
+                gate_x[gate, group, i] = from_v
+
+
 @kernel
 def _stabilise(p: Any) -> None:
     """The exponents of ``ops.mlstm.parallel_mlstm``, and their largest in every row."""
