@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hear_axlstm.ops.conv import causal_conv_silu, conv_mix_gates
-from hear_axlstm.ops.mlstm import gated_mlstm
+from hear_axlstm.ops.mlstm import fold, gated_mlstm
 from hear_axlstm.ops.scan import gated_scan
 from tests.ops.equations import reference_conv_mix_gates, reference_conv_silu, reference_gated_mlstm, reference_gated_scan
 from tests.tolerances import KERNEL_FLOAT32
@@ -58,6 +58,13 @@ def test_the_convolution_and_what_is_read_off_it(length, inner, gates, reverse):
         assert_close(ours, theirs)
     alone = causal_conv_silu(*operands[:3], reverse=reverse, backend="numba")
     assert_close(alone, reference_conv_silu(*double(operands[:3]), reverse=reverse))
+
+
+@pytest.mark.parametrize(("inner", "heads"), [(4, 1), (48, 4), (576, 4)])
+def test_the_folded_projections(inner, heads):
+    operands = *(torch.randn(inner // 4, 4, 4) for _ in range(3)), torch.randn(2 * heads, 3 * inner)
+    for ours, expected in zip(fold(*operands, backend="numba"), fold(*double(operands), backend="torch"), strict=True):
+        assert_close(ours, expected)
 
 
 @BOTH_WAYS

@@ -71,9 +71,10 @@ def _fold(p: Any) -> None:
         q_g, k_g, v_g = q[group], k[group], v[group]
         for i in range(4):
             for j in range(4):
-                mix[group, i, j] = (
-                    k_g[0, i] * q_g[0, j] + k_g[1, i] * q_g[1, j] + k_g[2, i] * q_g[2, j] + k_g[3, i] * q_g[3, j]
-                )
+                total = ZERO
+                for o in range(4):
+                    total += k_g[o, i] * q_g[o, j]
+                mix[group, i, j] = total
         for gate in range(count):
             of_q, of_k, of_v = gates[gate, 0, group], gates[gate, 1, group], gates[gate, 2, group]
             for i in range(4):
