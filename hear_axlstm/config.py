@@ -34,7 +34,7 @@ def check_choice(name: str, value: object, choices: Any) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """What all families share. Use one of the subclasses.
+    """The options that all families share; use one of the subclasses.
 
     width: channels D of a token. depth: number of blocks. patch: (frames, mel bands) that make one token.
     """

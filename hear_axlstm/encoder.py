@@ -62,8 +62,8 @@ class Encoder(nn.Module):
     ) -> Tensor:
         """The tokens of the patches, time-major, without the class token.
 
-        mask: true or 1 where a patch is hidden. layers: also earlier outputs, see ``layer_numbers``. backend: what runs
-        the operations of the blocks, see ``ops.backend``.
+        mask: true or 1 where a patch is hidden. layers: the numbers of earlier outputs to return instead, counted as in
+        ``layer_numbers``. backend: the implementation that runs the blocks' operations, see ``ops.backend``.
 
         Shape: spectrogram (B, 200, 80), standardised log-mel; mask (B, L), L = columns * rows of ``config.grid``
         -> (B, L, D), or (layers, B, L, D) when layers are asked for.

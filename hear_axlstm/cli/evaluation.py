@@ -274,7 +274,7 @@ def _subject(
 
 
 def _name(model: str) -> str:
-    """What results call a model or a baseline unless --name says otherwise."""
+    """The name of a model or a baseline among results unless --name says otherwise."""
     baseline, _, of = model.partition(":")
     if not is_baseline(model):
         return model_name(model)

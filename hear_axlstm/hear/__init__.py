@@ -30,9 +30,9 @@ def load_model(
     model_file_path: weights that ``hear-axlstm convert`` or ``save_weights`` wrote, a folder that holds them as
     model.safetensors, a Hub repository "owner/name[@revision]", or a name of ``list_models()``; empty: those of ``variant``.
     variant: a name of ``list_models()``; with a path, what the file must hold. Neither: the bundled default.
-    layout: of scene embeddings. "released" groups tokens as the authors' code and the published scores do, which mixes time
-    and frequency; "time" is the papers' text, one vector a frequency band, averaged over time. None: what the weights' file
-    says, "released" for converted ones.
+    layout: how scene embeddings group tokens. "released" does as the authors' code and the published scores do, which mixes
+    time and frequency; "time" is the papers' text, one vector a frequency band, averaged over time. None: what the weights'
+    file says, "released" for converted ones.
     precision: "auto" (float16 on CUDA with tensor cores, else float32), "float32", "float16" or "bfloat16".
     backend: what runs the blocks: "torch", our kernels in "triton" (CUDA) or "numba" (CPU), or "auto", the fastest that can.
 

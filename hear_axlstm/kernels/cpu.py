@@ -1,4 +1,4 @@
-"""What the Numba kernels can run, and where each is. They compute on a CPU, in float32, without gradients."""
+"""The limits and the places of the Numba kernels, which compute on a CPU, in float32, without gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What our Numba kernels share: threads, access to tensors, and functions that the compiler turns into vector code.
+"""The shared parts of our Numba kernels: threads, access to tensors, and functions that the compiler turns into vector code.
 
 A kernel is a C callback that every thread of torch's own OpenMP pool runs on its part of the rows. A pool of Numba's own
 would compete with torch's, whose threads spin for a while after each operation.

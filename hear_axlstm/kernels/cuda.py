@@ -1,4 +1,4 @@
-"""What the Triton kernels can run, and where each is. They compute on CUDA, forward and backward."""
+"""The limits and the places of the Triton kernels, which compute on CUDA, forward and backward."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What our Triton kernels share."""
+"""The shared parts of our Triton kernels."""
 
 from __future__ import annotations
 

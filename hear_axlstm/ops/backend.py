@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 def find_kernel(operation: str, backend: Backend, *operands: Tensor | None) -> Callable[..., Any] | None:
     """Our kernel for an operation on these operands, or None where its plain torch body is to run.
 
-    backend: "torch", "triton" and "numba" are taken or refused. "auto" is what the variable HEAR_AXLSTM_BACKEND says, else
+    backend: "torch", "triton" or "numba", which runs or is refused; "auto" is what HEAR_AXLSTM_BACKEND says, else
     Triton on CUDA and Numba on a CPU where they can, else torch, with one line in the log for each reason. The first
     operand's device and dtype decide. Whatever the backend, the plain body runs where a kernel would be wrong: while
     something traces, transforms or watches torch operations, and in a process that was forked after kernels ran.
@@ -62,7 +62,7 @@ def _watched(operands: list[Tensor]) -> bool:
 
 
 class _Process:
-    """What a forked child must know: OpenMP's threads, torch's own too, are not copied with a process that ran them."""
+    """What this process did with OpenMP, whose threads, torch's own too, are not copied into a forked child."""
 
     used_kernels = forked = False
 

@@ -51,7 +51,7 @@ def conv_mix_gates(
     reverse: bool = False,
     backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What an mLSTM reads: c = causal_conv_silu(x), v = mix x, gates = c gate_c^T + x gate_x^T.
+    """The three inputs of an mLSTM: c = causal_conv_silu(x), v = mix x, gates = c gate_c^T + x gate_x^T.
 
     Shape: x (B, L, n), weight (n, 1, W), bias (n), mix (n / 4, 4 out, 4 in), gate_c and gate_x (G, n)
     -> c and v (B, L, n) in x's dtype, gates (B, L, G) in float32 or better.

@@ -17,7 +17,7 @@ QUERY_BLOCK = 128  # queries whose weights are held at once; keys after them are
 
 
 def fold(q: Tensor, k: Tensor, v: Tensor, gates: Tensor, *, backend: Backend = "auto") -> tuple[Tensor, Tensor, Tensor]:
-    """What makes q, k and v themselves needless: k . q = c . (Wk^T Wq) c, and gates linear in q, k and v are so in c and x.
+    """Weights that read c and x in place of q, k and v: k . q = c . (Wk^T Wq) c, and gates linear in q, k, v are so in c, x.
 
     Shape: q, k and v (n / 4, 4 out, 4 in), gates (2 H, 3 n), of q, k and v side by side -> Wk^T Wq (n / 4, 4, 4), and the
     gates' weights for c, the convolution's output, and x, its input, (2 H, n) each. All float32 or better.

@@ -59,7 +59,7 @@ def fetch(repo: str, revision: str, file: str, sha256: str | None = None, bytes:
 
 
 def transport_error() -> type[Exception]:
-    """What the Hub client's HTTP library raises; the base that HfHubHTTPError has from it, so that one, too."""
+    """The base of all errors of the Hub client's HTTP library, HfHubHTTPError included."""
     from huggingface_hub.errors import HfHubHTTPError
 
     base: type[Exception] = HfHubHTTPError.__bases__[0]

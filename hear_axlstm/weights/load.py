@@ -19,7 +19,7 @@ FORMAT = 2
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What ``save_weights`` wrote beside the tensors: "config" (an EncoderConfig), "layout" and "provenance".
+    """The header of a weights file, as ``save_weights`` wrote it: "config" (an EncoderConfig), "layout" and "provenance".
 
     Raises WeightsError on a file that it did not write, or that is damaged or of another format.
     """

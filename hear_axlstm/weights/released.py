@@ -89,7 +89,7 @@ def recognise(
     """The architecture behind a released checkpoint, from its tensor names and shapes.
 
     flip and input_gate (AxLSTM) leave no trace in the tensors: flip is on when left out at expansion 2, as the authors
-    released it, and must be told otherwise; input_gate is "exp" when left out. heads (SSAST) is width / 64, three at
+    released it, and must be given otherwise; input_gate is "exp" when left out. heads (SSAST) is width / 64, three at
     least, as in the papers, when left out.
 
     Raises WeightsError when the tensors are no such encoder's, ConfigError when an option is needed or does not apply.
@@ -107,10 +107,10 @@ def recognise(
         raise WeightsError(f"patches of {'x'.join(map(str, patch))} (time x frequency); the papers have {PATCHES}")
     common: dict[str, Any] = {"width": width, "depth": depth, "patch": tuple(patch)}
 
-    told = {"flip": flip, "input_gate": input_gate, "heads": heads}
+    given = {"flip": flip, "input_gate": input_gate, "heads": heads}
 
     def only(family: str, *allowed: str) -> None:
-        if extra := [name for name, value in told.items() if value is not None and name not in allowed]:
+        if extra := [name for name, value in given.items() if value is not None and name not in allowed]:
             raise ConfigError(f"this is {family}, which has no option {', '.join(extra)}: leave it out")
 
     if "blocks.0.layer.proj_up.weight" in shapes:

@@ -43,7 +43,7 @@ ATTACK, RELEASE = 0.005, 0.02  # seconds in which an event rises and falls
 
 @dataclass
 class Suite:
-    """What ``write_suite`` did. tasks: the folders that are there now. failures: name of a task -> why it is missing."""
+    """The result of ``write_suite``. tasks: the folders that are there. failures: name of a task -> why it is missing."""
 
     tasks: list[Path] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What the forward and the backward kernels of the convolution share.
+"""The shared parts of the convolution's forward and backward kernels.
 
 Names: t counts tokens in reading order, a row is a token's place in memory. A block is (B_TOKENS, B_CHANNELS). Quads are
 the four blocks (B_TOKENS, B_CHANNELS / 4) of the first, second, third and fourth channels of every group of four: a

@@ -34,7 +34,7 @@ NORM_ROWS, NORM_STEP = 64, 8  # rows of a program of _norm_backward, and rows at
 def gradients(
     dy: Tensor, operands: Operands, gates: Gates, saved: Saved, sigmoid_gate: bool, reverse: bool
 ) -> tuple[Tensor, ...]:
-    """Of the operands, in their order."""
+    """The gradients of the seven operands, in their order."""
     c, v, z, _, mix, norm_weight, skip = operands
     batch, length, inner = c.shape
     heads = operands.heads

@@ -1,4 +1,4 @@
-"""What the mLSTM's forward and backward kernels share: tiles of tokens and channels, and the sum over pairs of tokens.
+"""The shared parts of the mLSTM's forward and backward kernels: tiles of tokens and channels, and sums over pairs of tokens.
 
 Names: x are the tokens that a program works for, y those that it loops over, both counted in reading order; a row is a
 token's place in memory. A tile, of some rows and the K channels of a head, is a tuple of pieces whose widths are powers
@@ -18,7 +18,7 @@ from hear_axlstm.kernels.cuda_parts import from_quads, to_quads
 
 
 class Operands(NamedTuple):
-    """Of ``gated_mlstm``."""
+    """The seven operands of ``gated_mlstm``."""
 
     c: Tensor
     v: Tensor
@@ -44,7 +44,7 @@ class Gates(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """What the forward pass leaves for the backward pass."""
+    """The tensors that the forward pass leaves for the backward pass."""
 
     q: Tensor  # (B, L, n), enlarge / sqrt(K) times mix c
     normed: Tensor  # (B, L, n), after the layer norm: never beyond sqrt(K), which float16 holds
@@ -155,7 +155,7 @@ def load_tile(p, stride, row, m_row, o_k, WIDTH: tl.constexpr):
 
 @triton.jit
 def load_weight(p, o_k, WIDTH: tl.constexpr):
-    """What all tokens have in common. Shape: [1, piece]."""
+    """A weight that all tokens have in common. Shape: [1, piece]."""
     return tl.load(p + o_k, mask=o_k < WIDTH, other=0.0).to(tl.float32)[None, :]
 
 

@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Numbers of a block of rows per warp. A row of up to so many channels is in one warp, and its sums need no shared memory.
+# Numbers of a block of rows per warp. A row with no more channels is in one warp, and its sums need no shared memory.
 FORWARD = 1024
 BACKWARD = 512  # which holds several blocks in registers
 LATENCY = 256  # forward, with fewer than FEW programs

@@ -27,7 +27,7 @@ BLOCK = 16  # tokens from one state that is kept for backward to the next; a mul
 
 
 def entry_shape(x: Tensor, a: Tensor) -> tuple[int, ...]:
-    """Of the states before each block of tokens, (B, ceil(L / BLOCK), n, N)."""
+    """The shape of the states before each block of tokens, (B, ceil(L / BLOCK), n, N)."""
     return x.shape[0], triton.cdiv(x.shape[1], BLOCK), *a.shape
 
 
@@ -137,7 +137,7 @@ def load_states(p, o_c, m_c, o_n, STATES: tl.constexpr, B_STATES: tl.constexpr):
 
 @triton.jit
 def store_states(p, pieces, o_c, m_c, o_n, STATES: tl.constexpr, B_STATES: tl.constexpr):
-    """What load_states loads, back into rows of (n, N)."""
+    """Write the pieces that load_states loads back into rows of (n, N)."""
     for k in tl.static_range(len(pieces)):
         o_s = k * B_STATES + o_n
         tl.store(p + o_c[:, None] * STATES + o_s, pieces[k], mask=m_c[:, None] & (o_s < STATES))
