@@ -20,6 +20,7 @@ GO_ON = "what was finished is kept: mend that, and repeat the command"
 model_option = click.option(
     "--model",
     default="",
+    show_default=False,
     metavar="FILE|FOLDER|REPO|VARIANT",
     help="Weights: a file or folder, a Hub repository owner/name[@revision], or a variant; the bundled default otherwise.",
 )

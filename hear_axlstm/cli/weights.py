@@ -72,7 +72,7 @@ def convert_command(source: Path, target: Path, **options: Any) -> None:
 @main.command("publish")
 @click.argument("variant")
 @click.argument("repo", metavar="OWNER/NAME")
-@click.option("--weights", default="", help="The file or folder to push; what VARIANT means otherwise.")
+@click.option("--weights", default="", show_default=False, help="The file or folder to push; what VARIANT means otherwise.")
 def publish_command(variant: str, repo: str, weights: str) -> None:
     """Push weights, configuration and a model card to the Hugging Face Hub; print what pins them."""
     with reported(FAILED):

@@ -201,8 +201,10 @@ def convert_checkpoint(
     input_gate: InputGate | None = None,
     heads: int | None = None,
 ) -> EncoderConfig:
-    """Write a released ``.pth`` checkpoint as safetensors that ``load_model`` reads; options as in ``recognise``.
+    """Write a released ``.pth`` checkpoint as safetensors that ``load_model`` reads, and return its encoder's configuration.
 
+    flip: whether odd blocks of an AxLSTM read backwards; on when left out at expansion 2, else it must be given.
+    input_gate: an AxLSTM's, "exp" when left out. heads: an SSAST's, width / 64 and at least 3 when left out.
     A file that an earlier version wrote (format 1) is rewritten likewise, and takes no options.
 
     Every tensor of the encoder must be there, fit and be finite, none may be left over, and the position table must be
