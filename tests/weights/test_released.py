@@ -1,20 +1,24 @@
 """Released checkpoints: recognised, checked, and never run."""
 
 import argparse
+import json
 import os
 import pickle
+import re
 import subprocess
 import zipfile
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from hear_axlstm import convert_checkpoint, load_model
 from hear_axlstm.config import SSASTConfig
 from hear_axlstm.errors import ConfigError, WeightsError
 from hear_axlstm.storage import sha256_of
-from hear_axlstm.weights.load import read_header
+from hear_axlstm.weights.load import METADATA_KEY, load_weights, read_header
 from hear_axlstm.weights.released import read_checkpoint
+from hear_axlstm.weights.save import save_weights
 from tests.conftest import CASES, GOLDEN, convert_options
 
 
@@ -175,3 +179,38 @@ def test_other_files_are_refused(tmp_path, target):
     (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(WeightsError, match="not a whole torch checkpoint"):
         convert_checkpoint(tmp_path / "cut.pth", target)
+
+
+def tensors_of_format_1(name):
+    """The golden checkpoint's tensors as an earlier version wrote them: released names, each Mamba scan a module."""
+    tensors, _ = read_checkpoint(GOLDEN / f"{name}.pth")
+    renamed = {}
+    for key, tensor in tensors.items():
+        if match := re.fullmatch(r"(blocks\.\d+\.mixer)\.(?!in_proj|out_proj)(.*)", key):
+            part, marks = re.subn(r"_b(?=[._]|$)", "", match[2], count=1)
+            key = f"{match[1]}.{'reverse_scan' if marks else 'scan'}.{part}"
+        renamed[key] = tensor
+    return renamed
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_file_of_an_earlier_version_is_rewritten_with_every_number_kept(golden, target, name):
+    old, config = target.with_name("old.safetensors"), golden(name).config
+    header = {"format": 1, "config": config.to_dict(), "layout": "time", "provenance": {"source": "a test"}}
+    save_file(tensors_of_format_1(name), old, metadata={METADATA_KEY: json.dumps(header)})
+    with pytest.raises(WeightsError, match="hear-axlstm convert"):
+        load_model(old)
+    assert convert_checkpoint(old, target) == config
+    encoder, written = load_weights(target)
+    assert (written["layout"], written["provenance"]) == ("time", {"source": "a test"})
+    for key, tensor in golden(name).encoder.state_dict().items():
+        assert torch.equal(encoder.state_dict()[key], tensor)
+
+
+def test_only_files_of_an_earlier_version_are_rewritten(golden, target):
+    save_weights(golden("ssast").encoder, target)
+    for source, message in ((target, "format 2 already"), (target.with_name("absent.safetensors"), "not a weights file")):
+        with pytest.raises(WeightsError, match=message):
+            convert_checkpoint(source, target.with_name("new.safetensors"))
+    with pytest.raises(ConfigError, match="leave the options out"):
+        convert_checkpoint(target, target.with_name("new.safetensors"), flip=True)
