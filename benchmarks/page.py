@@ -16,6 +16,8 @@ This page is made by `python -m benchmarks.page` from `results/`, which these co
     python -m benchmarks.pretraining                                     # training clips a second
     python -m benchmarks.evaluation                                      # the native evaluator beside hear-eval-kit
 
+`python -m benchmarks.versions compare` holds embeddings, gradients and scores against those that version c334b76 recorded.
+
 Medians after a warm-up, on inputs that no cache holds, beside plain torch operations ("eager") in the same run. A chunk is
 2 s. Deviation is the norm of the difference from float32 tokens relative to theirs, with random weights whose gates and
 decays are at work. The numbers of one machine are those of its day: compare ratios within a run. Evaluation: on a CPU
