@@ -15,7 +15,6 @@ import click
 import torch
 
 from benchmarks.records import RESULTS, add_record, machine, table
-from hear_axlstm.ops.backend import VARIABLE
 from hear_axlstm.pretraining.batches import Share, updates
 from hear_axlstm.pretraining.loop import MICRO_BATCH, MICRO_BATCH_ELSEWHERE
 from hear_axlstm.pretraining.recipe import read_recipe
@@ -37,7 +36,7 @@ def seconds(action, device):
 
 
 def measure(name, backend, batch, micro_batch, updates_timed, cpu, changes):
-    os.environ[VARIABLE] = backend
+    os.environ["HEAR_AXLSTM_BACKEND"] = backend
     recipe = read_recipe(name, synthetic=1.0, batch=batch, steps=WARM_UP + updates_timed, **changes)
     trainer = Trainer(recipe, cpu=cpu)
     device = trainer.device

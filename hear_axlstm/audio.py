@@ -16,6 +16,7 @@ from hear_axlstm.config import MIN_SAMPLES, SAMPLE_RATE
 from hear_axlstm.errors import AudioError
 
 Wave = NDArray[np.float32]
+UNREADABLE = (soundfile.SoundFileError, OSError, TypeError, ValueError, RuntimeError)  # what libsndfile and soxr raise
 BLOCK_SECONDS = 60  # decoded and resampled at once: long recordings need little more than their 16 kHz samples
 
 
@@ -23,7 +24,7 @@ def audio_seconds(path: str | os.PathLike[str]) -> float:
     """The duration of a file by its header. Raises AudioError when libsndfile cannot read it."""
     try:
         return float(soundfile.info(os.fspath(path)).duration)
-    except (soundfile.SoundFileError, OSError, TypeError) as error:
+    except UNREADABLE as error:
         raise AudioError(f"{path}: {_reason(path, error)}") from error
 
 
@@ -34,7 +35,7 @@ def read_audio(path: str | os.PathLike[str]) -> Wave:
     """
     try:
         wave = decode(os.fspath(path))
-    except (soundfile.SoundFileError, OSError, TypeError, ValueError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise AudioError(f"{path}: {_reason(path, error)}") from error
     return checked(wave, str(path))
 

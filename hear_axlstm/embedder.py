@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from hear_axlstm.config import CHUNK_FRAMES, DEFAULT_LAYOUT, MIN_SAMPLES, SAMPLE_RATE, Layout, Precision, check_choice
-from hear_axlstm.encoder import Encoder, Layers
+from hear_axlstm.encoder import Encoder, Layers, layer_numbers
 from hear_axlstm.errors import AudioError
 from hear_axlstm.frontend import log_mel
-from hear_axlstm.ops.backend import Backend
+from hear_axlstm.ops.backend import Backend, is_watched
 from hear_axlstm.patches import scene_steps, steps_from_tokens, timestamp_steps, timestamps_ms
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,6 @@ class Embedder(nn.Module):
     else float32. A model converted with ``.half()``, ``.bfloat16()`` or ``.double()`` computes in that dtype instead.
     backend: what runs the blocks' operations: "torch", "triton" (CUDA), "numba" (CPU, without gradients), or "auto", the
     fastest that can. One that is named and cannot run raises BackendError at the first call.
-
     The encoder stays as it is: several Embedders may share it.
     """
 
@@ -132,7 +131,7 @@ class Embedder(nn.Module):
         for clip, place, steps in self._steps(audio, own, counts, "time", layers):
             if out is None:
                 chunks = len(own), -(-longest // columns), columns
-                out = torch.zeros(*steps.shape[:-3], *chunks, steps.shape[-1], device=self.device)
+                out = torch.zeros(*steps.shape[:-3], *chunks, steps.shape[-1], device=self.device, dtype=torch.float32)
             out[..., clip, place, :, :] = steps.float()
         assert out is not None
         return out.flatten(-3, -2)[..., :longest, :], timestamps_ms(own, patch_frames).to(self.device, non_blocking=True)
@@ -169,7 +168,9 @@ class Embedder(nn.Module):
 
     def _encode(self, dtype: torch.dtype, layers: Layers | None) -> Callable[[Tensor], Tensor]:
         """The encoder, or what does the same faster."""
-        if self.device.type == "cuda" and layers is None and not torch.is_grad_enabled():
+        if layers is not None:
+            layers = layer_numbers(layers, self.encoder.config.depth)
+        elif self.device.type == "cuda" and not (torch.is_grad_enabled() or is_watched(self.encoder.cls_token)):
             graphs = importlib.import_module("hear_axlstm.kernels.graphs")
             if replayed := graphs.replayed(self.encoder, dtype, self.backend):
                 return replayed

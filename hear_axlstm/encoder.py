@@ -72,7 +72,7 @@ class Encoder(nn.Module):
         tokens = wide(patches).flatten(2).transpose(1, 2) + self.pos_embed[:, 1:]
         if mask is not None:
             tokens = torch.where(mask.bool().unsqueeze(-1), self.mask_token, tokens)
-        cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(tokens), -1, -1)
+        cls = (self.cls_token + self.pos_embed[:, :1]).expand(tokens.shape[0], -1, -1)
         x, update = torch.cat([cls, tokens], dim=1), None
         wanted = [] if layers is None else layer_numbers(layers, self.config.depth)
         outputs = {}
@@ -117,8 +117,9 @@ def layer_numbers(layers: Layers, depth: int) -> list[int]:
     [0, 13]
     """
     count = depth + 2
-    several: Iterable[Any] = layers if isinstance(layers, Iterable) else [layers]
-    asked = list(range(count) if isinstance(layers, str) and layers == "all" else several)
+    given: Any = getattr(layers, "tolist", lambda: layers)()  # an array or a tensor has numbers, too
+    several = given if isinstance(given, Iterable) else [given]
+    asked = list(range(count) if isinstance(given, str) and given == "all" else several)
     exist = [isinstance(n, Integral) and not isinstance(n, bool) and -count <= int(n) < count for n in asked]
     expected = f"expected 'all' or numbers from 0 (patch embedding) to {depth + 1} (norm)"
     require(bool(exist) and all(exist), f"layers is {layers!r}; {expected}")

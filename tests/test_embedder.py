@@ -4,6 +4,7 @@ import copy
 import io
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -267,6 +268,28 @@ def test_a_model_can_be_copied_saved_and_restored(model):
             assert torch.equal(copied(audio), model(audio))
 
 
+@EVERY_FAMILY
+@pytest.mark.skipif(not hasattr(torch.ao.quantization, "quantize_dynamic"), reason="this torch has it no more")
+@pytest.mark.filterwarnings("ignore")
+def test_a_quantised_model_goes_on(golden, name):
+    audio, model = noise(1, 20_000), golden(name).model()
+    quantised = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+    with torch.no_grad():
+        expected = model(audio)
+        assert (quantised(audio) - expected).norm() <= 0.2 * expected.norm()
+
+
+def test_timestamps_in_another_default_dtype(model):
+    audio, before = noise(1, 20_000), torch.get_default_dtype()
+    with torch.no_grad():
+        expected = model.timestamps(audio)[0]
+        torch.set_default_dtype(torch.float64)
+        try:
+            assert torch.equal(model.timestamps(audio)[0], expected)
+        finally:
+            torch.set_default_dtype(before)
+
+
 def test_models_that_share_an_encoder_leave_it_as_it_is(model):
     """A second one with other options changes neither the encoder nor what the first one computes."""
     encoder, audio = model.encoder, noise(1, 20_000)
@@ -324,6 +347,13 @@ def test_layers_are_the_residual_stream_after_each_block(golden, golden_inputs, 
     assert torch.equal(outputs[-1], final)
     embedded = encoder.patch_embed(golden_inputs["spectrogram"][:, None]).flatten(2).mT + encoder.pos_embed[:, 1:]
     assert torch.equal(outputs[0], embedded)
+
+
+@pytest.mark.parametrize("layers", [np.array(1), torch.tensor([1]), iter([1]), range(1, 2), (1,)], ids=repr)
+def test_layers_are_numbers_however_they_come(model, layers):
+    audio = noise(5, 32_000)  # more chunks than one batch
+    with torch.no_grad():
+        assert torch.equal(model(audio, layers=layers), model(audio, layers=1))
 
 
 def test_gradients_flow_through_earlier_layers(model):

@@ -13,6 +13,8 @@ from hear_axlstm.ops.norm import add_norm
 
 def product_dtype(weight: Tensor) -> torch.dtype:
     """The dtype in which products with ``weight`` are computed: its own, unless autocast chooses."""
+    if not isinstance(weight, Tensor):  # of a quantised layer, which takes float32
+        return torch.float32
     device = weight.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 

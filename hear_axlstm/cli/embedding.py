@@ -32,10 +32,12 @@ from hear_axlstm.hear import load_model
 @click.option("--precision", type=click.Choice(get_args(Precision)), default="auto", help="Number format of the products.")
 @click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto is cuda where there is one.")
 @click.option(
-    "--batch-seconds", type=click.FloatRange(min=0, min_open=True), help="Audio encoded at once; 1024 on CUDA, 64."
+    "--batch-seconds", type=click.FloatRange(min=0, min_open=True), help="Audio encoded at once; 1024 on CUDA, else 64."
 )
 @click.option(
-    "--workers", type=click.IntRange(min=0), help="Processes that decode; 0 for threads. All processors on CUDA, 0."
+    "--workers",
+    type=click.IntRange(min=0),
+    help="Processes that decode, 0 for threads; one a processor on CUDA, else 0.",
 )
 @click.option("--overwrite", is_flag=True, help="First remove embeddings in the folder, whatever they were made with.")
 def embed_command(

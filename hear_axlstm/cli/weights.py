@@ -35,7 +35,7 @@ def _whereabouts(variant: str, sources: dict[str, Any]) -> str:
     if sources["hub"]:
         return f"Hub: {sources['hub']['repo']}"
     if sources["drive"]:
-        return f"authors' Google Drive: {sources['drive']['path'] or 'not known to be there'}"
+        return f"authors' Google Drive: {sources['drive']['path'] or 'place not known'}"
     return "none known"
 
 
@@ -52,7 +52,7 @@ def download_command(model: str) -> None:
 
 
 @main.command("convert")
-@click.argument("source", metavar="SOURCE.pth", type=click.Path(path_type=Path))
+@click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path))
 @click.argument("target", metavar="TARGET.safetensors", type=click.Path(path_type=Path))
 @click.option(
     "--flip/--no-flip", default=None, help="AxLSTM: odd blocks read backwards. On for E=2; must be given otherwise."

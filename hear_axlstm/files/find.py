@@ -60,13 +60,14 @@ class ArraySound:
 Sound = FileSound | ArraySound
 
 
-def as_sounds(items: Sequence[Any], sample_rate: int) -> Sequence[Sound]:
+def as_sounds(items: Iterable[Any], sample_rate: int) -> Sequence[Sound]:
     """The sounds that a list stands for: of files and folders, of arrays at ``sample_rate`` Hz, or of sounds already.
 
     Arrays are named by their index. Raises ConfigError on anything else, OutputError when two files would get one name.
     """
     if isinstance(items, str | os.PathLike | np.ndarray | torch.Tensor):
         raise ConfigError(f"sounds is a {type(items).__name__}; expected a list of files or of arrays")
+    items = list(items)
     if all(isinstance(item, Sound) for item in items):
         return items
     are_paths = [isinstance(item, str | os.PathLike) for item in items]

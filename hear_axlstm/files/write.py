@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Mapping
@@ -51,7 +52,7 @@ def sink(outcomes: Iterable[Outcome], folder: EmbeddingFolder) -> Generator[Outc
 
 
 def open_folder(
-    out: Path,
+    out: str | os.PathLike[str],
     model: Embedder,
     *,
     timestamps: bool = False,
@@ -75,7 +76,7 @@ def open_folder(
         "precision": str(model.compute_dtype).removeprefix("torch."),
         "format": format,
     }
-    return FORMATS[format](out, settings, overwrite=overwrite)
+    return FORMATS[format](Path(out), settings, overwrite=overwrite)
 
 
 class EmbeddingFolder(ABC):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -16,6 +17,7 @@ WARM_UPS = 2  # runs before a capture: kernels are compiled and workspaces alloc
 
 Encode = Callable[[Tensor], Tensor]
 
+_lock = threading.Lock()  # a graph's memory is read and written by one thread at a time
 _replays: WeakKeyDictionary[nn.Module, dict[tuple[torch.dtype, str], Replay]] = WeakKeyDictionary()
 
 
@@ -26,16 +28,17 @@ def replayed(encoder: nn.Module, dtype: torch.dtype, backend: str) -> Encode | N
     """
     if any(module._forward_hooks or module._forward_pre_hooks for module in encoder.modules()):
         return None
-    of_encoder = _replays.setdefault(encoder, {})
-    if (dtype, backend) not in of_encoder:
-        of_encoder[dtype, backend] = Replay(dtype, backend)
-    replay = of_encoder[dtype, backend]
-    replay.follow(encoder)
-    return replay
+    with _lock:
+        of_encoder = _replays.setdefault(encoder, {})
+        if (dtype, backend) not in of_encoder:
+            of_encoder[dtype, backend] = Replay(dtype, backend)
+        replay = of_encoder[dtype, backend]
+        replay.follow(encoder)
+        return replay
 
 
 class Replay:
-    """Runs a copy of an encoder that follows every change of its parameters and shares what is not converted.
+    """Runs a copy of an encoder that follows changes of its parameters which torch counts, and shares what it can.
 
     A batch size is captured as a graph when it is first met, and replayed from then on: a small batch costs what its
     kernels take, not what launching them takes.
@@ -56,7 +59,7 @@ class Replay:
 
     def __call__(self, spectrogram: Tensor) -> Tensor:
         """The tokens of chunks. Shape: (C, N, F) -> (C, L, D)."""
-        with torch.no_grad(), torch.autocast(spectrogram.device.type, enabled=False):
+        with _lock, torch.no_grad(), torch.autocast(spectrogram.device.type, enabled=False):
             if spectrogram.device.type != "cuda" or len(spectrogram) > GRAPH_SIZES[-1]:
                 return self._encode(spectrogram)
             size = next(size for size in GRAPH_SIZES if size >= len(spectrogram))

@@ -15,7 +15,6 @@ from hear_axlstm.config import check_choice
 from hear_axlstm.errors import BackendError
 
 Backend = Literal["auto", "torch", "triton", "numba"]
-VARIABLE = "HEAR_AXLSTM_BACKEND"
 KERNELS = {"torch": "scan.saving", "triton": "cuda", "numba": "cpu"}  # modules of hear_axlstm.kernels
 
 logger = logging.getLogger(__name__)
@@ -34,10 +33,10 @@ def find_kernel(operation: str, backend: Backend, *operands: Tensor | None) -> C
     if torch.compiler.is_compiling():
         return None
     if backend == "auto":
-        backend = os.environ.get(VARIABLE, "auto")  # type: ignore[assignment]
+        backend = os.environ.get("HEAR_AXLSTM_BACKEND", "auto")  # type: ignore[assignment]
     check_choice("backend", backend, Backend)
     given = [operand for operand in operands if operand is not None]
-    if _process.forked or _watched(given):
+    if is_watched(*given):
         return None
     name = backend if backend != "auto" else "numba" if given[0].device.type == "cpu" else "triton"
     kernels = importlib.import_module(f"hear_axlstm.kernels.{KERNELS[name]}")
@@ -50,10 +49,12 @@ def find_kernel(operation: str, backend: Backend, *operands: Tensor | None) -> C
     return kernels.find(operation)
 
 
-def _watched(operands: list[Tensor]) -> bool:
-    """Whether somebody sees or replaces torch operations, who would not see what a kernel does."""
+def is_watched(*operands: Tensor) -> bool:
+    """Whether a tracer, transform or dispatch mode would miss what a kernel does, or kernels ran before a fork."""
     return (
-        torch.jit.is_tracing()  # type: ignore[attr-defined]
+        _process.forked
+        or torch.compiler.is_compiling()
+        or torch.jit.is_tracing()  # type: ignore[attr-defined]
         or torch._C._len_torch_dispatch_stack() > 0  # make_fx, fake tensors, counters of operations
         or torch._C._functorch.peek_interpreter_stack() is not None  # vmap, grad, jvp
         or forward_ad._current_level >= 0  # dual numbers

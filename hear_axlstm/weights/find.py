@@ -60,7 +60,7 @@ def find_weights(model: str | os.PathLike[str] = "", variant: str | None = None)
 
     Raises ConfigError on an unknown variant, WeightsError when there are no weights to be had; it says what to do.
     """
-    name = os.fspath(model) or variant or read_manifest()["default"]
+    name = os.fspath(model or variant or read_manifest()["default"])
     if not model or name in list_models():
         return _weights_of(name)
     path = Path(name).expanduser()

@@ -11,7 +11,7 @@ from typing import Any
 from hear_axlstm.config import EncoderConfig
 from hear_axlstm.errors import WeightsError
 from hear_axlstm.storage import sha256_of
-from hear_axlstm.weights.find import WEIGHTS_FILE, architecture, manifest_entry
+from hear_axlstm.weights.find import WEIGHTS_FILE, architecture, find_weights, manifest_entry
 from hear_axlstm.weights.load import load_weights
 
 LFS_ETAG = re.compile(r"[0-9a-f]{64}")  # the Hub names a large file by its sha256, and the cache names its blob so
@@ -89,14 +89,15 @@ def _verify(path: Path, sha256: str | None, where: str) -> None:
 def publish(variant: str, weights: str | Path, repo: str) -> dict[str, Any]:
     """Push a weights file with its configuration and a model card in one commit; the result pins it in a manifest.
 
-    weights: a file of ``save_weights`` that holds the variant. repo: "owner/name", made when it does not exist. Needs
-    `hf auth login` or HF_TOKEN. Raises WeightsError, also for weights that could not be loaded.
+    weights: a file of ``save_weights`` that holds the variant, or its folder. repo: "owner/name", made when it does not
+    exist. Needs `hf auth login` or HF_TOKEN. Raises WeightsError, also for weights that could not be loaded.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HFValidationError
 
+    weights = find_weights(weights)
     encoder, header = load_weights(weights, expected=architecture(variant))
-    sha256 = sha256_of(Path(weights))
+    sha256 = sha256_of(weights)
     card = model_card(variant, encoder.config, header["provenance"], sha256, repo, manifest_entry(variant)["licence"])
     operations = [
         CommitOperationAdd(WEIGHTS_FILE, str(weights)),

@@ -29,7 +29,7 @@ from hear_axlstm.patches import sincos_positions
 from hear_axlstm.storage import sha256_of
 from hear_axlstm.weights.find import manifest_entry
 from hear_axlstm.weights.load import METADATA_KEY, fill
-from hear_axlstm.weights.save import save_weights
+from hear_axlstm.weights.save import save_weights, write_weights
 
 POSITION_TOLERANCE = 1e-5  # the checkpoints' table was computed in float32
 PATCHES = ((4, 16), (8, 16), (4, 8))  # (frames, bands) of the papers
@@ -244,7 +244,7 @@ def _rewrite(source: Path, target: Path) -> EncoderConfig:
         provenance = dict(header["provenance"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{source}: not a weights file of an earlier version ({error!r}); convert its source") from error
-    is_half = tensors["patch_embed.proj.weight"].dtype == torch.float16
-    encoder = fill(config, translate(tensors, config), str(source))
-    save_weights(encoder.half() if is_half else encoder, target, provenance, layout=layout)
+    ours = translate(tensors, config)
+    fill(config, ours, str(source))  # raises unless they fit
+    write_weights(config, ours, target, provenance, layout=layout)
     return config

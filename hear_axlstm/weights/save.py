@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
-from hear_axlstm.config import DEFAULT_LAYOUT, Layout, check_choice
+from hear_axlstm.config import DEFAULT_LAYOUT, EncoderConfig, Layout, check_choice
 from hear_axlstm.encoder import Encoder
 from hear_axlstm.storage import replacing
 from hear_axlstm.weights.load import FORMAT, METADATA_KEY
@@ -39,8 +40,20 @@ def save_weights(
     layout: of scene embeddings, unless whoever loads the weights asks for another. The file appears under its name only
     when it is whole. Raises ConfigError on an unknown layout, OSError when the file cannot be written.
     """
+    write_weights(encoder.config, encoder.state_dict(), path, provenance or {}, layout=layout)
+
+
+def write_weights(
+    config: EncoderConfig,
+    tensors: Mapping[str, Tensor],
+    path: str | os.PathLike[str],
+    provenance: Mapping[str, Any],
+    *,
+    layout: Layout,
+) -> None:
+    """Write the tensors of an encoder as they are, in their own dtypes; errors as in ``save_weights``."""
     check_choice("layout", layout, Layout)
-    header = {"format": FORMAT, "config": encoder.config.to_dict(), "layout": layout, "provenance": dict(provenance or {})}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    header = {"format": FORMAT, "config": config.to_dict(), "layout": layout, "provenance": dict(provenance)}
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(Path(path)) as temporary:
-        save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(header, sort_keys=True)})
+        save_file(whole, temporary, metadata={METADATA_KEY: json.dumps(header, sort_keys=True)})

@@ -41,6 +41,19 @@ def parquet_rows(folder):
 # In memory
 
 
+def test_an_iterator_of_sounds_is_a_list_of_them(model, sound_folder):
+    waves = [tone(440, 0.7), noise(32_000).numpy()]
+    assert embed(iter(waves), model).names == ["0", "1"]
+    assert sorted(embed((path for path in [sound_folder]), model).names) == NAMES
+
+
+def test_a_name_that_is_no_text_is_that_files_own_affair(model, sound_folder):
+    (sound_folder / os.fsdecode(b"bad\xff.wav")).write_bytes((sound_folder / "a.wav").read_bytes())
+    result = embed([sound_folder], model)
+    assert set(NAMES) <= set(result.names)
+    assert len(result.names) + len(result.failures) == 4
+
+
 def test_arrays_and_files_give_what_the_hear_functions_give(model, sound_folder):
     waves = [tone(440, 0.7), noise(32_000).numpy(), noise(5_000, seed=1)]
     result = embed(waves, model)

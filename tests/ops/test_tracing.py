@@ -126,3 +126,11 @@ with torch.no_grad():
 def test_a_process_that_is_forked_after_use_goes_on_in_plain_torch():
     result = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
+
+
+@EVERY_FAMILY
+def test_a_trace_takes_batches_of_another_size(encoder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(encoder, (CHUNKS,), check_trace=False)
+    torch.testing.assert_close(traced(OTHERS[:1]), encoder(OTHERS[:1]), **CLOSE)

@@ -10,7 +10,7 @@ import zipfile
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from hear_axlstm import convert_checkpoint, load_model
 from hear_axlstm.config import SSASTConfig
@@ -205,6 +205,16 @@ def test_a_file_of_an_earlier_version_is_rewritten_with_every_number_kept(golden
     assert (written["layout"], written["provenance"]) == ("time", {"source": "a test"})
     for key, tensor in golden(name).encoder.state_dict().items():
         assert torch.equal(encoder.state_dict()[key], tensor)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_rewritten_file_keeps_its_dtypes(golden, target, dtype):
+    old, config = target.with_name("old.safetensors"), golden("axlstm_e2_flip").config
+    header = {"format": 1, "config": config.to_dict(), "layout": "time", "provenance": {}}
+    tensors = {key: tensor.to(dtype) for key, tensor in tensors_of_format_1("axlstm_e2_flip").items()}
+    save_file(tensors, old, metadata={METADATA_KEY: json.dumps(header)})
+    convert_checkpoint(old, target)
+    assert {tensor.dtype for tensor in load_file(target).values()} == {dtype}
 
 
 def test_only_files_of_an_earlier_version_are_rewritten(golden, target):
