@@ -349,11 +349,12 @@ def test_layers_are_the_residual_stream_after_each_block(golden, golden_inputs, 
     assert torch.equal(outputs[0], embedded)
 
 
-@pytest.mark.parametrize("layers", [np.array(1), torch.tensor([1]), iter([1]), range(1, 2), (1,)], ids=repr)
-def test_layers_are_numbers_however_they_come(model, layers):
+def test_layers_are_numbers_however_they_come(model):
     audio = noise(5, 32_000)  # more chunks than one batch
     with torch.no_grad():
-        assert torch.equal(model(audio, layers=layers), model(audio, layers=1))
+        expected = model(audio, layers=1)
+        for layers in (np.array(1), torch.tensor([1]), iter([1]), range(1, 2), (1,)):
+            assert torch.equal(model(audio, layers=layers), expected)
 
 
 def test_gradients_flow_through_earlier_layers(model):
