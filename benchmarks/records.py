@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from hear_axlstm.storage import replacing
+from hear_axlstm.storage import write_text
 from hear_axlstm.version import __version__
 
 RESULTS = Path(__file__).parent / "results"
@@ -73,6 +73,4 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 def add_record(path: Path, record: dict[str, Any]) -> None:
     """Append one record to a results file, which is whole at any moment."""
-    path.parent.mkdir(exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps([*read_records(path), record], indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps([*read_records(path), record], indent=1) + "\n")

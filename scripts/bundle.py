@@ -13,7 +13,7 @@ import click
 
 from hear_axlstm.config import Layout
 from hear_axlstm.pretraining.state import CURVE, WEIGHTS, read_curve
-from hear_axlstm.storage import replacing, sha256_of
+from hear_axlstm.storage import sha256_of, write_text
 from hear_axlstm.weights.find import PACKAGE, manifest_path
 from hear_axlstm.weights.load import load_weights
 from hear_axlstm.weights.save import save_weights
@@ -65,8 +65,7 @@ def main(run: Path, variant: str, recipe: str, layout: Layout, sound: str, devic
     }
     if default:
         manifest["default"] = variant
-    with replacing(manifest_path()) as temporary:
-        temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    write_text(manifest_path(), json.dumps(manifest, indent=2) + "\n")
     click.echo(f"{PACKAGE / file}: {size:,} bytes, loss {losses[0]:.3f} -> {training['loss_curve'][-1][1]:.3f}")
 
 

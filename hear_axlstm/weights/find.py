@@ -7,8 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from hear_axlstm.config import EncoderConfig, config_from_dict
-from hear_axlstm.errors import ConfigError, WeightsError
+from hear_axlstm.config import EncoderConfig, config_from_dict, require
+from hear_axlstm.errors import WeightsError
 
 PACKAGE = Path(__file__).resolve().parent.parent
 WEIGHTS_FILE = "model.safetensors"
@@ -41,8 +41,7 @@ def list_models() -> list[str]:
 def manifest_entry(variant: str) -> dict[str, Any]:
     """A variant's row of the manifest. Raises ConfigError that lists the names."""
     variants: dict[str, dict[str, Any]] = read_manifest()["variants"]
-    if variant not in variants:
-        raise ConfigError(f"no variant is called {variant!r}; there are {', '.join(variants)}")
+    require(variant in variants, f"no variant is called {variant!r}; there are {', '.join(variants)}")
     return variants[variant]
 
 
