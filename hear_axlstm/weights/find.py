@@ -95,10 +95,10 @@ def _weights_of(variant: str) -> Path:
         return path
     if (cached := cache_file(variant)).is_file():
         return cached
-    if sources["hub"]:
+    if hub := sources["hub"]:
         from hear_axlstm.weights.hub import fetch
 
-        return fetch(**sources["hub"])
+        return fetch(hub["repo"], hub["revision"], hub["file"], hub["sha256"])
     from hear_axlstm.weights.released import steps_by_hand
 
     raise WeightsError(

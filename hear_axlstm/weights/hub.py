@@ -17,11 +17,11 @@ from hear_axlstm.weights.load import load_weights
 LFS_ETAG = re.compile(r"[0-9a-f]{64}")  # the Hub names a large file by its sha256, and the cache names its blob so
 
 
-def fetch(repo: str, revision: str, file: str, sha256: str | None = None, bytes: int | None = None) -> Path:
+def fetch(repo: str, revision: str, file: str, sha256: str | None = None) -> Path:
     """The local path of a file on the Hub, downloaded when the Hub client's cache does not hold it.
 
-    sha256: what the manifest says of it; None for a user's own repository, whose large files the Hub states one of. bytes:
-    its size, which nothing here needs. A file with another hash is removed from the cache.
+    sha256: what the manifest says of it; None for a user's own repository, whose large files the Hub states one of. A file
+    with another hash is removed from the cache.
 
     Raises WeightsError with the cause and the next step.
     """

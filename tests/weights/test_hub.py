@@ -19,7 +19,8 @@ import json, sys
 from hear_axlstm.weights.hub import fetch
 from hear_axlstm.errors import WeightsError
 try:
-    print(fetch(**json.loads(sys.argv[1])))
+    file = json.loads(sys.argv[1])
+    print(fetch(file["repo"], file["revision"], file["file"], file["sha256"]))
 except WeightsError as error:
     sys.exit(f"error: {error}")
 """
