@@ -105,7 +105,7 @@ class Embedder(nn.Module):
         own = check_audio(audio, lengths)
         counts = scene_steps(own, self.encoder.config.grid[0])
         sums: Tensor | None = None
-        for clip, _, steps in self._steps(audio, own, counts, self.layout, layers):
+        for clip, _, steps in self.steps(self._log_mel(audio, own), counts, self.layout, layers):
             if sums is None:
                 sums = steps.new_zeros(*steps.shape[:-3], len(own), steps.shape[-1])
             sums = sums.index_add(-2, clip, steps.sum(-2))
@@ -128,7 +128,7 @@ class Embedder(nn.Module):
         counts = timestamp_steps(own, patch_frames)
         longest = int(counts.max())
         out: Tensor | None = None
-        for clip, place, steps in self._steps(audio, own, counts, "time", layers):
+        for clip, place, steps in self.steps(self._log_mel(audio, own), counts, "time", layers):
             if out is None:
                 chunks = len(own), -(-longest // columns), columns
                 out = torch.zeros(*steps.shape[:-3], *chunks, steps.shape[-1], device=self.device, dtype=torch.float32)
@@ -136,15 +136,18 @@ class Embedder(nn.Module):
         assert out is not None
         return out.flatten(-3, -2)[..., :longest, :], timestamps_ms(own, patch_frames).to(self.device, non_blocking=True)
 
-    def _steps(
-        self, audio: Tensor, lengths: Tensor, counts: Tensor, layout: Layout, layers: Layers | None
+    def _log_mel(self, audio: Tensor, lengths: Tensor) -> Tensor:
+        return log_mel(audio.to(torch.float64 if self.compute_dtype == torch.float64 else torch.float32), lengths)
+
+    def steps(
+        self, mel: Tensor, counts: Tensor, layout: Layout, layers: Layers | None
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """All clips' steps in bounded batches of C chunks: clip (C,), place in it (C,), steps ([layers,] C, columns, E).
 
-        counts: how many steps of each clip count, (B,). The others are 0, and chunks without any are not encoded.
+        mel: standardised, (B, N, F). counts: how many steps of each clip count, (B,). The others are 0, and chunks without any
+        are not encoded.
         """
         dtype, grid = self.compute_dtype, self.encoder.config.grid
-        mel = log_mel(audio.to(torch.float64 if dtype == torch.float64 else torch.float32), lengths)
         mel = nn.functional.pad(mel, (0, 0, 0, -mel.shape[1] % CHUNK_FRAMES)).unflatten(1, (-1, CHUNK_FRAMES))
         kept = (torch.arange(mel.shape[1] * grid[0], device="cpu") < counts[:, None]).unflatten(1, (-1, grid[0]))
         chunks = kept.any(2).nonzero()  # (C, 2), of all clips

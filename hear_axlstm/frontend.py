@@ -48,12 +48,19 @@ def _reflected(audio: Tensor, lengths: Tensor, first: int, last: int) -> Tensor:
     return audio.gather(1, index.expand(audio.shape[0], -1))
 
 
+def log_mel_power(wave: Tensor) -> Tensor:
+    """ln(mel power + 1.19e-7) of each whole window. Shape: (B, T) -> (B, N, F), N = 1 + (T - 400) // 160."""
+    window, filters = _analysis(wave.dtype, wave.device)
+    spectrum = torch.stft(wave, N_FFT, HOP, window=window, center=False, return_complex=True)
+    power = torch.view_as_real(spectrum).square().sum(-1)
+    return (power.transpose(1, 2) @ filters + LOG_OFFSET).log()
+
+
 def log_mel_frames(audio: Tensor, lengths: Tensor) -> Tensor:
-    """ln(mel power + 1.19e-7), not standardised; frames beyond a clip's own are arbitrary but finite.
+    """``log_mel_power`` around every 160th sample; frames beyond a clip's own are arbitrary but finite.
 
     Shape: audio (B, T), lengths (B,) -> (B, N, F), N = 1 + max(lengths) // 160.
     """
-    window, filters = _analysis(audio.dtype, audio.device)
     total = 1 + int(lengths.max()) // HOP
     step = max(1, BLOCK_FRAMES // audio.shape[0])
     lengths = lengths.to(audio.device)
@@ -61,9 +68,7 @@ def log_mel_frames(audio: Tensor, lengths: Tensor) -> Tensor:
     for start in range(0, total, step):
         stop = min(start + step, total)
         wave = _reflected(audio, lengths, start * HOP - N_FFT // 2, (stop - 1) * HOP + N_FFT // 2)
-        spectrum = torch.stft(wave, N_FFT, HOP, window=window, center=False, return_complex=True)
-        power = torch.view_as_real(spectrum).square().sum(-1)
-        blocks.append((power.transpose(1, 2) @ filters + LOG_OFFSET).log())
+        blocks.append(log_mel_power(wave))
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
 
 

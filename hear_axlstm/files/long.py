@@ -1,0 +1,126 @@
+"""A recording of any length -> its embedding, piece by piece, without its samples or spectrogram ever being held."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hear_axlstm.audio import Wave
+from hear_axlstm.config import CHUNK_FRAMES, HOP, N_FFT, N_MELS
+from hear_axlstm.embedder import Embedder
+from hear_axlstm.encoder import Layers
+from hear_axlstm.errors import AudioError
+from hear_axlstm.frontend import STD_OFFSET, log_mel_power
+from hear_axlstm.patches import scene_steps, timestamp_steps, timestamps_ms
+
+PIECE_CHUNKS = 256  # chunks whose log-mel is computed at once
+HELD_FRAMES = (
+    4 * 360_000
+)  # log-mel frames that are kept between the two passes: 4 hours; a longer recording is decoded twice
+
+
+def embed_long(
+    decode: Callable[[], Iterable[Wave]], model: Embedder, *, timestamps: bool = False, layers: Layers | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """The embedding of one recording, and with ``timestamps`` the centres of its steps in ms.
+
+    Equal to what ``model`` gives of the whole, up to rounding: a first pass measures the spectrogram's mean and deviation,
+    a second one standardises and encodes it.
+
+    decode: called for each pass, gives the samples of the same recording, mono at 16 kHz, in blocks of any length.
+
+    Shape: -> ([layers,] E) and None; with timestamps ([layers,] N, E) and (N,). Raises AudioError when the recording cannot
+    be embedded, or changes between the passes.
+    """
+    with torch.inference_mode():
+        pieces = _Pieces(decode, model)
+        length = torch.tensor([pieces.samples], device="cpu")
+        grid, patch = model.encoder.config.grid, model.encoder.config.patch
+        count = timestamp_steps(length, patch[0]) if timestamps else scene_steps(length, grid[0])
+        total: Tensor | None = None
+        for number, mel in enumerate(pieces):
+            first = number * PIECE_CHUNKS * grid[0]
+            counts = (count - first).clamp(0, PIECE_CHUNKS * grid[0])
+            for _, place, steps in model.steps(mel, counts, "time" if timestamps else model.layout, layers):
+                if total is None:
+                    shape = (*steps.shape[:-3], *([int(count)] if timestamps else []), steps.shape[-1])
+                    total = torch.zeros(shape, device="cpu", dtype=torch.float32 if timestamps else torch.float64)
+                if not timestamps:
+                    total += steps.sum((-3, -2), dtype=torch.float64).cpu()
+                    continue
+                begin = first + int(place[0]) * grid[0]
+                rows = total[..., begin : begin + steps.shape[-3] * grid[0], :]
+                rows.copy_(steps.flatten(-3, -2)[..., : rows.shape[-2], :])
+        assert total is not None
+        if timestamps:
+            return total.numpy(), timestamps_ms(length, patch[0])[0].numpy()
+        return (total / count).float().numpy(), None
+
+
+class _Pieces:
+    """The standardised log-mel of a recording, (1, N, F) each, ``PIECE_CHUNKS`` chunks at a time.
+
+    samples: the recording's length.
+    """
+
+    def __init__(self, decode: Callable[[], Iterable[Wave]], model: Embedder) -> None:
+        self._decode, self._device = decode, model.device
+        self._dtype = torch.float64 if model.compute_dtype == torch.float64 else torch.float32
+        self._held: list[Tensor] | None = []
+        self.samples = frames = 0
+        first, total, squares = 0.0, 0.0, 0.0
+        for mel in self._log_mels(count=True):
+            # As in ``log_mel``, sums are taken about the first value: silence has exactly no deviation.
+            first = mel[0, 0, 0].item() if frames == 0 else first
+            deviation = (mel - first).double()
+            total += deviation.sum().item()
+            squares += deviation.square().sum().item()
+            frames += mel.shape[1]
+            if self._held is not None:
+                self._held.append(mel)
+            if frames > HELD_FRAMES:
+                self._held = None
+        values = frames * N_MELS
+        self._frames, self._first, self._mean = frames, first, total / values
+        self._deviation = math.sqrt(max(squares - total * self._mean, 0.0) / (values - 1))
+        if not math.isfinite(self._deviation):
+            raise AudioError(
+                "holds NaN, infinity or samples too large to analyse; expected finite samples in [-1, 1]: mend the file"
+            )
+
+    def __iter__(self) -> Iterator[Tensor]:
+        frames = 0
+        for mel in self._log_mels() if self._held is None else self._held:
+            yield ((mel - self._first) - self._mean) / (self._deviation + STD_OFFSET)
+            frames += mel.shape[1]
+        if frames != self._frames:
+            raise AudioError("changed while it was read; repeat the command when nothing writes to it any more")
+
+    def _log_mels(self, *, count: bool = False) -> Iterator[Tensor]:
+        """The log-mel as ``log_mel_frames`` gives it of the whole. Shape: (1, N, F), whole chunks but for the last."""
+        size, edge = PIECE_CHUNKS * CHUNK_FRAMES, N_FFT // 2
+        needed = (size - 1) * HOP + N_FFT
+        wave, begun = np.zeros(0, np.float32), False
+
+        def analysed(samples: Wave) -> Tensor:
+            return log_mel_power(torch.from_numpy(samples)[None].to(self._device, self._dtype))
+
+        for block in self._decode():
+            self.samples += len(block) if count else 0
+            wave = np.concatenate([wave, block])
+            if not begun and len(wave) > edge:
+                wave, begun = np.concatenate([wave[edge:0:-1], wave]), True
+            while begun and len(wave) >= needed + edge + 1:  # what lies beyond is enough to mirror the end
+                yield analysed(wave[:needed])
+                wave = wave[size * HOP :]
+        wave = np.concatenate([wave, wave[-2 : -2 - edge : -1]])
+        while len(wave) >= needed:
+            yield analysed(wave[:needed])
+            wave = wave[size * HOP :]
+        if len(wave) >= N_FFT:
+            yield analysed(wave)
