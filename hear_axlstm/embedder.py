@@ -144,8 +144,8 @@ class Embedder(nn.Module):
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """All clips' steps in bounded batches of C chunks: clip (C,), place in it (C,), steps ([layers,] C, columns, E).
 
-        mel: standardised, (B, N, F). counts: how many steps of each clip count, (B,). The others are 0, and chunks without any
-        are not encoded.
+        mel: standardised, (B, N, F). counts: how many steps of each clip count, (B,). The others are 0, and chunks without
+        any are not encoded.
         """
         dtype, grid = self.compute_dtype, self.encoder.config.grid
         mel = nn.functional.pad(mel, (0, 0, 0, -mel.shape[1] % CHUNK_FRAMES)).unflatten(1, (-1, CHUNK_FRAMES))
