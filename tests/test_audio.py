@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from hear_axlstm import audio
-from hear_axlstm.audio import audio_seconds, prepare_array, read_audio
+from hear_axlstm.audio import audio_seconds, files, prepare_array, read_audio
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import AudioError
 from tests.conftest import tone
@@ -55,7 +54,7 @@ def test_16_khz_samples_are_not_touched(tmp_path):
 def test_decoding_in_blocks_gives_the_same_samples(tmp_path, monkeypatch):
     soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 200_000), 44_100)
     whole = read_audio(tmp_path / "a.wav")
-    monkeypatch.setattr(audio, "BLOCK_SECONDS", 1)
+    monkeypatch.setattr(files, "BLOCK_SECONDS", 1)
     np.testing.assert_allclose(read_audio(tmp_path / "a.wav"), whole, rtol=0, atol=1e-7)
 
 

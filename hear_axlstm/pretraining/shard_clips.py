@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hear_axlstm.audio import checked, decode
+from hear_axlstm.audio import read_audio
 from hear_axlstm.config import N_MELS
 from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.files.find import SUFFIXES
@@ -83,7 +83,7 @@ class ShardClips:
         try:
             if member.name.endswith(LOG_MEL_SUFFIX):
                 return torch.from_numpy(_log_mel(np.load(content, allow_pickle=False))).float()
-            return log_mel(torch.from_numpy(checked(decode(content), "audio").copy())[None])[0]
+            return log_mel(torch.from_numpy(read_audio(content, "audio").copy())[None])[0]
         except (ValueError, OSError, EOFError, RuntimeError) as error:
             raise AudioError(f"{member.shard}: member {member.name}: {error}; make the shard again") from error
 

@@ -185,9 +185,9 @@ def test_a_file_that_crashes_its_decoder_does_not_stop_the_others(model, sound_f
     (tmp_path / "codec" / "sitecustomize.py").write_text(
         "import os, signal, soundfile\n"
         "class SoundFile(soundfile.SoundFile):\n"
-        "    def __init__(self, path, *arguments):\n"
-        "        if path.endswith('b.flac'): os.kill(os.getpid(), signal.SIGSEGV)\n"
-        "        super().__init__(path, *arguments)\n"
+        "    def __init__(self, file, **options):\n"
+        "        if os.readlink(f'/proc/self/fd/{file}').endswith('b.flac'): os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "        super().__init__(file, **options)\n"
         "soundfile.SoundFile = SoundFile\n"
     )
     monkeypatch.syspath_prepend(tmp_path / "codec")  # this process has started without it

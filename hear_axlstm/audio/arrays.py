@@ -1,0 +1,138 @@
+"""Samples in memory -> mono float32 samples at 16 kHz."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+from numbers import Real
+from typing import Any, BinaryIO
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from hear_axlstm.audio.files import Wave, audio_seconds, checked, read_audio
+from hear_axlstm.audio.sources import MAX_RATE, MIN_RATE
+from hear_axlstm.config import SAMPLE_RATE
+from hear_axlstm.errors import AudioError
+
+EXPECTED = "expected (n_samples,) or (n_samples, channels), floats in [-1, 1] or int8, int16 or int32"
+QUIET = 1 << 24  # a peak that integers of 32 bits hardly stay below, unless they hold 16 or 24 bits
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_array(samples: Any, sample_rate: float, name: str) -> Wave:
+    """Mono float32 at 16 kHz from samples in memory: (n,) or (n, channels), floats in [-1, 1] or int8, int16 or int32.
+
+    Integers are scaled by their type's range; int32 that seem to hold fewer bits get a warning in the log. Arrays, tensors
+    on any device and lists are taken; pairs (samples, rate) and dicts {"array": samples, "sampling_rate": rate}, whose rate
+    goes before ``sample_rate``; and what a file holds: bytes, an open file, {"bytes": bytes}.
+
+    Shape: -> (n_samples,). Raises AudioError, which starts with ``name``.
+    """
+    try:
+        if (file := _as_file(samples)) is not None:
+            return read_audio(file, name)
+        samples, sample_rate = _unpacked(samples, sample_rate)
+        array = _scaled(_array(samples), name)
+    except AudioError as error:
+        raise _named(error, name) from error
+    with np.errstate(over="ignore"):  # it becomes infinite, which is refused
+        mono = array.astype(np.float32).reshape(len(array), -1).mean(axis=1, dtype=np.float32)
+    if sample_rate != SAMPLE_RATE:
+        mono = soxr.resample(mono, sample_rate, SAMPLE_RATE)
+    return checked(mono, name)
+
+
+def array_seconds(samples: Any, sample_rate: float, name: str) -> float:
+    """The duration of what ``prepare_array`` takes, without looking at the values.
+
+    Raises AudioError, which starts with ``name``, on some of what that does not take.
+    """
+    try:
+        if (file := _as_file(samples)) is not None:
+            return audio_seconds(file, name)
+        samples, sample_rate = _unpacked(samples, sample_rate)
+        shape = tuple(samples.shape) if hasattr(samples, "shape") else _array(samples).shape
+        _check_shape(shape)
+        return int(shape[0]) / float(sample_rate)
+    except AudioError as error:
+        raise _named(error, name) from error
+
+
+def _as_file(samples: Any) -> BinaryIO | str | os.PathLike[str] | None:
+    """The file that samples are still in: open, named, or its bytes; None where they are in none."""
+    if isinstance(samples, dict) and "array" not in samples:
+        samples = samples.get("bytes") or samples.get("path")
+    if isinstance(samples, bytes | bytearray):
+        return io.BytesIO(samples)
+    if isinstance(samples, str | os.PathLike):
+        return samples
+    if not (hasattr(samples, "read") and hasattr(samples, "seek")):
+        return None
+    if isinstance(samples, io.TextIOBase) or not samples.seekable():
+        raise AudioError(f"is a {type(samples).__name__} that is text, or cannot seek; pass its bytes: file.read()")
+    return samples
+
+
+def _unpacked(samples: Any, sample_rate: float) -> tuple[Any, float]:
+    """The samples and their rate. Raises AudioError, without the name."""
+    if isinstance(samples, dict):
+        if not {"array", "sampling_rate"} <= samples.keys():
+            raise AudioError(f"is a dict of {', '.join(map(str, samples))}; expected array and sampling_rate, or bytes")
+        samples, sample_rate = samples["array"], samples["sampling_rate"]
+    elif isinstance(samples, tuple) and len(samples) == 2 and isinstance(samples[1], Real) and np.ndim(samples[0]):
+        samples, sample_rate = samples
+    if not (isinstance(sample_rate, Real) and MIN_RATE <= sample_rate <= MAX_RATE):
+        raise AudioError(f"is at {sample_rate!r} Hz; expected {MIN_RATE:,} to {MAX_RATE:,} Hz")
+    return samples, sample_rate
+
+
+def _array(samples: Any) -> NDArray[Any]:
+    """The samples as numbers, in one or two dimensions. Raises AudioError, without the name."""
+    kind = type(samples).__name__
+    torch = sys.modules.get("torch")  # whoever has a tensor has imported it
+    try:
+        if torch and isinstance(samples, torch.Tensor):
+            samples = samples.detach().cpu().resolve_conj().resolve_neg()
+            samples = samples.float() if samples.is_floating_point() and samples.dtype != torch.float64 else samples
+        array = np.asarray(samples.filled(np.nan) if np.ma.is_masked(samples) else samples)
+    except Exception as error:  # of whatever library it is from
+        raise AudioError(f"is a {kind} that gives no array ({error}); {EXPECTED}") from error
+    if array.dtype.kind not in "biufc":
+        raise AudioError(f"is a {kind} that holds no numbers ({array.dtype}); {EXPECTED}")
+    _check_shape(array.shape)
+    return array
+
+
+def _check_shape(shape: tuple[int, ...]) -> None:
+    if not shape:
+        raise AudioError(f"a single number; {EXPECTED}")
+    if len(shape) > 2 or (len(shape) == 2 and not 0 < shape[1] <= shape[0]):
+        raise AudioError(f"has shape {shape}; {EXPECTED}")
+
+
+def _scaled(array: NDArray[Any], name: str) -> NDArray[np.floating]:
+    """Floats in [-1, 1]. Raises AudioError, without the name, on types of another scale or none."""
+    if array.dtype.kind == "f":
+        return array
+    if array.dtype.kind != "i" or array.dtype.itemsize == 8:
+        hints = {
+            "i": "int64 has no known scale: pass x.astype(np.int16) or what else it holds",
+            "u": "pass x / 2**(bits - 1) - 1",
+        }
+        raise AudioError(f"is {array.dtype}; {EXPECTED} ({hints.get(array.dtype.kind, 'pass its real part')})")
+    if array.dtype.itemsize == 4 and 0 < (peak := max(int(array.max()), -int(array.min()))) < QUIET:
+        logger.warning(
+            "%s: is int32 with a peak of %d, and embedded as very quiet; divide what holds 16 bits by 2**15, 24 bits by 2**23",
+            name,
+            peak,
+        )
+    return array / -float(np.iinfo(array.dtype).min)
+
+
+def _named(error: AudioError, name: str) -> AudioError:
+    return error if str(error).startswith(f"{name}: ") else AudioError(f"{name}: {error}")

@@ -1,0 +1,139 @@
+"""Audio files -> mono float32 samples at 16 kHz: all that is in them, whatever their headers say."""
+
+from __future__ import annotations
+
+import logging
+import os
+from array import array
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from hear_axlstm.audio.sources import Stream, header_seconds, regular, streams
+from hear_axlstm.config import MIN_SAMPLES, SAMPLE_RATE
+from hear_axlstm.errors import AudioError
+
+Wave = NDArray[np.float32]
+Source = str | os.PathLike[str] | BinaryIO  # a path, or a file that is open for reading and can seek
+UNREADABLE = (soundfile.SoundFileError, OSError, TypeError, ValueError, RuntimeError)  # what libsndfile and soxr raise
+BLOCK_SECONDS = 60  # decoded and resampled at once: long recordings need little more than their 16 kHz samples
+BLOCK_VALUES = 1 << 25  # decoded at once, all channels counted
+LOUD = 8.0  # a peak that samples in [-1, 1] do not have
+
+logger = logging.getLogger(__name__)
+
+
+def audio_seconds(source: Source, name: str = "") -> float:
+    """The duration of a file: by its header, or counted where that does not say or is wrong.
+
+    name: what errors call it; the path when left out. Raises AudioError, which names the file and the cause.
+    """
+    try:
+        with _file(source) as file:
+            seconds = header_seconds(file)
+        return sum(len(block) / rate for rate, block in native_blocks(source, name)) if seconds is None else seconds
+    except UNREADABLE as error:
+        raise _named(source, name, error) from error
+
+
+def read_audio(source: Source, name: str = "") -> Wave:
+    """Decode a file of any format, rate and channel count that libsndfile reads. Channels are averaged.
+
+    name: what errors call it; the path when left out.
+
+    Shape: -> (n_samples,), float32, 16 kHz. Raises AudioError, which names the file and the cause.
+    """
+    samples = array("f")  # grows in place: a long recording is held once
+    for block in audio_blocks(source, name):
+        samples.frombytes(block.data.cast("B"))
+    return checked(np.frombuffer(samples, np.float32), name or str(source))
+
+
+def audio_blocks(source: Source, name: str = "") -> Iterator[Wave]:
+    """The samples of a file, piece by piece: all that is there, whatever the header says, in bounded memory.
+
+    Nothing is checked but that it can be decoded: see ``checked``. name: what errors call it; the path when left out.
+
+    Shape: -> (n_samples,) each, about a minute at most, float32, 16 kHz. Raises AudioError, which names the file and the
+    cause.
+    """
+    rate, resampler = SAMPLE_RATE, None
+    for its_rate, block in native_blocks(source, name):
+        if its_rate != rate:
+            if resampler:
+                yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+            rate = its_rate
+            resampler = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
+        yield resampler.resample_chunk(block) if resampler else block
+    if resampler:
+        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+def native_blocks(source: Source, name: str = "") -> Iterator[tuple[int, Wave]]:
+    """The samples of a file at its own rate, block by block, with the rate, which may change in joined files.
+
+    Shape: -> Hz and (n_samples,) each, a minute at most, float32, mono. Raises AudioError with name and cause.
+    """
+    try:
+        with _file(source) as file:
+            for stream in streams(file):
+                for block in _mono(stream):
+                    yield stream.samplerate, block
+    except UNREADABLE as error:
+        raise _named(source, name, error) from error
+
+
+def _mono(stream: Stream) -> Iterator[Wave]:
+    """The mean of the channels, block by block, until nothing more comes."""
+    length = min(BLOCK_SECONDS * stream.samplerate, BLOCK_VALUES // stream.channels)
+    buffer = np.empty((length, stream.channels), np.float32)
+    left = stream.expected
+    while left is None or left:
+        asked = length if left is None else min(length, left)
+        block = stream.read(asked, out=buffer)  # as many as there are
+        if len(block):
+            yield block.mean(axis=1)
+        if len(block) < asked:
+            return
+        left = left and left - asked
+
+
+def checked(wave: Wave, name: str) -> Wave:
+    """The wave unchanged, if the front end can take it; one that is far too loud gets a warning in the log.
+
+    Raises AudioError, which starts with ``name``.
+    """
+    if len(wave) < MIN_SAMPLES:
+        raise AudioError(f"{name}: {len(wave)} samples at 16 kHz; expected {MIN_SAMPLES} or more: too short to embed")
+    low, high = wave.min(), wave.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise AudioError(f"{name}: holds NaN or infinity; expected finite samples in [-1, 1]")
+    if max(-low, high) > LOUD:
+        logger.warning(
+            "%s: peaks at %.0f; expected samples in [-1, 1]: divide those of 16 bits by 32768", name, max(-low, high)
+        )
+    return wave
+
+
+def write_flac(target: str | os.PathLike[str] | BinaryIO, wave: Wave) -> None:
+    """Write samples, (n,), mono at 16 kHz, as 16-bit FLAC to a file that is open or named. Raises what libsndfile raises."""
+    soundfile.write(target, wave, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+
+
+def _file(source: Source) -> AbstractContextManager[BinaryIO]:
+    return regular(source) if isinstance(source, str | os.PathLike) else nullcontext(source)
+
+
+def _named(source: Source, name: str, error: Exception) -> AudioError:
+    """An error that begins with the name of the sound."""
+    if not name and isinstance(source, str | os.PathLike):
+        name = os.fspath(source)
+    said = str(error)
+    if not isinstance(error, AudioError):
+        said = f"cannot be decoded ({said.partition(': ')[2] or said})"
+    return AudioError(f"{name}: {said}" if name else said)

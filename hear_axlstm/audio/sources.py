@@ -1,0 +1,195 @@
+"""Regular files, opened by path, and the streams of sound in them, opened for decoding from start to end."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+import soundfile
+
+from hear_axlstm.audio import mpeg
+from hear_axlstm.errors import AudioError
+
+MIN_RATE, MAX_RATE = 1_000, 1_000_000  # Hz; a sound at 1 Hz would become 16,000 times as long
+FRAMES_A_BYTE = 16  # at most, in codings of a fixed rate
+PACKED_FRAMES_A_BYTE = 16_384  # of silence, at most, in those that pack
+PACKED = {"FLAC", "OGG", "CAF"}
+OGG_HEAD = 27 + 255  # bytes of a page before its sound, at most
+PIECE = 1 << 16  # bytes that go through a pipe at once
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+CAUSES = {
+    errno.ENOENT: "no such file",
+    errno.ENOTDIR: "no such file",
+    errno.EACCES: "permission denied; make it readable to you",
+    errno.EPERM: "permission denied; make it readable to you",
+    errno.ELOOP: "a link that leads back to itself",
+    errno.ENAMETOOLONG: "a name that is too long for the file system",
+}
+Part = tuple[bytes, int, int]  # what goes before, and the place in the file of what is decoded: from, to
+
+
+class Stream(soundfile.SoundFile):  # type: ignore[misc]
+    """A sound that is read from start to end. Nothing seeks, which some codings cannot and wrong lengths make fail.
+
+    expected: how many samples of a channel to ask for; None where the header does not say, or cannot be believed.
+    """
+
+    expected: int | None = None
+
+    def seekable(self) -> bool:
+        return False
+
+
+@contextmanager
+def regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file, open for reading. Raises AudioError, without the name, when it is none that can be read to its end."""
+    try:
+        about = os.stat(path)
+        if not stat.S_ISREG(about.st_mode):
+            raise AudioError(f"{KINDS.get(stat.S_IFMT(about.st_mode), 'something else')}; expected a regular file")
+        file = open(path, "rb", buffering=0)  # noqa: SIM115
+    except OSError as error:
+        raise AudioError(CAUSES.get(error.errno or 0, f"cannot be opened ({error.strerror})")) from error
+    with file:
+        yield file
+
+
+@contextmanager
+def opened(file: BinaryIO) -> Iterator[Stream]:
+    """The first stream of a file. Raises AudioError, without the name, on a header that cannot be true."""
+    size = _size(file)
+    if not size:
+        raise AudioError("the file is empty")
+    file.seek(0)
+    handle: object = file
+    if isinstance(file, io.FileIO):  # quicker; but SD2 has its header in another file, which is found by the name
+        handle = file.name if os.fsdecode(file.name).lower().endswith(".sd2") else file.fileno()
+    with Stream(handle, closefd=False) as stream:
+        _check_rate(stream)
+        packs = stream.format in PACKED
+        if 0 < stream.frames <= size * (PACKED_FRAMES_A_BYTE if packs else FRAMES_A_BYTE):
+            stream.expected = stream.frames
+        elif stream.frames and not packs and stream.format != "MP3":
+            raise AudioError(
+                f"its header promises {stream.frames:,} samples, which {size:,} bytes cannot hold; mend the header, or "
+                "replace the file"
+            )
+        yield stream
+
+
+def header_seconds(file: BinaryIO) -> float | None:
+    """How long a file lasts; None where its header does not say, or is wrong. Raises AudioError as ``opened`` does."""
+    with opened(file) as stream:
+        if stream.format == "MP3" and not mpeg.is_as_promised(file, _size(file)):
+            found = mpeg.streams(file, _size(file))
+            return sum(one.samples / one.rate for one in found) if found else None
+        return stream.expected and stream.expected / stream.samplerate
+
+
+def streams(file: BinaryIO) -> Iterator[Stream]:
+    """The streams of a file, one after the other: several in joined files. Raises AudioError as ``opened`` does."""
+    with opened(file) as stream:
+        place = file.tell()
+        parts = _parts(file, stream, place)
+        file.seek(place)
+        if not parts:
+            yield stream
+    for part in parts:
+        with _piped(file, part) as handle, Stream(handle, closefd=False) as stream:
+            _check_rate(stream)
+            yield stream
+
+
+def _parts(file: BinaryIO, stream: Stream, place: int) -> list[Part]:
+    """What to decode one by one, and how to begin, where a file is not what its header says; else nothing."""
+    size = _size(file)
+    if stream.format == "MP3" and not mpeg.is_as_promised(file, size):
+        found = mpeg.streams(file, size)
+        if [one.samples for one in found if not one.head] != [stream.frames]:
+            return [(one.mended_head(), one.start, one.end) for one in found]
+    if stream.format == "OGG" and len(starts := _ogg_starts(file, size)) > 1:
+        return [(b"", *link) for link in zip(starts, [*starts[1:], size], strict=True)]
+    if not stream.frames:
+        file.seek(0)
+        head, rest = file.read(place), file.read(8)
+        is_chunk = len(rest) < 8 or (rest[:4].isalnum() and int.from_bytes(rest[4:], "little") <= size - place)
+        if stream.format == "WAV" and not is_chunk:  # recorded without an end: libsndfile knows it by a length of 8
+            return [(head[:4] + (8).to_bytes(4, "little") + head[8:], place, size)]
+        if stream.format == "AU" and len(rest) == 8:
+            return [(head[:8] + b"\xff" * 4 + head[12:], place, size)]
+    return []
+
+
+def _ogg_starts(file: BinaryIO, size: int) -> list[int]:
+    """Where the streams begin that are chained, one after the other, in an Ogg file."""
+    starts, position, begins = [], 0, False
+    while position < size:
+        file.seek(position)
+        page = file.read(OGG_HEAD)
+        if page[:4] != b"OggS" or len(page) < 27:
+            lost = (page + file.read(PIECE)).find(b"OggS", 1)
+            position += lost if lost > 0 else PIECE
+            continue
+        if page[5] & 2 and not begins:
+            starts.append(position)
+        begins = bool(page[5] & 2)
+        position += 27 + page[26] + sum(page[27 : 27 + page[26]])
+    return starts
+
+
+@contextmanager
+def _piped(file: BinaryIO, part: Part) -> Iterator[int]:
+    """The reading end of a pipe through which a part of a file goes: of what cannot seek, libsndfile decodes everything."""
+    reader, writer = os.pipe()
+    failures: list[OSError] = []
+
+    def feed() -> None:
+        head, start, end = part
+        try:
+            file.seek(start)
+            piece = head or file.read(min(PIECE, end - start))
+            while piece:
+                piece = piece[os.write(writer, piece) :] or file.read(min(PIECE, end - file.tell()))
+        except BrokenPipeError:
+            pass  # the rest is not wanted
+        except OSError as error:
+            failures.append(error)
+        finally:
+            os.close(writer)
+
+    thread = threading.Thread(target=feed, daemon=True)
+    thread.start()
+    try:
+        yield reader
+    finally:
+        os.close(reader)
+        thread.join()
+    for failure in failures:
+        raise failure
+
+
+def _check_rate(stream: Stream) -> None:
+    if not MIN_RATE <= stream.samplerate <= MAX_RATE:
+        raise AudioError(
+            f"its header says {stream.samplerate:,} Hz; expected {MIN_RATE:,} to {MAX_RATE:,} Hz: mend the header or resample"
+        )
+
+
+def _size(file: BinaryIO) -> int:
+    """The bytes in a file; the place in it is kept."""
+    place = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(place)
+    return size
