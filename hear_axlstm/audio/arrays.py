@@ -127,7 +127,7 @@ def _scaled(array: NDArray[Any], name: str) -> NDArray[np.floating]:
         raise AudioError(f"is {array.dtype}; {EXPECTED} ({hints.get(array.dtype.kind, 'pass its real part')})")
     if array.dtype.itemsize == 4 and 0 < (peak := max(int(array.max()), -int(array.min()))) < QUIET:
         logger.warning(
-            "%s: is int32 with a peak of %d, and embedded as very quiet; divide what holds 16 bits by 2**15, 24 bits by 2**23",
+            "%s: is int32 with a peak of %d, embedded as very quiet; divide values of 16 bits by 2**15, of 24 by 2**23",
             name,
             peak,
         )

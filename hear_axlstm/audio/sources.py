@@ -183,7 +183,7 @@ def _piped(file: BinaryIO, part: Part) -> Iterator[int]:
 def _check_rate(stream: Stream) -> None:
     if not MIN_RATE <= stream.samplerate <= MAX_RATE:
         raise AudioError(
-            f"its header says {stream.samplerate:,} Hz; expected {MIN_RATE:,} to {MAX_RATE:,} Hz: mend the header or resample"
+            f"its header says {stream.samplerate:,} Hz; expected {MIN_RATE:,} to {MAX_RATE:,}: mend the header or resample"
         )
 
 
