@@ -19,6 +19,7 @@ F_MIN, F_MAX = 50.0, 8_000.0  # Hz
 CHUNK_FRAMES = 200  # a chunk of 2 seconds
 HOP_MS = 1_000 * HOP // SAMPLE_RATE
 MIN_SAMPLES = N_FFT // 2 + 1  # the shortest clip that reflect padding can centre a window on
+KINDS: dict[Any, str] = {int: "a whole number", bool: "true or false"}  # of options
 
 
 def require(condition: bool, message: str) -> None:
@@ -45,13 +46,13 @@ class EncoderConfig:
     patch: tuple[int, int] = (4, 16)
 
     def __post_init__(self) -> None:
-        require(
-            self.width > 0 and self.width % 4 == 0, f"width is {self.width}; the positions need a positive multiple of 4"
-        )
+        for option in fields(self):
+            value, expected = getattr(self, option.name), KINDS.get(option.type)
+            require(not expected or type(value) is option.type, f"{option.name} is {value!r}; expected {expected}")
+        require(self.width > 0 and self.width % 4 == 0, f"width is {self.width}; expected a positive multiple of 4")
         require(self.depth > 0, f"depth is {self.depth}; expected at least 1 block")
-        divides = (
-            len(self.patch) == 2 and min(self.patch) > 0 and CHUNK_FRAMES % self.patch[0] == N_MELS % self.patch[1] == 0
-        )
+        is_pair = isinstance(self.patch, tuple) and [*map(type, self.patch)] == [int, int] and min(self.patch) > 0
+        divides = is_pair and CHUNK_FRAMES % self.patch[0] == N_MELS % self.patch[1] == 0
         require(divides, f"patch is {self.patch}; expected (frames, bands) that divide ({CHUNK_FRAMES}, {N_MELS})")
 
     @property
@@ -128,14 +129,16 @@ def config_from_dict(values: Mapping[str, Any]) -> EncoderConfig:
     >>> config_from_dict({"family": "ssam", "width": 192}).embedding_size
     960
     """
+    require(isinstance(values, Mapping), f"the configuration is {values!r:.80}; expected family, width and so on")
     options = dict(values)
     family = options.pop("family", None)
-    require(family in FAMILIES, f"family is {family!r}; expected one of {', '.join(FAMILIES)}")
+    require(isinstance(family, str) and family in FAMILIES, f"family is {family!r}; expected one of {', '.join(FAMILIES)}")
     known = {f.name for f in fields(FAMILIES[family])}
-    unknown = ", ".join(sorted(options.keys() - known))
+    unknown = ", ".join(sorted(map(str, options.keys() - known)))
     require(not unknown, f"{family} has no option {unknown}; it has {', '.join(sorted(known))}")
     try:
-        return FAMILIES[family](**{**options, "patch": tuple(options.get("patch", EncoderConfig.patch))})
+        patch = options.get("patch", EncoderConfig.patch)
+        return FAMILIES[family](**{**options, "patch": tuple(patch) if isinstance(patch, list) else patch})
     except TypeError as error:
         raise ConfigError(f"{family}: {error}") from error
 

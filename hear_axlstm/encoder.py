@@ -12,7 +12,7 @@ from hear_axlstm.blocks import AddNorm
 from hear_axlstm.blocks.attention import AttentionBlock, xavier_
 from hear_axlstm.blocks.mamba import MambaBlock
 from hear_axlstm.blocks.mlstm import MLSTMBlock
-from hear_axlstm.config import EncoderConfig, require, variant_config
+from hear_axlstm.config import EncoderConfig, Layout, require, variant_config
 from hear_axlstm.ops import wide
 from hear_axlstm.ops.backend import Backend
 from hear_axlstm.ops.norm import add_norm
@@ -28,9 +28,11 @@ class Encoder(nn.Module):
     A new encoder has the papers' initial values. The residual stream is float32, float64 when the weights are.
 
     checkpointing: while training, keep only what enters each block, and compute the rest again in backward.
+    layout: of scene embeddings, as the file says that the encoder was loaded from; it is kept when it is saved again.
     """
 
     pos_embed: Tensor
+    layout: Layout | None = None
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from hear_axlstm.config import Layout
 from hear_axlstm.pretraining.state import CURVE, WEIGHTS, read_curve
 from hear_axlstm.storage import sha256_of, write_text
 from hear_axlstm.weights.find import PACKAGE, manifest_path
-from hear_axlstm.weights.load import load_weights
+from hear_axlstm.weights.load import load_weights, read_header
 from hear_axlstm.weights.save import save_weights
 
 POINTS = 20  # of the loss curve, each the mean of the updates since the one before
@@ -58,7 +58,12 @@ def main(run: Path, variant: str, recipe: str, layout: Layout, sound: str, devic
         "training_data": sound,
         "training": training,
         "sources": {
-            "bundled": {"file": file.as_posix(), "sha256": sha256_of(PACKAGE / file), "bytes": size},
+            "bundled": {
+                "file": file.as_posix(),
+                "sha256": sha256_of(PACKAGE / file),
+                "fingerprint": read_header(PACKAGE / file)["sha256"],
+                "bytes": size,
+            },
             "hub": None,
             "drive": None,
         },

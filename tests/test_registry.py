@@ -68,6 +68,7 @@ def test_weights_that_come_with_the_package_say_what_they_are(name):
     assert (sha256_of(path), path.stat().st_size) == (bundled["sha256"], bundled["bytes"])
     assert bundled["bytes"] < 10_000_000
     encoder, header = load_weights(path, expected=architecture(name))
+    assert header["sha256"] == bundled["fingerprint"]
     assert entry["licence"] == "Apache-2.0"
     assert "synthesised" in entry["training_data"]
     assert read_recipe(training["recipe"], synthetic=1.0).encoder == architecture(name)

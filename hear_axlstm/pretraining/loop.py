@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from hear_axlstm.config import DEFAULT_LAYOUT
 from hear_axlstm.errors import ConfigError, TrainingError
 from hear_axlstm.pretraining.batches import Share, updates
 from hear_axlstm.pretraining.recipe import Recipe, Schedule
@@ -67,7 +68,8 @@ def pretrain(
 
     def checkpoint() -> None:
         folder.save(step, trainer)
-        save_weights(trainer.result, folder.path / WEIGHTS, provenance_of(recipe, step, trainer.processes))
+        provenance = provenance_of(recipe, step, trainer.processes)
+        save_weights(trainer.result, folder.path / WEIGHTS, provenance, layout=DEFAULT_LAYOUT)
 
     saved = time.monotonic()
     with _Log(folder, step, schedule.total, active=trainer.is_main, progress=progress) as log:

@@ -9,6 +9,7 @@ from typing import Any
 
 from hear_axlstm.config import EncoderConfig, config_from_dict, require
 from hear_axlstm.errors import WeightsError
+from hear_axlstm.weights.load import read_header
 
 PACKAGE = Path(__file__).resolve().parent.parent
 WEIGHTS_FILE = "model.safetensors"
@@ -62,13 +63,13 @@ def find_weights(model: str | os.PathLike[str] = "", variant: str | None = None)
     name = os.fspath(model or variant or read_manifest()["default"])
     if not model or name in list_models():
         return _weights_of(name)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if (path / WEIGHTS_FILE).is_file():
+    path = Path(os.path.expanduser(name))  # unchanged where nobody's home is known
+    if os.path.isdir(path):
+        if os.path.isfile(path / WEIGHTS_FILE):
             return path / WEIGHTS_FILE
         raise WeightsError(f"the folder {path} holds no {WEIGHTS_FILE}; put the weights there, or pass the file itself")
     match = REPOSITORY.fullmatch(name)
-    if path.exists() or match is None or path.suffix in {".safetensors", ".pth", ".pt", ".ckpt"}:
+    if os.path.exists(path) or match is None or path.suffix in {".safetensors", ".pth", ".pt", ".ckpt"}:
         return path  # reading it tells what is wrong with it
     from hear_axlstm.weights.hub import fetch
 
@@ -76,24 +77,33 @@ def find_weights(model: str | os.PathLike[str] = "", variant: str | None = None)
 
 
 def cache_file(variant: str) -> Path:
-    """Where converted weights of a variant are kept: $HEAR_AXLSTM_CACHE, else hear-axlstm in the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "hear-axlstm")
-    return Path(os.environ.get(CACHE_VARIABLE) or default, f"{variant}.safetensors")
+    """Where converted weights of a variant are kept: $HEAR_AXLSTM_CACHE, else hear-axlstm in the user's cache folder.
+
+    Raises WeightsError where there is no such folder.
+    """
+    folder = os.environ.get(CACHE_VARIABLE)
+    if not folder:
+        caches = os.environ.get("XDG_CACHE_HOME", "")  # a relative one is to be ignored, says its specification
+        caches = caches if os.path.isabs(caches) else os.path.expanduser("~/.cache")
+        folder = os.path.join(caches, "hear-axlstm")
+        if not os.path.isabs(folder):
+            raise WeightsError(f"this user has no home folder to keep weights in; set {CACHE_VARIABLE} to a folder for them")
+    return Path(folder, f"{variant}.safetensors")
 
 
 def _weights_of(variant: str) -> Path:
     sources = manifest_entry(variant)["sources"]
     if bundled := sources["bundled"]:
-        from hear_axlstm.storage import sha256_of
-
         path = PACKAGE / bundled["file"]
-        actual = sha256_of(path) if path.is_file() else "none, the file is missing"
-        if actual != bundled["sha256"]:
-            raise WeightsError(
-                f"{path} has sha256 {actual}, not the manifest's {bundled['sha256']}; install hear-axlstm again"
-            )
+        try:
+            found = read_header(path)["sha256"]  # compared with all that the file holds when it is loaded
+        except WeightsError as error:
+            raise WeightsError(f"{error}; install hear-axlstm again") from error
+        if found != bundled["fingerprint"]:
+            raise WeightsError(f"{path} is not the file that the manifest names; install hear-axlstm again")
         return path
-    if (cached := cache_file(variant)).is_file():
+    cached = cache_file(variant)
+    if os.path.isfile(cached):
         return cached
     if hub := sources["hub"]:
         from hear_axlstm.weights.hub import fetch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from hear_axlstm.config import (
@@ -22,13 +21,23 @@ from hear_axlstm.config import (
     InputGate,
     SSAMConfig,
     SSASTConfig,
-    config_from_dict,
 )
 from hear_axlstm.errors import ConfigError, WeightsError
 from hear_axlstm.patches import sincos_positions
 from hear_axlstm.storage import sha256_of
+from hear_axlstm.weights.check import (
+    kinds_in,
+    kinds_of,
+    parse,
+    read_metadata,
+    read_options,
+    require_fit,
+    require_floats,
+    require_types,
+    shown,
+)
 from hear_axlstm.weights.find import manifest_entry
-from hear_axlstm.weights.load import METADATA_KEY, fill
+from hear_axlstm.weights.load import FORMAT, fill
 from hear_axlstm.weights.save import save_weights, write_weights
 
 POSITION_TOLERANCE = 1e-5  # the checkpoints' table was computed in float32
@@ -220,7 +229,9 @@ def convert_checkpoint(
         config = recognise(tensors, flip=flip, input_gate=input_gate, heads=heads)
     except (WeightsError, ConfigError) as error:
         raise type(error)(f"{source}: {error}") from error
-    encoder = fill(config, translate(tensors, config), str(source))
+    ours = translate(tensors, config)
+    require_fit(config, kinds_of(ours), str(source))
+    encoder = fill(config, ours, str(source))
     deviation = (encoder.pos_embed - sincos_positions(config.width, config.grid)).abs().max().item()
     if deviation > POSITION_TOLERANCE:
         raise WeightsError(
@@ -233,18 +244,16 @@ def convert_checkpoint(
 
 
 def _rewrite(source: Path, target: Path) -> EncoderConfig:
-    """A file of format 1 in the present one, in the dtypes that it has."""
-    try:
-        with safe_open(source, "pt") as file:
-            header = json.loads((file.metadata() or {})[METADATA_KEY])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-        if header["format"] != 1:
-            raise WeightsError(f"{source} has format {header['format']} already; only files of format 1 are rewritten")
-        config, layout = config_from_dict(header["config"]), header.get("layout", DEFAULT_LAYOUT)
-        provenance = dict(header["provenance"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{source}: not a weights file of an earlier version ({error!r}); convert its source") from error
-    ours = translate(tensors, config)
-    fill(config, ours, str(source))  # raises unless they fit
-    write_weights(config, ours, target, provenance, layout=layout)
+    """A file of an earlier format in the present one, in the dtypes that it has."""
+    facts = {"layout": DEFAULT_LAYOUT, **parse(source, read_metadata(source))}
+    require_types(source, facts, {"format": int, "config": dict, "layout": str, "provenance": dict})
+    if facts["format"] not in range(1, FORMAT):
+        found = shown(facts["format"])
+        raise WeightsError(f"{source} has format {found} already; only files of formats below {FORMAT} are rewritten")
+    config = read_options(source, facts)
+    with safe_open(source, "pt") as file:
+        kinds = kinds_in(file)
+        require_floats(kinds, str(source))
+        tensors = {name: file.get_tensor(name) for name in kinds}
+    write_weights(config, translate(tensors, config), target, facts["provenance"], layout=facts["layout"])
     return config

@@ -2,45 +2,51 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hear_axlstm.config import DEFAULT_LAYOUT, EncoderConfig, Layout, check_choice
+from hear_axlstm.config import DEFAULT_LAYOUT, EncoderConfig, Layout, check_choice, require
+from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Encoder
 from hear_axlstm.storage import replacing
+from hear_axlstm.weights.check import HEADER_BYTES, canonical, digest, kinds_of, require_finite, require_fit, sealed, shown
 from hear_axlstm.weights.load import FORMAT, METADATA_KEY
 
 
 def fingerprint(encoder: Encoder) -> str:
     """The hex sha256 of an encoder's configuration and tensors as they are now, wherever they came from."""
-    digest = hashlib.sha256(json.dumps(encoder.config.to_dict(), sort_keys=True).encode())
-    for name, tensor in sorted(encoder.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()
+    return digest(encoder.config.to_dict(), encoder.state_dict())
 
 
 def save_weights(
-    encoder: Encoder,
+    model: Encoder | Embedder,
     path: str | os.PathLike[str],
     provenance: Mapping[str, Any] | None = None,
     *,
-    layout: Layout = DEFAULT_LAYOUT,
+    layout: Layout | None = None,
 ) -> None:
-    """Write an encoder's tensors and configuration, and ``provenance``, any JSON-able record of where they come from.
+    """Write the tensors and the configuration of an encoder, or of a model's encoder, and where they come from.
 
-    layout: of scene embeddings, unless whoever loads the weights asks for another. The file appears under its name only
-    when it is whole. Raises ConfigError on an unknown layout, OSError when the file cannot be written.
+    provenance: any record that JSON can hold, as a dict. layout: of scene embeddings, unless whoever loads the weights asks
+    for another; left out, the model's own, or that of the file which the encoder was loaded from, or "released".
+    The file appears under its name only when it is whole.
+
+    Raises ConfigError on a bad argument, WeightsError when ``load_weights`` would refuse the tensors, and OSError when the
+    file cannot be written. Nothing is written then.
     """
-    write_weights(encoder.config, encoder.state_dict(), path, provenance or {}, layout=layout)
+    encoder = model.encoder if isinstance(model, Embedder) else model
+    require(
+        isinstance(encoder, Encoder), f"model is a {type(encoder).__name__}; expected an Encoder, or what load_model returns"
+    )
+    given = next(choice for choice in (layout, model.layout, DEFAULT_LAYOUT) if choice is not None)
+    write_weights(encoder.config, encoder.state_dict(), path, {} if provenance is None else provenance, layout=given)
 
 
 def write_weights(
@@ -53,7 +59,39 @@ def write_weights(
 ) -> None:
     """Write the tensors of an encoder as they are, in their own dtypes; errors as in ``save_weights``."""
     check_choice("layout", layout, Layout)
-    header = {"format": FORMAT, "config": config.to_dict(), "layout": layout, "provenance": dict(provenance)}
+    require(isinstance(provenance, Mapping), f"provenance is {shown(provenance)}; expected a dict")
+    require_fit(config, kinds_of(tensors), "the encoder")
+    require_finite(tensors, "the encoder")
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with replacing(Path(path)) as temporary:
-        save_file(whole, temporary, metadata={METADATA_KEY: json.dumps(header, sort_keys=True)})
+    try:
+        facts = {"config": config.to_dict(), "layout": layout, "provenance": _plain(provenance, "provenance")}
+        text = canonical(sealed({"format": FORMAT, **facts}, whole))
+    except (ValueError, RecursionError) as error:  # endless, or an integer too long
+        require(False, f"provenance cannot be written as JSON ({error}); expected a plain record")
+    most = HEADER_BYTES // 2
+    require(
+        len(text) <= most, f"provenance has {len(text):,} characters; expected at most {most:,}: name a file that has them"
+    )
+    write_safetensors(whole, Path(path), {METADATA_KEY: text})
+
+
+def write_safetensors(tensors: Mapping[str, Tensor], target: Path, metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file that appears whole or not at all. Raises OSError, of a full disk as well."""
+    with replacing(target) as temporary:
+        try:
+            save_file(dict(tensors), temporary, metadata=dict(metadata))
+        except SafetensorError as error:
+            raise OSError(f"{target} cannot be written ({error}); what was there before is whole") from error
+
+
+def _plain(value: object, where: str) -> Any:
+    """The value of dicts, lists and scalars. Raises ConfigError on what JSON would not give back as it was."""
+    if isinstance(value, Mapping):
+        for key in value:
+            require(isinstance(key, str), f"{where} has the key {shown(key)}; expected a string")
+        return {key: _plain(item, f"{where}[{shown(key)}]") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    is_known = value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+    require(is_known, f"{where} is {shown(value)}; expected a string, a finite number, a boolean, None, a list or a dict")
+    return value

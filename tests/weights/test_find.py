@@ -6,9 +6,9 @@ import pytest
 
 from hear_axlstm import find_weights, load_model
 from hear_axlstm.errors import ConfigError, WeightsError
-from hear_axlstm.storage import sha256_of
 from hear_axlstm.weights import find as module
 from hear_axlstm.weights.find import PACKAGE, architecture, cache_file, manifest_entry, read_manifest
+from hear_axlstm.weights.load import read_header
 
 VARIANT = "axlstm-tiny-e2"
 DEFAULT = read_manifest()["default"]
@@ -82,7 +82,7 @@ def test_what_is_no_model_is_refused(tmp_path, monkeypatch, model, message):
 
 def test_bundled_weights_are_verified(tmp_path, random_weights, monkeypatch):
     shutil.copy(random_weights(VARIANT), tmp_path / "bundled.safetensors")
-    row = {"file": "bundled.safetensors", "sha256": sha256_of(random_weights(VARIANT)), "bytes": 1}
+    row = {"file": "bundled.safetensors", "fingerprint": read_header(random_weights(VARIANT))["sha256"]}
     monkeypatch.setattr(module, "PACKAGE", tmp_path)
     monkeypatch.setattr(module, "manifest_entry", lambda variant: {"sources": {"bundled": row}})
     assert find_weights(VARIANT) == tmp_path / "bundled.safetensors"
@@ -90,8 +90,11 @@ def test_bundled_weights_are_verified(tmp_path, random_weights, monkeypatch):
         file.write(b"x")
     with pytest.raises(WeightsError, match="install hear-axlstm again"):
         find_weights(VARIANT)
+    shutil.copy(random_weights("ssam-tiny"), tmp_path / "bundled.safetensors")
+    with pytest.raises(WeightsError, match=r"not the file that the manifest names; install hear-axlstm again"):
+        find_weights(VARIANT)
     (tmp_path / "bundled.safetensors").unlink()
-    with pytest.raises(WeightsError, match="the file is missing"):
+    with pytest.raises(WeightsError, match=r"no such file.*; install hear-axlstm again"):
         find_weights(VARIANT)
 
 

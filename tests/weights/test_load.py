@@ -13,7 +13,7 @@ from hear_axlstm.errors import ConfigError, WeightsError
 from hear_axlstm.hear import load_model
 from hear_axlstm.weights import load as module
 from hear_axlstm.weights.load import METADATA_KEY, load_weights, read_header
-from hear_axlstm.weights.save import fingerprint, save_weights
+from hear_axlstm.weights.save import fingerprint, save_weights, write_weights
 
 CONFIG = AxLSTMConfig(width=16, depth=2, expansion=2, flip=True, input_gate="sigmoid", patch=(8, 16))
 
@@ -62,8 +62,11 @@ def test_the_header_is_read_once_a_load(path, monkeypatch):
     assert len(opened) == 1
 
 
-def test_half_precision_files_load_as_float32(path):
-    rewrite(path, lambda tensors, _: tensors.update({k: v.half() for k, v in tensors.items()}))
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_files_of_any_precision_load_as_float32(path, dtype):
+    tensors = {name: tensor.to(dtype) for name, tensor in load_file(path).items()}
+    write_weights(CONFIG, tensors, path, {}, layout="time")
+    assert {tensor.dtype for tensor in load_file(path).values()} == {dtype}
     assert all(p.dtype == torch.float32 for p in load_weights(path)[0].parameters())
 
 
@@ -74,12 +77,13 @@ def test_half_precision_files_load_as_float32(path):
         (lambda t, h: t.update(extra=torch.zeros(1)), "extra is unknown"),
         (lambda t, h: t.update(cls_token=torch.zeros(1, 1, 8)), r"cls_token has shape \(1, 1, 8\), expected \(1, 1, 16\)"),
         (lambda t, h: t.update(cls_token=torch.zeros(1, 1, 16, dtype=torch.int32)), "expected floating point"),
-        (lambda t, h: t["cls_token"].fill_(torch.nan), "cls_token holds NaN"),
+        (lambda t, h: t["cls_token"].fill_(torch.nan), "is damaged"),
         (lambda t, h: h["config"].update(depth=3), "blocks.2.conv.bias is missing.* more"),
         (lambda t, h: h["config"].update(family="lstm"), "family is 'lstm'"),
         (lambda t, h: h.update(layout="mel"), "layout is 'mel'"),
-        (lambda t, h: h.update(format=3), "update hear-axlstm"),
-        (lambda t, h: h.update(format=1), "hear-axlstm convert .*weights-2.safetensors` rewrites it"),
+        (lambda t, h: h.update(format=4), "update hear-axlstm"),
+        (lambda t, h: h.update(format=1), "hear-axlstm convert .*weights-3.safetensors` rewrites it"),
+        (lambda t, h: h.update(format=2), "hear-axlstm convert .*weights-3.safetensors` rewrites it"),
         (lambda t, h: h.pop("layout"), "does not say which encoder"),
         (lambda t, h: h.pop("config"), "does not say which encoder"),
     ],

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import pickle
 import re
@@ -207,19 +208,25 @@ def test_a_file_of_an_earlier_version_is_rewritten_with_every_number_kept(golden
         assert torch.equal(encoder.state_dict()[key], tensor)
 
 
+@pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_a_rewritten_file_keeps_its_dtypes(golden, target, dtype):
-    old, config = target.with_name("old.safetensors"), golden("axlstm_e2_flip").config
-    header = {"format": 1, "config": config.to_dict(), "layout": "time", "provenance": {}}
-    tensors = {key: tensor.to(dtype) for key, tensor in tensors_of_format_1("axlstm_e2_flip").items()}
-    save_file(tensors, old, metadata={METADATA_KEY: json.dumps(header)})
+def test_a_rewritten_file_keeps_its_dtypes(golden, target, dtype, version):
+    old, case = target.with_name("old.safetensors"), golden("axlstm_e2_flip")
+    header = {"format": version, "config": case.config.to_dict(), "layout": "time", "provenance": {"loss": math.nan}}
+    tensors = tensors_of_format_1(case.name) if version == 1 else case.encoder.state_dict()
+    save_file({k: t.to(dtype) for k, t in tensors.items()}, old, metadata={METADATA_KEY: json.dumps(header)})
+    with pytest.raises(WeightsError, match="hear-axlstm convert"):
+        load_model(old)
     convert_checkpoint(old, target)
-    assert {tensor.dtype for tensor in load_file(target).values()} == {dtype}
+    written = load_file(target)
+    assert all(torch.equal(written[key], tensor.to(dtype)) for key, tensor in case.encoder.state_dict().items())
+    assert {tensor.dtype for tensor in written.values()} == {dtype}
+    assert read_header(target)["provenance"] == {"loss": "NaN"}  # strict JSON has no NaN
 
 
 def test_only_files_of_an_earlier_version_are_rewritten(golden, target):
     save_weights(golden("ssast").encoder, target)
-    for source, message in ((target, "format 2 already"), (target.with_name("absent.safetensors"), "not a weights file")):
+    for source, message in ((target, "format 3 already"), (target.with_name("absent.safetensors"), "no such file")):
         with pytest.raises(WeightsError, match=message):
             convert_checkpoint(source, target.with_name("new.safetensors"))
     with pytest.raises(ConfigError, match="leave the options out"):
