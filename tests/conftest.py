@@ -8,6 +8,7 @@ import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from torch import Tensor
 from hear_axlstm.config import SAMPLE_RATE, EncoderConfig
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Encoder, build_encoder
+from hear_axlstm.parallel import Worker
+from hear_axlstm.weights import pickled
 from hear_axlstm.weights.load import load_weights
 from hear_axlstm.weights.released import convert_checkpoint
 from hear_axlstm.weights.save import save_weights
@@ -83,6 +86,17 @@ class Case:
 def convert_options(facts: dict[str, Any]) -> dict[str, Any]:
     """What a user must tell the conversion about a golden checkpoint."""
     return {"flip": facts["flip"], "input_gate": facts["input_gate"]} if facts["family"] == "axlstm" else {}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_reader():
+    """One process reads the checkpoints of all tests, as each would take a second to start."""
+    worker = Worker()
+    lent = SimpleNamespace(call=worker.call, close=lambda: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pickled, "Worker", lambda: lent)
+        yield
+    worker.close()
 
 
 @pytest.fixture(scope="session")

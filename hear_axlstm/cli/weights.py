@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,18 +20,20 @@ from hear_axlstm.weights.released import convert_checkpoint
 @main.command("models")
 def models_command() -> None:
     """List the variants, their size, and where their weights are."""
-    manifest = read_manifest()
-    width = max(map(len, manifest["variants"]))
-    click.echo(f"{'variant':{width}}  parameters  embedding  weights")
-    for name, entry in manifest["variants"].items():
-        where = _whereabouts(name, entry["sources"]) + (" (default)" if name == manifest["default"] else "")
-        click.echo(f"{name:{width}}  {entry['parameters']:>10,}  {architecture(name).embedding_size:>9,}  {where}")
+    with reported(FAILED):
+        manifest = read_manifest()
+        width = max(map(len, manifest["variants"]))
+        lines = [f"{'variant':{width}}  parameters  embedding  weights"]
+        for name, entry in manifest["variants"].items():
+            where = _whereabouts(name, entry["sources"]) + (" (default)" if name == manifest["default"] else "")
+            lines.append(f"{name:{width}}  {entry['parameters']:>10,}  {architecture(name).embedding_size:>9,}  {where}")
+        click.echo("\n".join(lines))
 
 
 def _whereabouts(variant: str, sources: dict[str, Any]) -> str:
     if sources["bundled"]:
         return "bundled"
-    if (cached := cache_file(variant)).is_file():
+    if os.path.isfile(cached := cache_file(variant)):
         return str(cached)
     if sources["hub"]:
         return f"Hub: {sources['hub']['repo']}"

@@ -12,13 +12,11 @@ import importlib
 
 @functools.cache
 def import_obstacle(package: str, how_to_install: str = "") -> str | None:
-    """Why a package cannot be imported, or None when it can."""
+    """Why a package or a module cannot be imported, or None when it can."""
     try:
         importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if error.name == package:
+    except (Exception, SystemExit) as error:  # whatever a broken one raises, or one too old for the NumPy beside it
+        if isinstance(error, ModuleNotFoundError) and error.name == package:
             return f"the package {package} is not installed{how_to_install}"
-        return f"the package {package} cannot be imported ({error})"
-    except (ImportError, OSError) as error:  # such as a Numba that is too old for the NumPy beside it
-        return f"the package {package} cannot be imported ({error})"
+        return f"{package} cannot be imported ({str(error).partition(chr(10))[0] or type(error).__name__})"
     return None

@@ -21,6 +21,7 @@ from hear_axlstm.weights.load import FORMAT, METADATA_KEY
 
 HEADER_BYTES = 4 << 20  # of a safetensors header, which lists the tensors; those of the papers' encoders have 20 kB
 FACTS = {"format": int, "config": dict, "layout": str, "provenance": dict, "sha256": str}  # what a header states
+RELEASED_SUFFIXES = {".pth", ".pt", ".ckpt"}
 EXPECTED = "expected a file that `hear-axlstm convert` or hear_axlstm.save_weights wrote"
 FLOATS = {"F16", "BF16", "F32", "F64", "float16", "bfloat16", "float32", "float64"}  # safetensors' names and torch's
 Kind = tuple[tuple[int, ...], str]  # shape and dtype of a tensor
@@ -110,7 +111,8 @@ def require_fit(config: EncoderConfig, kinds: Mapping[str, Kind], origin: str) -
     complaints = _complaints(sizes, {name: kinds[name] for name in sizes.keys() & kinds.keys()})
     if config.depth > len(kinds):
         complaints.append(f"depth is {shown(config.depth)}, but there are {len(kinds)} tensors")
-    _refuse(complaints or _complaints(_shapes(config), kinds), f"{origin} does not fit {config!s:.300}")
+    advice = "check that it is whole, and that the architecture options are its own"
+    _refuse(complaints or _complaints(_shapes(config), kinds), f"{origin} does not fit {config!s:.300}", advice)
 
 
 def require_floats(kinds: Mapping[str, Kind], origin: str) -> None:
@@ -124,13 +126,10 @@ def require_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
     _refuse([f"{name} holds NaN or infinity" for name in bad], origin)
 
 
-def _refuse(complaints: Sequence[str], origin: str) -> None:
+def _refuse(complaints: Sequence[str], origin: str, advice: str = "get it again, whole") -> None:
     if complaints:
         rest = f" and {len(complaints) - 5} more" if len(complaints) > 5 else ""
-        raise WeightsError(
-            f"{origin}: {'; '.join(complaints[:5])}{rest}. Check that it is whole, and that the architecture options are "
-            "its own"
-        )
+        raise WeightsError(f"{origin}: {'; '.join(complaints[:5])}{rest}; {advice}")
 
 
 def _shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
@@ -166,7 +165,7 @@ def read_metadata(path: Path) -> str:
     try:
         if not path.is_file():
             raise WeightsError(f"{path}: no such file; {EXPECTED}")
-        if path.suffix in {".pth", ".pt", ".ckpt"}:
+        if path.suffix in RELEASED_SUFFIXES:
             command = convert_command(path, path.with_suffix(".safetensors"))
             raise WeightsError(
                 f"{path} looks like a released checkpoint; expected safetensors: convert it once with `{command}`"

@@ -25,7 +25,7 @@ def fetch(repo: str, revision: str, file: str, sha256: str | None = None) -> Pat
 
     Raises WeightsError with the cause and the next step.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
@@ -36,6 +36,8 @@ def fetch(repo: str, revision: str, file: str, sha256: str | None = None) -> Pat
     )
 
     where = f"{repo}@{revision}/{file} on the Hugging Face Hub"
+    if constants.HF_HUB_CACHE.startswith("~"):  # it would be a folder of that name
+        raise WeightsError(f"{where}: this user has no home folder for its cache; set HF_HOME to a folder for it")
     try:
         path = Path(hf_hub_download(repo, file, revision=revision, library_name="hear-axlstm"))
     except LocalEntryNotFoundError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +25,7 @@ from hear_axlstm.errors import ConfigError, WeightsError
 from hear_axlstm.patches import sincos_positions
 from hear_axlstm.storage import sha256_of
 from hear_axlstm.weights.check import (
+    convert_command,
     kinds_in,
     kinds_of,
     parse,
@@ -38,54 +38,11 @@ from hear_axlstm.weights.check import (
 )
 from hear_axlstm.weights.find import manifest_entry
 from hear_axlstm.weights.load import FORMAT, fill
+from hear_axlstm.weights.pickled import read_checkpoint
 from hear_axlstm.weights.save import save_weights, write_weights
 
 POSITION_TOLERANCE = 1e-5  # the checkpoints' table was computed in float32
 PATCHES = ((4, 16), (8, 16), (4, 8))  # (frames, bands) of the papers
-
-
-class Inert:
-    """Stands in for a foreign class of a checkpoint: takes the state that was stored, and does nothing."""
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-
-# The authors' checkpoints carry their training arguments, made of these; nothing else foreign is let in.
-FOREIGN_CLASSES = (
-    "argparse.Namespace",
-    "ml_collections.config_dict.config_dict.ConfigDict",
-    "ml_collections.config_dict.config_dict.FrozenConfigDict",
-    "ml_collections.config_dict.config_dict.FieldReference",
-)
-
-
-def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], int | None]:
-    """The model's tensors and the epoch of a released checkpoint.
-
-    torch's restricted unpickler reads it: known tensor constructors, plain containers, and inert stand-ins for the
-    foreign classes above. Raises WeightsError on anything else, before it could run.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file; expected a checkpoint such as checkpoint-99.pth")
-    try:
-        with torch.serialization.safe_globals([(Inert, name) for name in FOREIGN_CLASSES]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch's message also advises to switch the protection off; only its finding is passed on.
-        finding = re.search(r"[Uu]nsupported [^\n]*?(?=\.? was not|\. *(?:\n|$)|\n|$)", str(error))
-        raise WeightsError(
-            f"{path}: refused, it asks for more than tensors and plain values"
-            f"{f' ({finding.group()})' if finding else ''}; nothing in it was run. Get the file from its authors again"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path}: not a whole torch checkpoint ({error}); download it again") from error
-    tensors = content.get("model") if isinstance(content, Mapping) else None
-    if not isinstance(tensors, Mapping) or not all(isinstance(t, Tensor) for t in tensors.values()):
-        raise WeightsError(f"{path}: no tensors under the key 'model'; expected a released AxLSTM, SSAM or SSAST checkpoint")
-    epoch = content.get("epoch")
-    return dict(tensors), epoch if isinstance(epoch, int) else None
 
 
 def recognise(
@@ -197,7 +154,7 @@ def steps_by_hand(variant: str, target: Path) -> str:
     return (
         f"  1. open https://drive.google.com/drive/folders/{drive['folder']}\n"
         f"  2. download {found}\n"
-        f"  3. hear-axlstm convert checkpoint-99.pth {target}{option}\n"
+        f"  3. {convert_command('checkpoint-99.pth', target)}{option}\n"
         "and repeat: it is then found by its name."
     )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,20 @@ from hear_axlstm.config import DEFAULT_LAYOUT, EncoderConfig, Layout, check_choi
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Encoder
 from hear_axlstm.storage import replacing
-from hear_axlstm.weights.check import HEADER_BYTES, canonical, digest, kinds_of, require_finite, require_fit, sealed, shown
+from hear_axlstm.weights.check import (
+    HEADER_BYTES,
+    RELEASED_SUFFIXES,
+    canonical,
+    digest,
+    kinds_of,
+    require_finite,
+    require_fit,
+    sealed,
+    shown,
+)
 from hear_axlstm.weights.load import FORMAT, METADATA_KEY
+
+DEEPEST = 50  # dicts and lists in one another
 
 
 def fingerprint(encoder: Encoder) -> str:
@@ -59,19 +71,16 @@ def write_weights(
 ) -> None:
     """Write the tensors of an encoder as they are, in their own dtypes; errors as in ``save_weights``."""
     check_choice("layout", layout, Layout)
+    ours = Path(path).name and Path(path).suffix not in RELEASED_SUFFIXES
+    require(bool(ours), f"the file is {shown(str(path))}; expected a name that ends in .safetensors")
     require(isinstance(provenance, Mapping), f"provenance is {shown(provenance)}; expected a dict")
     require_fit(config, kinds_of(tensors), "the encoder")
     require_finite(tensors, "the encoder")
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    try:
-        facts = {"config": config.to_dict(), "layout": layout, "provenance": _plain(provenance, "provenance")}
-        text = canonical(sealed({"format": FORMAT, **facts}, whole))
-    except (ValueError, RecursionError) as error:  # endless, or an integer too long
-        require(False, f"provenance cannot be written as JSON ({error}); expected a plain record")
-    most = HEADER_BYTES // 2
-    require(
-        len(text) <= most, f"provenance has {len(text):,} characters; expected at most {most:,}: name a file that has them"
-    )
+    facts = {"format": FORMAT, "config": config.to_dict(), "layout": layout, "provenance": _plain(provenance, "provenance")}
+    text, most = canonical(sealed(facts, whole)), HEADER_BYTES // 2
+    too_long = f"provenance has {len(text):,} characters; expected at most {most:,}: name a file that has them"
+    require(len(text) <= most, too_long)
     write_safetensors(whole, Path(path), {METADATA_KEY: text})
 
 
@@ -84,14 +93,17 @@ def write_safetensors(tensors: Mapping[str, Tensor], target: Path, metadata: Map
             raise OSError(f"{target} cannot be written ({error}); what was there before is whole") from error
 
 
-def _plain(value: object, where: str) -> Any:
+def _plain(value: object, where: str, depth: int = 0) -> Any:
     """The value of dicts, lists and scalars. Raises ConfigError on what JSON would not give back as it was."""
+    require(depth < DEEPEST, f"{where:.80}... is nested {DEEPEST} deep; expected a plain record")
     if isinstance(value, Mapping):
         for key in value:
             require(isinstance(key, str), f"{where} has the key {shown(key)}; expected a string")
-        return {key: _plain(item, f"{where}[{shown(key)}]") for key, item in value.items()}
+        return {key: _plain(item, f"{where}[{shown(key)}]", depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
-    is_known = value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+        return [_plain(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(value)]
+    is_known = (
+        value is None or isinstance(value, str) or (isinstance(value, int | float) and abs(value) <= sys.float_info.max)
+    )
     require(is_known, f"{where} is {shown(value)}; expected a string, a finite number, a boolean, None, a list or a dict")
     return value
