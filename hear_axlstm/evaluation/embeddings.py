@@ -19,7 +19,7 @@ from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import TaskError
 from hear_axlstm.evaluation.tasks.taskfolder import METADATA, VOCABULARY, TaskFolder, read_task
 from hear_axlstm.files import embed
-from hear_axlstm.files.find import FileSound
+from hear_axlstm.files.sounds import FileSound
 from hear_axlstm.storage import replacing, sweep, write_text
 
 DONE = ".done.embeddings"

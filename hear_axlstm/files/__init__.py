@@ -7,14 +7,13 @@ plans and writes, and others, each with a model, encode one batch after the othe
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from hear_axlstm.config import SAMPLE_RATE, check_choice
@@ -22,8 +21,9 @@ from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Layers
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.files.decode import decode_batches
-from hear_axlstm.files.find import BATCH_SECONDS, FileSound, Plan, as_sounds, plan
+from hear_axlstm.files.find import BATCH_SECONDS, Plan, add_failure, as_sounds, plan
 from hear_axlstm.files.outcomes import Array, Outcome, encode, encode_ahead
+from hear_axlstm.files.sounds import ArraySound
 from hear_axlstm.files.write import Format, open_folder, sink
 from hear_axlstm.hear import load_model
 from hear_axlstm.parallel import processors
@@ -39,8 +39,9 @@ class Embedded:
 
     names: the sounds embedded, in the order given. embeddings: theirs, (D,) a scene or (N, D) with ``timestamps``, which
     are in ms, (N,) each; (layers, D) and (layers, N, D) where layers were asked for. Both lists are empty when the
-    embeddings went to a folder. skipped: names that were there already. failures: name -> reason. audio_seconds: the sound
-    embedded.
+    embeddings went to a folder. skipped: names that were there already. failures: name -> reason. left_out: files in folders
+    that have none of the suffixes of audio; one that is sound is read when it is given by name, or after
+    ``ffmpeg -i x.m4a x.flac``. audio_seconds: the sound embedded.
 
     seconds: where the time of the call went, all of it, by what it waited for: "prepare" (the model, which files there are,
     their headers, what is done already), "decode" (decoded audio), "encode" (copying to the device, encoding, fetching
@@ -53,12 +54,13 @@ class Embedded:
     timestamps: list[Array] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
+    left_out: list[Path] = field(default_factory=list)
     audio_seconds: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
 
 
 def embed(
-    sounds: Sequence[str | os.PathLike[str] | FileSound | ArrayLike],
+    sounds: Iterable[Any],
     model: Embedder | None = None,
     *,
     out: str | os.PathLike[str] | None = None,
@@ -75,11 +77,13 @@ def embed(
 
     While a batch is encoded, the next ones are decoded and the last ones written.
 
-    sounds: audio files and folders of them, or what ``find_files`` found; or arrays, (n_samples,) or (n_samples, channels),
-    at ``sample_rate`` Hz.
+    sounds: audio files and folders of them, or what ``find_files`` found; arrays, (n_samples,) or (n_samples, channels), at
+    ``sample_rate`` Hz; pairs (array, sample rate), or a data set's dictionaries with "array" and "sampling_rate". Files that
+    share a name are called by their paths, arrays by their index.
     model: on the device to use; the bundled default when left out.
     out: a folder to write to (files only): NAME.embedding.npy and NAME.timestamps.json, or parquet. A second run does
-    only what is missing or has changed; with other weights or settings it is refused unless ``overwrite``.
+    only what is missing or damaged, or whose file has changed: its path, size or time. With other weights or settings it is
+    refused unless ``overwrite``. Several runs may share the folder. A name is one file's: another with it fails.
     layers: outputs of the encoder to give, a number, several or "all"; 0 is the patch embedding, -1 the final norm.
     batch_seconds: audio encoded in one call; on running out of CUDA memory it is halved and the work goes on.
     workers: processes that decode files; 0: threads of this process. Left out: as many as processors for a model on CUDA,
@@ -87,13 +91,14 @@ def embed(
     progress: a bar on stderr.
 
     A sound that cannot be embedded is recorded in ``failures`` and does not stop the others. Raises OutputError when the
-    folder must not be continued or two files share a name, ConfigError on bad options, OSError when a file cannot be
-    written or processes do not start; what was finished by then is kept.
+    folder must not be continued, ConfigError on bad options, OSError when nothing can be written any more or processes do
+    not start; what was finished by then is kept.
     """
     _check(format, batch_seconds, workers)
     clock = _Clock()
-    found = as_sounds(sounds, sample_rate)
-    if out is not None and any(sound.path is None for sound in found):
+    left_out: list[Path] = []
+    found = as_sounds(sounds, sample_rate, left_out)
+    if out is not None and any(isinstance(sound, ArraySound) for sound in found):
         raise ConfigError("arrays cannot be written to a folder; embed them without out")
     model = load_model() if model is None else model
     kind: dict[str, Any] = {"timestamps": timestamps, "layers": layers}
@@ -107,6 +112,7 @@ def embed(
     with closing(decoded), closing(written):
         result = _collected(planned, written, progress)
     clock.lap("write")
+    result.left_out = left_out
     result.seconds = clock.seconds
     return result
 
@@ -128,24 +134,25 @@ def _processes(workers: int | None, planned: Plan, model: Embedder) -> int:
 
 def _collected(planned: Plan, outcomes: Iterable[Outcome], progress: bool) -> Embedded:
     """The result of a plan, in the order given, of outcomes that may have arrays."""
-    done: dict[str, Outcome] = {}
+    done: dict[int, Outcome] = {}
     failures = dict(planned.failures)
     total = sum(planned.seconds.values())
     with tqdm(total=total, unit="s", unit_scale=True, desc="audio", disable=not progress) as bar:
         for outcome in outcomes:
             if outcome.failure:
-                failures[outcome.name] = outcome.failure
+                done.pop(outcome.index, None)
+                add_failure(failures, outcome.name, outcome.source and outcome.source.path, outcome.failure)
             else:
-                done[outcome.name] = outcome
-            bar.update(planned.seconds[outcome.name])
-    names = [name for name in planned.names if name in done]
+                done[outcome.index] = outcome
+            bar.update(planned.seconds[outcome.index])
+    in_order = [done[index] for index in sorted(done)]
     return Embedded(
-        names,
-        embeddings=[array for name in names if (array := done[name].embedding) is not None],
-        timestamps=[array for name in names if (array := done[name].timestamps) is not None],
+        [outcome.name for outcome in in_order],
+        embeddings=[outcome.embedding for outcome in in_order if outcome.embedding is not None],
+        timestamps=[outcome.timestamps for outcome in in_order if outcome.timestamps is not None],
         skipped=planned.skipped,
         failures=failures,
-        audio_seconds=sum(planned.seconds[name] for name in names),
+        audio_seconds=sum(planned.seconds[index] for index in done),
     )
 
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from hear_axlstm.audio import Wave, read_audio
-from hear_axlstm.errors import AudioError
-from hear_axlstm.files.find import Sound
+from hear_axlstm.config import SAMPLE_RATE
+from hear_axlstm.files.find import reason
+from hear_axlstm.files.sounds import Sound
 from hear_axlstm.parallel import WorkerDiedError, Workers, ordered_map, processors
 
 BATCHES_AHEAD = 3  # decoded or being decoded while one is encoded
@@ -22,17 +23,17 @@ BATCHES_AHEAD = 3  # decoded or being decoded while one is encoded
 class DecodedBatch:
     """The sounds of a batch that could be decoded: audio (B, T), zero beyond each one's length, and lengths in samples.
 
-    failures: the other sounds and why.
+    failures: the other sounds, and why.
     """
 
     sounds: list[Sound]
     audio: Tensor
     lengths: list[int]
-    failures: dict[Sound, AudioError]
+    failures: dict[Sound, str]
 
 
 def decode_batches(batches: Iterable[Sequence[Sound]], processes: int = 0) -> Generator[DecodedBatch, None, None]:
-    """Decode each batch, in order, some batches ahead of the caller.
+    """Decode each batch, in order, some batches ahead of the caller. A sound much longer than planned comes by itself.
 
     processes: that decode files, without torch or a device; 0: as many threads of this one as it may use processors.
 
@@ -43,7 +44,7 @@ def decode_batches(batches: Iterable[Sequence[Sound]], processes: int = 0) -> Ge
     # A long recording is a batch by itself: of such ones, every process has one to decode.
     at_once = max(processes, 1)
     decoded = ordered_map(
-        _padded_batch,
+        lambda loads: _decoded(*loads, processes),
         loading,
         threads=1,
         size=lambda loads: min(at_once, BATCHES_AHEAD * len(loads[0])),
@@ -51,27 +52,37 @@ def decode_batches(batches: Iterable[Sequence[Sound]], processes: int = 0) -> Ge
         limit=0,
     )
     with closing(decoded), workers:
-        for batch in decoded:  # noqa: UP028 - "yield from" would wait for what is being decoded before the workers end
-            yield batch
+        for parts in decoded:
+            for batch in parts:  # noqa: UP028 - "yield from" would wait for what is being decoded before the workers end
+                yield batch
 
 
 def _load(sound: Sound, workers: Workers) -> Future[Wave]:
     return workers.submit(sound.load) if sound.path is None else workers.submit(read_audio, sound.path)
 
 
-def _padded_batch(loads: tuple[Sequence[Sound], Sequence[Future[Wave]]]) -> DecodedBatch:
+def _decoded(sounds: Sequence[Sound], loads: Sequence[Future[Wave]], processes: int) -> list[DecodedBatch]:
+    """The sounds as one batch, and one more for each that is far longer than its header says: padding stays bounded."""
     waves: dict[Sound, Wave] = {}
-    failures: dict[Sound, AudioError] = {}
-    for sound, future in zip(*loads, strict=True):
+    failures: dict[Sound, str] = {}
+    for sound, future in zip(sounds, loads, strict=True):
         try:
             waves[sound] = future.result()
-        except AudioError as error:
-            failures[sound] = error
-        except (WorkerDiedError, MemoryError) as error:
-            how = f"ended with {error.status}" if isinstance(error, WorkerDiedError) else "ran out of memory"
-            failures[sound] = AudioError(f"{sound.path}: cannot be decoded (the process that tried {how})")
-    lengths = [len(wave) for wave in waves.values()]
-    return DecodedBatch(list(waves), _padded(list(waves.values())), lengths, failures)
+        except WorkerDiedError as error:
+            failures[sound] = f"{sound.path}: cannot be decoded (the process that tried ended with {error.status})"
+        except Exception as error:
+            if processes and isinstance(error, OSError):
+                raise  # the process did not start
+            failures[sound] = reason(error, sound.path or sound.name)
+    planned = max(sound.seconds for sound in sounds) * SAMPLE_RATE
+    alone = [sound for sound in waves if planned and len(waves[sound]) > 2 * planned + SAMPLE_RATE]
+    together = [sound for sound in waves if sound not in alone]
+    return [_batch(together, waves, failures), *(_batch([sound], waves, {}) for sound in alone)]
+
+
+def _batch(sounds: list[Sound], waves: dict[Sound, Wave], failures: dict[Sound, str]) -> DecodedBatch:
+    own = [waves[sound] for sound in sounds]
+    return DecodedBatch(sounds, _padded(own), [len(wave) for wave in own], failures)
 
 
 def _padded(waves: Sequence[Wave]) -> Tensor:

@@ -3,113 +3,166 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from numbers import Number
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 
-from hear_axlstm.audio import Wave, audio_seconds, prepare_array, read_audio
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import AudioError, ConfigError, OutputError
+from hear_axlstm.files.sounds import ArraySound, FileSound, Given, NoSound, Sound, Source
 
-SUFFIXES = frozenset(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .w64 .rf64".split())
+SUFFIXES = frozenset(
+    ".wav .wave .bwf .flac .ogg .oga .opus .mp1 .mp2 .mp3 .mpga .aif .aiff .aifc .au .snd .caf .w64 .rf64 "
+    ".iff .svx .8svx .voc .paf .sph .nist .xi".split()
+)
 BATCH_SECONDS = 64.0  # audio encoded in one call, padding included
+LONGEST_PATH = 4_096  # bytes: more are no path
+
+FilePath = str | bytes | os.PathLike[str]
 
 
-@dataclass(frozen=True, eq=False)
-class FileSound:
-    """An audio file. name: what its outputs are called."""
+def as_sounds(items: Iterable[Any], sample_rate: int, left_out: list[Path] | None = None) -> list[Given]:
+    """The sounds that items stand for, in order: files, all audio files below folders, arrays, or sounds already.
 
-    name: str
-    path: Path
+    Arrays are at ``sample_rate`` Hz unless they come with a rate, as a pair (samples, rate) or as a data set's dictionary
+    with "array" and "sampling_rate"; they are named by their index. What is none of these is a ``NoSound``.
+    left_out: as in ``find_files``.
 
-    def seconds(self) -> float:
-        """The duration by the file's header. Raises AudioError."""
-        return audio_seconds(self.path)
-
-    def load(self) -> Wave:
-        """The samples, (n,), mono float32 at 16 kHz. Raises AudioError."""
-        return read_audio(self.path)
-
-
-@dataclass(frozen=True, eq=False)
-class ArraySound:
-    """Samples in memory, (n,) or (n, channels) at ``sample_rate`` Hz. name: what results call them."""
-
-    name: str
-    samples: ArrayLike
-    sample_rate: int
-    path: None = None
-
-    def seconds(self) -> float:
-        """The duration. Raises AudioError on a single number."""
-        shape = np.shape(self.samples)
-        if not shape:
-            raise AudioError(f"{self.name}: a single number; expected (n_samples,) or (n_samples, channels)")
-        return int(shape[0]) / self.sample_rate
-
-    def load(self) -> Wave:
-        """The samples, (n,), mono float32 at 16 kHz. Raises AudioError."""
-        return prepare_array(self.samples, self.sample_rate, self.name)
-
-
-Sound = FileSound | ArraySound
-
-
-def as_sounds(items: Iterable[Any], sample_rate: int) -> Sequence[Sound]:
-    """The sounds that a list stands for: of files and folders, of arrays at ``sample_rate`` Hz, or of sounds already.
-
-    Arrays are named by their index. Raises ConfigError on anything else, OutputError when two files would get one name.
+    Raises ConfigError where ``items`` are no sounds but one, or its samples.
     """
-    if isinstance(items, str | os.PathLike | np.ndarray | torch.Tensor):
-        raise ConfigError(f"sounds is a {type(items).__name__}; expected a list of files or of arrays")
-    items = list(items)
-    if all(isinstance(item, Sound) for item in items):
-        return items
-    are_paths = [isinstance(item, str | os.PathLike) for item in items]
-    if all(are_paths):
-        return find_files(items)
-    if any(are_paths):
-        raise ConfigError("sounds holds arrays and files; expected one kind: embed them in two calls")
-    if sample_rate < 1:
+    one = (str, bytes, bytearray, os.PathLike, np.ndarray, torch.Tensor, Mapping, Given)
+    if isinstance(items, one) or not isinstance(items, Iterable) or hasattr(items, "read"):
+        raise ConfigError(f"sounds is a {type(items).__name__}; expected a list of files or of arrays: put one into a list")
+    if not sample_rate >= 1:
         raise ConfigError(f"sample_rate is {sample_rate}; expected a positive number of Hz")
-    return [ArraySound(str(index), samples, sample_rate) for index, samples in enumerate(items)]
+    items = list(items)
+    if items and all(isinstance(item, Number) for item in items):
+        raise ConfigError("sounds is a list of numbers; expected a list of files or of arrays: [samples] holds one sound")
+    return [sound for index, item in enumerate(items) for sound in _sounds_of(item, str(index), sample_rate, left_out)]
 
 
-def find_files(inputs: Iterable[str | os.PathLike[str]], left_out: list[Path] | None = None) -> list[FileSound]:
+def _sounds_of(item: Any, name: str, sample_rate: int, left_out: list[Path] | None) -> Iterable[Given]:
+    """The sound that an item is, or all that are below a folder. name: what it is called if it has no name."""
+    if isinstance(item, Given):
+        return [item]
+    if isinstance(item, str | os.PathLike) or (isinstance(item, bytes) and b"\0" not in item and len(item) <= LONGEST_PATH):
+        return _found(item, left_out) if os.fspath(item) else [NoSound(name, f"{name}: an empty path; expected a file's")]
+    if isinstance(item, Mapping) and {"array", "sampling_rate"} <= item.keys():
+        return [ArraySound(name, item["array"], item["sampling_rate"])]
+    if isinstance(item, tuple | list) and len(item) == 2 and not _is_array(item[1]) and _is_array(item[0]):
+        return [ArraySound(name, *item)]
+    if isinstance(item, bytes | bytearray | memoryview) or hasattr(item, "read"):
+        way = "give the file's path, or the samples that soundfile.read gives: embed([soundfile.read(file)])"
+        return [NoSound(name, f"{name}: is a {type(item).__name__}, which is not decoded here; {way}")]
+    return [ArraySound(name, item, sample_rate)]
+
+
+def _is_array(item: Any) -> bool:
+    """Whether an item has samples: a list of them or an array, of any kind."""
+    return isinstance(item, tuple | list) or getattr(item, "ndim", 0) > 0
+
+
+def find_files(inputs: Iterable[FilePath], left_out: list[Path] | None = None) -> list[FileSound | NoSound]:
     """Every input file by its own name, and every audio file below an input folder by its path inside that folder.
 
-    A folder's audio files are those whose suffix is one of ``SUFFIXES``; hidden files and folders are passed over.
+    A folder's audio files are those whose suffix is one of ``SUFFIXES``; hidden files and folders are passed over. Folders
+    that links lead to are searched like others, each once. The same file by the same name is given once. What cannot be
+    read, such as a folder without permission or a link to nothing, is a ``NoSound``, which says why.
     left_out: a list that gets the folders' files of other suffixes.
-
-    Raises OutputError when two files would get one name.
     """
-    found: dict[str, FileSound] = {}
-    for entry in map(Path, inputs):
-        for name, path in _audio_below(entry, left_out) if entry.is_dir() else [(entry.name, entry)]:
-            other = found.setdefault(name, FileSound(name, path)).path
-            if other.resolve() != path.resolve():
-                raise OutputError(
-                    f"{other} and {path} would both be called {name}; embed them into different folders, or pass the folder "
-                    "above both"
-                )
+    found: dict[tuple[str, str], FileSound | NoSound] = {}
+    for sound in (sound for entry in inputs for sound in _found(entry, left_out)):
+        found.setdefault((sound.name, os.path.abspath(sound.path) if sound.path else sound.name), sound)
     return list(found.values())
 
 
-def _audio_below(folder: Path, left_out: list[Path] | None) -> Iterator[tuple[str, Path]]:
-    """The name and path of each audio file below a folder that is not hidden, in order."""
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        if any(part.startswith(".") for part in name.parts) or not path.is_file():
-            continue
-        if path.suffix.lower() in SUFFIXES:
-            yield name.as_posix(), path
-        elif left_out is not None:
-            left_out.append(path)
+def _found(entry: FilePath, left_out: list[Path] | None) -> Iterable[FileSound | NoSound]:
+    """The file that an input is, or the audio files below it."""
+    text = os.fsdecode(entry)
+    if os.path.isdir(text):
+        return _audio_below(Path(text), left_out)
+    if not text:
+        return [NoSound("''", "an empty path; expected a file's or a folder's")]
+    return [_file(Path(text).name or text, Path(text))]
+
+
+def _file(name: str, path: Path) -> FileSound | NoSound:
+    try:
+        Source.of(path)
+    except AudioError as error:
+        return NoSound(name, str(error), path)
+    return FileSound(name, path)
+
+
+def _audio_below(folder: Path, left_out: list[Path] | None) -> list[FileSound | NoSound]:
+    """Each audio file below a folder, in the order of their paths, and what cannot be read there."""
+    walk = _Walk(folder)
+    if left_out is not None:
+        left_out += [folder / name for name in sorted(walk.others, key=_parts)]
+    return [walk.found[name] for name in sorted(walk.found, key=_parts)]
+
+
+def _parts(name: str) -> list[str]:
+    return name.split("/")
+
+
+class _Walk:
+    """What is below a folder, by name. found: audio files, and what cannot be read. others: files of other suffixes.
+
+    Each folder is searched once. Links to folders come last: a folder that lies here is found by its own name.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.found: dict[str, FileSound | NoSound] = {}
+        self.others: list[str] = []
+        self._folders, self._links = [""], list[str]()
+        seen: set[tuple[int, int]] = set()
+        while self._folders or self._links:
+            here = self._folders.pop() if self._folders else self._links.pop(0)
+            try:
+                status = os.stat(folder / here)
+                if (status.st_dev, status.st_ino) not in seen:
+                    seen.add((status.st_dev, status.st_ino))
+                    self._search(here)
+            except OSError as error:
+                advice = "give yourself the right to, as chmod u+rx does, or leave it out"
+                why = f"{folder / here}: a folder that cannot be read ({error.strerror}); {advice}"
+                self.found[here] = NoSound(here or folder.name or str(folder), why, folder / here)
+
+    def _search(self, here: str) -> None:
+        with os.scandir(self.folder / here) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if not entry.name.startswith("."):
+                    self._sort_in(entry, f"{here}/{entry.name}" if here else entry.name)
+
+    def _sort_in(self, entry: os.DirEntry[str], name: str) -> None:
+        suffix = os.path.splitext(entry.name)[1].lower()
+        is_link = entry.is_symlink()
+        if entry.is_dir(follow_symlinks=False):
+            self._folders.append(name)
+        elif is_link and os.path.isdir(entry.path):
+            self._links.append(name)
+        elif suffix in SUFFIXES and entry.is_file(follow_symlinks=False):
+            self.found[name] = FileSound(name, self.folder / name)
+        elif suffix in SUFFIXES or (is_link and not suffix and not os.path.exists(entry.path)):
+            self.found[name] = _file(name, self.folder / name)
+        else:
+            self.others.append(name)
+
+
+def told_apart(sounds: Sequence[Given]) -> list[Given]:
+    """The sounds, where several files share a name called by their paths as they were given."""
+    paths: dict[str, set[Path | None]] = defaultdict(set)
+    for sound in sounds:
+        paths[sound.name].add(sound.path)
+    return [replace(sound, name=str(sound.path)) if sound.path and len(paths[sound.name]) > 1 else sound for sound in sounds]
 
 
 @dataclass
@@ -117,48 +170,86 @@ class Plan:
     """The sounds to embed, in batches, and those that need no embedding or cannot have one.
 
     names: all sounds in the order given. batches: the sounds to embed, which can be pickled. seconds: their durations by
-    name. skipped: names of those done already. failures: name -> why a sound cannot be read.
+    their index among the names. skipped: names of those done already. failures: name -> why a sound cannot be embedded.
+    left_out: files in folders that have other suffixes than audio has.
     """
 
     names: list[str] = field(default_factory=list)
     batches: list[list[Sound]] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[int, float] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
+    left_out: list[Path] = field(default_factory=list)
 
 
 def plan(
-    items: Sequence[Any],
+    items: Iterable[Any],
     *,
     sample_rate: int = SAMPLE_RATE,
     batch_seconds: float = BATCH_SECONDS,
-    is_done: Callable[[str, Path], bool] | None = None,
+    is_done: Callable[[str, Source], bool] | None = None,
 ) -> Plan:
     """Find the sounds that ``items`` stands for (see ``as_sounds``) and put those that are not done into batches.
 
     Batches run from long sounds to short ones, so that padding is small and memory runs out early if at all.
 
-    batch_seconds: audio in a batch, padding included. is_done: whether there is an embedding of a name and a
-    file already, as the folder that embeddings go to tells.
+    batch_seconds: audio in a batch, padding included. is_done: whether there is an embedding of a name and of a file as it
+    is now, as the folder that embeddings go to tells. It raises OutputError where the name is another file's; that sound
+    is a failure. Without it, files that share a name are called by their paths.
 
-    Raises ConfigError on things that are no sounds, OutputError when two files would get one name.
+    Raises ConfigError on things that are no sounds.
     """
-    sounds = as_sounds(items, sample_rate)
-    planned = Plan([sound.name for sound in sounds])
+    planned = Plan()
+    sounds = as_sounds(items, sample_rate, planned.left_out)
+    if is_done is None:
+        sounds = told_apart(sounds)
     remaining: list[Sound] = []
+    planned_for: set[tuple[str, str]] = set()
     for sound in sounds:
+        index = len(planned.names)
         try:
-            if is_done and sound.path and sound.path.is_file() and is_done(sound.name, sound.path):
-                planned.skipped.append(sound.name)
-            else:
-                planned.seconds[sound.name] = sound.seconds()
-                remaining.append(sound)
-        except AudioError as error:
-            planned.failures[sound.name] = str(error)
-    longest = 0.0
-    for sound in sorted(remaining, key=lambda sound: planned.seconds[sound.name], reverse=True):
-        if not planned.batches or longest * (len(planned.batches[-1]) + 1) > batch_seconds:
-            planned.batches.append([])
-            longest = planned.seconds[sound.name]
-        planned.batches[-1].append(sound)
+            if isinstance(sound, FileSound):
+                source = Source.of(sound.path)
+                sound = replace(sound, source=source)
+                if is_done and (sound.name, source.path) in planned_for:
+                    continue  # given twice, for one output
+                planned_for.add((sound.name, source.path))
+                if is_done and is_done(sound.name, source):
+                    planned.names.append(sound.name)
+                    planned.skipped.append(sound.name)
+                    continue
+            seconds = sound.measured()
+        except Exception as error:  # whatever is wrong with a sound ends nothing
+            add_failure(planned.failures, sound.name, sound.path, reason(error, sound.name))
+        else:
+            assert not isinstance(sound, NoSound)
+            planned.seconds[index] = seconds
+            remaining.append(replace(sound, index=index, seconds=seconds))
+        planned.names.append(sound.name)
+    planned.batches = _batches(remaining, batch_seconds)
     return planned
+
+
+def add_failure(failures: dict[str, str], name: str, path: object, why: str) -> None:
+    """Record why a sound has no embedding; by its path where another one of the same name failed, too."""
+    failures[name if name not in failures or path is None else str(path)] = why
+
+
+def reason(error: BaseException, name: object) -> str:
+    """Why a sound has no embedding: the message of one of our errors, or of another one after ``name`` and its kind."""
+    if isinstance(error, AudioError | OutputError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"{name}: ran out of memory"
+    return f"{name}: cannot be read ({type(error).__name__}: {error})"
+
+
+def _batches(sounds: Iterable[Sound], batch_seconds: float) -> list[list[Sound]]:
+    batches: list[list[Sound]] = []
+    longest = 0.0
+    for sound in sorted(sounds, key=lambda sound: sound.seconds, reverse=True):
+        if not batches or longest * (len(batches[-1]) + 1) > batch_seconds:
+            batches.append([])
+            longest = sound.seconds
+        batches[-1].append(sound)
+    return batches

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,9 +13,9 @@ from torch import Tensor
 
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Layers
-from hear_axlstm.errors import AudioError
+from hear_axlstm.errors import AudioError, HearAxlstmError
 from hear_axlstm.files.decode import DecodedBatch, decode_batches
-from hear_axlstm.files.find import Sound
+from hear_axlstm.files.sounds import Sound, Source
 
 BATCHES_LATE = {"cuda": 1}  # batches given to the device before the results of one are fetched; 0 elsewhere
 
@@ -28,27 +27,30 @@ Row = tuple[Array, Array | None] | str  # the embedding and timestamps of a clip
 class Outcome:
     """The embedding of a sound, or the reason why there is none.
 
-    name: the sound's. path: its file, None in memory. embedding: (D,) for a scene, (N, D) with timestamps, (layers, D) and
-    (layers, N, D) where layers were asked for; None where the sound failed. timestamps: (N,) in ms, None for a scene.
-    failure: why there is no embedding, empty where there is one.
+    name: the sound's. source: its file as it was before it was decoded, None in memory. embedding: (D,) for a scene, (N, D)
+    with timestamps, (layers, D) and (layers, N, D) where layers were asked for; None where the sound failed. timestamps:
+    (N,) in ms, None for a scene. failure: why there is no embedding, empty where there is one. index: the sound's place
+    among the names of the plan.
     """
 
     name: str
-    path: Path | None
+    source: Source | None
     embedding: Array | None = None
     timestamps: Array | None = None
     failure: str = ""
+    index: int = 0
 
 
 def encode(
     sounds: Sequence[Sound], model: Embedder, *, timestamps: bool = False, layers: Layers | None = None
 ) -> list[Outcome]:
-    """Decode and embed one batch of sounds. Returns an outcome a sound, the failed ones first.
+    """Decode and embed one batch of a plan's sounds. Returns an outcome a sound, the failed ones first.
 
     model: on the device to use. timestamps: an embedding every 40 ms instead of one a sound. layers: as ``Embedder`` takes
-    them. Out of memory on CUDA, the batch is done by halves, down to single clips.
+    them. Out of memory on CUDA, or when one clip makes the model fail, the batch is done by halves, down to single clips.
 
-    Raises ConfigError on layers that the model does not have.
+    Raises what no single clip is to blame for: ConfigError on layers that the model does not have, BackendError, and errors
+    of CUDA.
     """
     return list(encode_ahead(decode_batches([sounds]), model, timestamps=timestamps, layers=layers))
 
@@ -73,16 +75,14 @@ def encode_ahead(
             rows = fetch()
             lap("encode")
             for sound, row in zip(sounds, rows, strict=True):
-                if isinstance(row, str):
-                    yield Outcome(sound.name, sound.path, failure=row)
-                else:
-                    yield Outcome(sound.name, sound.path, *row)
+                found = {"failure": row} if isinstance(row, str) else {"embedding": row[0], "timestamps": row[1]}
+                yield Outcome(sound.name, sound.source, index=sound.index, **found)
             lap("write")
 
     for batch in batches:
         lap("decode")
-        for sound, error in batch.failures.items():
-            yield Outcome(sound.name, sound.path, failure=str(error))
+        for sound, why in batch.failures.items():
+            yield Outcome(sound.name, sound.source, failure=why, index=sound.index)
         lap("write")
         if batch.sounds:
             running.append((batch.sounds, _launch(batch.audio, batch.lengths, model, timestamps, layers)))
@@ -107,9 +107,12 @@ def _launch(
             found = model.timestamps(on_device, lengths, layers) if timestamps else (model(on_device, lengths, layers),)
             results = [result.to("cpu", non_blocking=on_cuda) for result in found]
         ready = torch.cuda.current_stream(model.device).record_event() if on_cuda else None
-    except (AudioError, torch.OutOfMemoryError) as error:  # not kept: its traceback would hold the memory that ran out
-        out_of_memory = isinstance(error, torch.OutOfMemoryError)
-        failure = "out of memory for this clip alone" if out_of_memory else str(error)
+    except Exception as error:  # not kept: its traceback would hold the memory that ran out
+        if _is_nobodys(error):
+            raise
+        out_of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        cause = str(error) if isinstance(error, AudioError) else f"the model fails on it ({type(error).__name__}: {error})"
+        failure = "out of memory for this clip alone" if out_of_memory else cause
     else:
         return lambda: _rows(results, ready)
     if len(lengths) == 1:
@@ -124,6 +127,13 @@ def _launch(
         return rows
 
     return by_halves
+
+
+def _is_nobodys(error: Exception) -> bool:
+    """Whether an error would meet every clip: our own but those of sounds, and errors of CUDA but for lack of memory."""
+    if isinstance(error, HearAxlstmError):
+        return not isinstance(error, AudioError)
+    return "CUDA" in str(error) and not isinstance(error, torch.OutOfMemoryError)
 
 
 def _rows(results: Sequence[Tensor], ready: torch.cuda.Event | None) -> list[Row]:

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from hear_axlstm.audio import Wave, read_audio, write_flac
+from hear_axlstm.audio import Wave, write_flac
 from hear_axlstm.config import SAMPLE_RATE, check_choice
 from hear_axlstm.errors import AudioError, ConfigError, OutputError
-from hear_axlstm.files.find import FileSound, find_files
+from hear_axlstm.files.find import find_files, told_apart
+from hear_axlstm.files.sounds import Given
 from hear_axlstm.frontend import log_mel
 from hear_axlstm.parallel import ordered_map
 from hear_axlstm.storage import claim_folder, read_json, replacing, sweep, write_text
@@ -71,7 +72,7 @@ def write_shards(
         raise ConfigError(f"clip_seconds is {clip_seconds}; expected {SHORTEST_SECONDS:.0f} or more, the length of a crop")
     if files_per_shard < 1:
         raise ConfigError(f"files_per_shard is {files_per_shard}; expected 1 or more")
-    sounds = find_files(inputs)
+    sounds = told_apart(find_files(inputs))
     if not sounds:
         raise ConfigError(f"no audio files below {', '.join(map(str, inputs))}")
     order = np.random.default_rng(seed).permutation(len(sounds))
@@ -81,7 +82,7 @@ def write_shards(
         "clip_seconds": clip_seconds,
         "files_per_shard": files_per_shard,
         "seed": seed,
-        "files": hashlib.sha256("\0".join(sound.name for sound in sounds).encode()).hexdigest(),
+        "files": hashlib.sha256("\0".join(sound.name for sound in sounds).encode("utf-8", "surrogateescape")).hexdigest(),
     }
     folder = Path(out)
     # Any tar file: training would read somebody else's beside ours.
@@ -108,9 +109,9 @@ def write_shards(
 Members = tuple[list[tuple[str, bytes]], float]  # (suffix of the name, content) of each clip; seconds in all
 
 
-def _members(sound: FileSound, format: ShardFormat, clip_seconds: float) -> Members | AudioError:
+def _members(sound: Given, format: ShardFormat, clip_seconds: float) -> Members | AudioError:
     try:
-        wave = read_audio(sound.path)
+        wave = sound.load()
     except AudioError as error:
         return error
     suffix = "npy" if format == "log-mel" else format
@@ -141,7 +142,7 @@ def _encode(clip: Wave, format: ShardFormat) -> bytes:
 
 
 def _write(
-    shard: Path, report: Path, first: int, made: Iterator[tuple[FileSound, Members | AudioError]], bar: tqdm[Any]
+    shard: Path, report: Path, first: int, made: Iterator[tuple[Given, Members | AudioError]], bar: tqdm[Any]
 ) -> None:
     """Write the tar file, after its report of clips, seconds and failures, which every shard that is there has."""
     clips, seconds, failures = 0, 0.0, {}

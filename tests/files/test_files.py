@@ -97,10 +97,12 @@ def test_nothing_to_do(model):
 @pytest.mark.parametrize(
     ("sounds", "options", "message"),
     [
-        ([np.zeros(9), "a.wav"], {}, "expected one kind"),
         ([np.zeros(9)], {"out": "x"}, "embed them without out"),
         ("a.wav", {}, "expected a list"),
         (np.zeros((2, 9)), {}, "expected a list"),
+        (5, {}, "expected a list"),
+        ({"array": np.zeros(9), "sampling_rate": 16_000}, {}, "expected a list"),
+        ([0.1, -0.2, 0.3], {}, "a list of numbers"),
         ([], {"format": "csv"}, "expected one of 'npy', 'parquet'"),
         ([], {"batch_seconds": 0}, "positive number of seconds"),
         ([np.zeros(9)], {"sample_rate": 0}, "positive number of Hz"),
@@ -256,7 +258,7 @@ def test_plan_encode_and_sink_do_what_embed_does(model, sound_folder, tmp_path, 
     theirs, ours = scenes(tmp_path / "embed"), scenes(tmp_path / "parts")
     assert theirs.keys() == ours.keys()
     assert all(np.array_equal(theirs[name], ours[name]) for name in theirs)
-    assert (tmp_path / "embed" / "embed.json").read_bytes() == (tmp_path / "parts" / "embed.json").read_bytes()
+    assert (tmp_path / "embed" / "_embed.json").read_bytes() == (tmp_path / "parts" / "_embed.json").read_bytes()
     assert plan([sound_folder], is_done=folder.is_done).skipped == NAMES
 
 
@@ -348,16 +350,16 @@ def test_other_weights_or_settings_are_refused_unless_told(golden, model, sound_
     result = embed([sound_folder], model, out=out, format=format, timestamps=True, overwrite=True)
     assert result.names == NAMES
     assert (out / "mine.txt").exists()
-    assert json.loads((out / "embed.json").read_text())["embeddings"] == "timestamp"
+    assert json.loads((out / "_embed.json").read_text())["embeddings"] == "timestamp"
     if format == "npy":
         assert all(array.ndim == 2 for array in scenes(out).values())
 
 
 def test_embeddings_of_unknown_origin_are_not_continued(model, sound_folder, tmp_path):
     np.save(tmp_path / "old.wav.embedding.npy", np.zeros(3))
-    with pytest.raises(OutputError, match=r"no embed\.json"):
+    with pytest.raises(OutputError, match=r"no _embed\.json"):
         embed([sound_folder], model, out=tmp_path)
-    (tmp_path / "embed.json").write_text("{")
+    (tmp_path / "_embed.json").write_text("{")
     with pytest.raises(OutputError, match="is damaged"):
         embed([sound_folder], model, out=tmp_path)
 
@@ -367,21 +369,22 @@ def test_a_folder_that_cannot_be_written_is_told(model, sound_folder):
         embed([sound_folder], model, out=sound_folder / "a.wav")
 
 
-def test_a_damaged_parquet_part_is_told(model, sound_folder, tmp_path):
+def test_a_damaged_parquet_part_is_set_aside_and_its_sounds_are_embedded_again(model, sound_folder, tmp_path, caplog):
     embed([sound_folder], model, out=tmp_path / "out", format="parquet")
     part = next((tmp_path / "out").glob("*.parquet"))
     part.write_bytes(part.read_bytes()[:-50])
-    with pytest.raises(OutputError, match=r"is damaged.*delete it and repeat"):
-        embed([sound_folder], model, out=tmp_path / "out", format="parquet")
+    again = embed([sound_folder], model, out=tmp_path / "out", format="parquet")
+    assert again.names == NAMES
+    assert [row["name"] for row in parquet_rows(tmp_path / "out")].count("a.wav") == 1
+    assert [path.name for path in (tmp_path / "out").glob("*.damaged")] == [f"_{part.stem}.damaged"]
+    assert "is damaged" in caplog.text
 
 
 def test_parquet_parts_are_written_as_they_fill(model, sound_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("hear_axlstm.files.write.FLUSH_ROWS", 2)
+    monkeypatch.setattr("hear_axlstm.files.parquet.FLUSH_ROWS", 2)
     embed([sound_folder], model, out=tmp_path / "out", format="parquet")
-    assert [path.name for path in sorted((tmp_path / "out").glob("*.parquet"))] == [
-        "embeddings-00000.parquet",
-        "embeddings-00001.parquet",
-    ]
+    parts = sorted(path.name for path in (tmp_path / "out").glob("*.parquet"))
+    assert [part[: len("embeddings-00000")] for part in parts] == ["embeddings-00000", "embeddings-00001"]
     assert {row["name"] for row in parquet_rows(tmp_path / "out")} == set(NAMES)
 
 

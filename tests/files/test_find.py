@@ -3,11 +3,9 @@
 import pickle
 
 import numpy as np
-import pytest
 import soundfile
 
 from hear_axlstm.config import SAMPLE_RATE
-from hear_axlstm.errors import OutputError
 from hear_axlstm.files.find import find_files, plan
 from tests.conftest import tone
 
@@ -23,11 +21,11 @@ def test_folders_are_searched_and_files_keep_their_name(sound_folder):
     assert [sound.name for sound in find_files([sound_folder, sound_folder])] == NAMES
 
 
-def test_two_files_with_one_name_are_refused(sound_folder, tmp_path):
+def test_files_that_share_a_name_are_called_by_their_paths_in_memory(sound_folder, tmp_path):
     (tmp_path / "other").mkdir()
     soundfile.write(tmp_path / "other" / "a.wav", tone(1, 1), SAMPLE_RATE)
-    with pytest.raises(OutputError, match=r"would both be called a\.wav"):
-        find_files([sound_folder, tmp_path / "other"])
+    paths = [str(sound_folder / "a.wav"), *NAMES[1:], str(tmp_path / "other" / "a.wav")]
+    assert plan([sound_folder, tmp_path / "other"]).names == paths
 
 
 # Batches

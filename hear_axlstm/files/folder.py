@@ -1,0 +1,90 @@
+"""A folder of embeddings: whose each one is, whether it is up to date, and that no two sounds share one."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hear_axlstm.errors import OutputError
+from hear_axlstm.files.outcomes import Array, Outcome
+from hear_axlstm.files.sounds import Source
+from hear_axlstm.storage import claim_folder, sweep
+
+HEADER, LEDGER = "_embed.json", "_embed.jsonl"  # readers of data sets pass over names with an underscore
+HEADER_BEFORE = "embed.json"  # of earlier versions, which did not record what their embeddings are of
+OURS = (HEADER_BEFORE, LEDGER, "*.embedding.npy", "*.timestamps.json", "embeddings-*.parquet", "_embeddings-*.damaged")
+
+
+class EmbeddingFolder(ABC):
+    """A folder of embeddings made with one set of settings, which its header records. Writing and closing is one thread's.
+
+    Several runs may write to it at the same time.
+
+    Raises OutputError when the folder must not be continued or cannot be written.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        self.folder = folder
+        claim_folder(folder / HEADER, settings, OURS, overwrite=overwrite)
+        sweep(folder, below=True)
+        self._sources: dict[str, Source] = {}  # of the embeddings that are there, by name
+        self._planned: dict[str, str] = {}  # name -> path of the sounds that this run asked for
+
+    def is_done(self, name: str, source: Source) -> bool:
+        """True if the folder has the whole embedding of ``name``, made of ``source`` as it is now.
+
+        Raises OutputError where the name is another file's.
+        """
+        name, source = self._recorded(name, source)
+        self._check_free(name, source)
+        if (other := self._planned.setdefault(name, source.path)) != source.path:
+            raise taken(name, source.path, other)
+        return self._sources.get(name) == source and self._is_whole(name)
+
+    def _recorded(self, name: str, source: Source) -> tuple[str, Source]:
+        """A name and a source as the folder's records have them."""
+        return name, source
+
+    def _check_free(self, name: str, source: Source) -> None:
+        other = self._sources.get(name)
+        if other is not None and other.path != source.path and self._is_there(name):
+            raise taken(name, source.path, other.path)
+
+    @abstractmethod
+    def _is_there(self, name: str) -> bool:
+        """Whether anything is really there of a name that is recorded."""
+
+    @abstractmethod
+    def _is_whole(self, name: str) -> bool:
+        """Whether all that is recorded of a name is really there."""
+
+    @abstractmethod
+    def write(self, outcome: Outcome, embedding: Array) -> None:
+        """Write the embedding of an outcome, or take it to be written with others.
+
+        Raises OutputError where another run has given the name to another file.
+        """
+
+    @abstractmethod
+    def close(self) -> list[Outcome]:
+        """Write what is held back. Returns the outcomes that were taken and could not be written, with the reason."""
+
+
+def taken(name: str, path: str, other: str) -> OutputError:
+    advice = "embed it into another folder, pass the folder above both, or start anew (--overwrite)"
+    return OutputError(f"{path}: its name in the folder, {name}, is that of {other}; {advice}")
+
+
+def valid_text(name: str) -> str:
+    """A file's name as text that any program can read: bytes that are not UTF-8 become escapes.
+
+    >>> print(valid_text("m\\udce4.wav"))
+    m\\xe4.wav
+    """
+    try:
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # a name that no file has here
+        return name.encode("utf-8", "backslashreplace").decode()

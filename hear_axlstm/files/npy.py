@@ -1,0 +1,137 @@
+"""Embeddings as npy files, which hear-eval-kit reads, and the ledger of what they were made of."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hear_axlstm.errors import OutputError
+from hear_axlstm.files.folder import HEADER, LEDGER, EmbeddingFolder
+from hear_axlstm.files.outcomes import Array, Outcome
+from hear_axlstm.files.sounds import Source
+from hear_axlstm.storage import locked, replacing, write_text
+
+# Errors that are about the name or the place of one file; all others, such as a full disk, would meet the next one, too.
+ONE_TARGET = {
+    *(errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY),
+    *(errno.EACCES, errno.EPERM, errno.ELOOP, errno.EINVAL, errno.EILSEQ),
+}
+
+
+class NpyFolder(EmbeddingFolder):
+    """NAME.embedding.npy and, with timestamps, NAME.timestamps.json, as hear-eval-kit names them.
+
+    The ledger has a line for each sound that was written: its name, its source, and the bytes of its files. The last line
+    of a name counts.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        super().__init__(folder, settings, overwrite=overwrite)
+        self._ledger = folder / LEDGER
+        self._suffixes = (
+            [".timestamps.json", ".embedding.npy"] if settings["embeddings"] == "timestamp" else [".embedding.npy"]
+        )
+        self._folds_case = ignores_case(folder)
+        self._bytes: dict[str, list[int]] = {}  # of each one's files
+        self._lines = 0
+        self._inode, self._read, self._is_cut = 0, 0, False
+        with locked(folder):
+            self._catch_up()
+            if self._lines > 2 * len(self._sources):
+                self._compact()
+
+    def _recorded(self, name: str, source: Source) -> tuple[str, Source]:
+        return (name.casefold() if self._folds_case else name), source
+
+    def _paths(self, name: str) -> list[Path]:
+        return [self.folder / f"{name}{suffix}" for suffix in self._suffixes]
+
+    def _is_there(self, name: str) -> bool:
+        return self._paths(name)[-1].exists()
+
+    def _is_whole(self, name: str) -> bool:
+        try:
+            return self._bytes[name] == [os.stat(path).st_size for path in self._paths(name)]
+        except OSError:
+            return False
+
+    def write(self, outcome: Outcome, embedding: Array) -> None:
+        assert outcome.source is not None, "a sound of no plan has no source"
+        name, source = self._recorded(outcome.name, outcome.source)
+        with locked(self.folder):
+            self._catch_up()
+            self._check_free(name, source)
+            if self._sources.get(name, source) != source:
+                self._record(outcome.name, source, [])  # if this ends here, what is there counts for neither
+            try:
+                sizes = self._write_files(outcome, embedding)
+            except (OSError, UnicodeError) as error:
+                if isinstance(error, OSError) and error.errno not in ONE_TARGET:
+                    raise
+                cause = getattr(error, "strerror", None) or str(error)
+                advice = "rename the sound, or embed it into another folder or to parquet"
+                raise OutputError(f"{source.path}: its embedding cannot be written ({cause}); {advice}") from error
+            self._record(outcome.name, source, sizes)
+
+    def _write_files(self, outcome: Outcome, embedding: Array) -> list[int]:
+        paths = self._paths(outcome.name)
+        if outcome.timestamps is not None:
+            write_text(paths[0], json.dumps(outcome.timestamps.tolist()))
+        with replacing(paths[-1]) as temporary, open(temporary, "wb") as file:
+            np.save(file, embedding)
+        return [os.stat(path).st_size for path in paths]
+
+    def close(self) -> list[Outcome]:
+        """Nothing is held back."""
+        return []
+
+    def _record(self, name: str, source: Source, sizes: list[int]) -> None:
+        line = ("\n" if self._is_cut else "") + _line(name, source, sizes)
+        with open(self._ledger, "ab", buffering=0) as file:
+            if file.write(line.encode()) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._ledger))
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Read what this run and others have added to the ledger. A line that was cut, or is damaged, is passed over."""
+        with suppress(FileNotFoundError), open(self._ledger, "rb") as file:
+            status = os.fstat(file.fileno())
+            if status.st_ino != self._inode or status.st_size < self._read:  # another run has compacted it
+                self._inode, self._read, self._lines = status.st_ino, 0, 0
+                self._sources.clear()
+                self._bytes.clear()
+            file.seek(self._read)
+            added = file.read()
+            whole = added[: added.rfind(b"\n") + 1]
+            self._read += len(whole)
+            self._is_cut = len(whole) < len(added)
+            for line in whole.splitlines():
+                self._lines += 1
+                with suppress(ValueError, TypeError, KeyError, AttributeError):
+                    entry = json.loads(line)
+                    source = Source(entry["path"], entry["size"], entry["modified"])
+                    name, source = self._recorded(entry["name"], source)
+                    self._sources[name], self._bytes[name] = source, entry["bytes"]
+
+    def _compact(self) -> None:
+        lines = [_line(name, source, self._bytes[name]) for name, source in self._sources.items()]
+        write_text(self._ledger, "".join(lines))
+        self._catch_up()
+
+
+def _line(name: str, source: Source, sizes: list[int]) -> str:
+    """A line of the ledger, in ASCII, which bears names that are not UTF-8."""
+    entry = {"name": name, "path": source.path, "size": source.size, "modified": source.modified, "bytes": sizes}
+    return json.dumps(entry) + "\n"
+
+
+def ignores_case(folder: Path) -> bool:
+    """Whether names that differ only in case are one file's, as on macOS and Windows."""
+    return (folder / HEADER.upper()).exists()

@@ -1,0 +1,192 @@
+"""Embeddings as one parquet data set in parts, which several runs may write at the same time."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hear_axlstm.errors import OutputError
+from hear_axlstm.files.folder import EmbeddingFolder, valid_text
+from hear_axlstm.files.outcomes import Array, Outcome
+from hear_axlstm.files.sounds import Source
+from hear_axlstm.storage import locked, replacing
+
+logger = logging.getLogger(__name__)
+
+FLUSH_ROWS = 4_096  # a part is written when it has this many rows, or is this old:
+SHORTEST, LONGEST, SHARE = 2.0, 60.0, 0.05  # seconds; between them, this share of the run so far
+IDENTITY = ["name", "path", "size", "modified"]  # columns
+
+
+class ParquetFolder(EmbeddingFolder):
+    """embeddings-*.parquet: one data set, a row a scene or timestamp.
+
+    Columns: name; path, size and modified of its source; timestamp_ms (null for scenes); embedding. All rows of a sound are
+    in one part. Names that are not UTF-8 have escapes.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError as error:
+            raise OutputError("parquet output needs pyarrow: pip install 'hear-axlstm[parquet]'") from error
+        self._arrow = pyarrow
+        self._parquet = pyarrow.parquet
+        super().__init__(folder, settings, overwrite=overwrite)
+        self._parts: dict[str, Path] = {}  # name -> where its rows are
+        self._known: set[Path] = set()  # parts that have been read
+        self._changed: dict[str, Source] = {}  # names whose rows are to be removed, with the source that these were made of
+        self._held: list[tuple[Outcome, Array]] = []
+        self._rows = 0
+        self._refused: list[Outcome] = []
+        self._began = self._flushed = time.monotonic()
+        with locked(folder):
+            self._catch_up()
+
+    def _recorded(self, name: str, source: Source) -> tuple[str, Source]:
+        return valid_text(name), replace(source, path=valid_text(source.path))
+
+    def _is_there(self, name: str) -> bool:
+        return True  # all parts have been read
+
+    def _is_whole(self, name: str) -> bool:
+        return True  # a part that is not is set aside
+
+    def is_done(self, name: str, source: Source) -> bool:
+        """As for any folder; the rows of a sound that has changed are removed before the first new ones are written."""
+        if super().is_done(name, source):
+            return True
+        name, _ = self._recorded(name, source)
+        if name in self._sources:
+            self._changed[name] = self._sources[name]
+        return False
+
+    def write(self, outcome: Outcome, embedding: Array) -> None:
+        assert outcome.source is not None, "a sound of no plan has no source"
+        self._check_free(*self._recorded(outcome.name, outcome.source))
+        self._held.append((outcome, embedding))
+        self._rows += 1 if outcome.timestamps is None else len(outcome.timestamps)
+        now = time.monotonic()
+        interval = min(max(SHARE * (now - self._began), SHORTEST), LONGEST)
+        if self._rows >= FLUSH_ROWS or now - self._flushed >= interval:
+            self._flush()
+
+    def close(self) -> list[Outcome]:
+        """Write what is held back. Returns the outcomes whose names other runs have given to other files meanwhile."""
+        self._flush()
+        refused, self._refused = self._refused, []
+        return refused
+
+    def _flush(self) -> None:
+        """Write what is held as one part, but for what other runs have written since it was planned."""
+        if self._held:
+            with locked(self.folder):
+                self._catch_up()
+                new = [(outcome, embedding) for outcome, embedding in self._held if self._is_new(outcome)]
+                self._remove_changed()
+                if new:
+                    self._write_part(new)
+        self._held.clear()
+        self._rows = 0
+        self._flushed = time.monotonic()
+
+    def _is_new(self, outcome: Outcome) -> bool:
+        assert outcome.source is not None
+        name, source = self._recorded(outcome.name, outcome.source)
+        try:
+            self._check_free(name, source)
+        except OutputError as error:
+            self._refused.append(replace(outcome, embedding=None, timestamps=None, failure=str(error)))
+            return False
+        there = self._sources.get(name)
+        if there is not None and there != source:
+            self._changed[name] = there
+        return there != source
+
+    def _catch_up(self) -> None:
+        """Read what the parts hold that this run does not know yet."""
+        for part in sorted(set(self.folder.glob("embeddings-*.parquet")) - self._known):
+            table = self._read(part, IDENTITY)
+            if table is not None:
+                self._known.add(part)
+                for name, path, size, modified in _distinct(table):
+                    self._sources[name], self._parts[name] = Source(path, size, modified), part
+
+    def _read(self, part: Path, columns: list[str] | None = None) -> Any:
+        """A part as a table; None where it is no longer there, or is damaged and therefore set aside."""
+        try:
+            with self._parquet.ParquetFile(part) as file:
+                table = file.read(columns=columns)
+            if set(IDENTITY) <= set(table.column_names):
+                return table
+            cause: object = f"it has no columns {', '.join(IDENTITY)}"
+        except FileNotFoundError:
+            return None
+        except (self._arrow.ArrowException, ValueError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            cause = error
+        aside = part.with_name(f"_{part.stem}.damaged")
+        part.replace(aside)
+        logger.warning("%s is damaged (%s): set aside as %s, its sounds are embedded again", part, cause, aside.name)
+        return None
+
+    def _remove_changed(self) -> None:
+        """Take the rows of sounds that have changed out of the parts, each of which is written anew at most once."""
+        names_in: dict[Path, list[str]] = defaultdict(list)
+        for name, source in self._changed.items():
+            if self._sources.get(name) == source:  # not written by another run since
+                names_in[self._parts[name]].append(name)
+        self._changed.clear()
+        for part, names in names_in.items():
+            table = self._read(part)
+            if table is not None:
+                is_changed = self._arrow.compute.is_in(table["name"], value_set=self._arrow.array(names))
+                others = table.filter(self._arrow.compute.invert(is_changed))
+                if len(others):
+                    with replacing(part) as temporary:
+                        self._parquet.write_table(others, temporary)
+                else:
+                    part.unlink(missing_ok=True)
+            for name in names:
+                del self._sources[name], self._parts[name]
+
+    def _write_part(self, new: Sequence[tuple[Outcome, Array]]) -> None:
+        arrow = self._arrow
+        rows = [row for outcome, embedding in new for row in self._rows_of(outcome, embedding)]
+        vectors = np.stack([row[-1] for row in rows])
+        embeddings = arrow.array(vectors.ravel())
+        for length in reversed(vectors.shape[1:]):
+            embeddings = arrow.FixedSizeListArray.from_arrays(embeddings, length)
+        types = [arrow.string(), arrow.string(), arrow.int64(), arrow.int64(), arrow.float32()]
+        columns = [arrow.array(values, kind) for values, kind in zip(list(zip(*rows, strict=True))[:-1], types, strict=True)]
+        table = arrow.table([*columns, embeddings], [*IDENTITY, "timestamp_ms", "embedding"])
+        part = self.folder / f"embeddings-{len(self._known):05}-{uuid.uuid4().hex[:8]}.parquet"
+        with replacing(part) as temporary:
+            self._parquet.write_table(table, temporary)
+        self._known.add(part)
+        for name, path, size, modified in _distinct(table):
+            self._sources[name], self._parts[name] = Source(path, size, modified), part
+
+    def _rows_of(self, outcome: Outcome, embedding: Array) -> Iterator[tuple[Any, ...]]:
+        assert outcome.source is not None
+        name, source = self._recorded(outcome.name, outcome.source)
+        times = [None] if outcome.timestamps is None else outcome.timestamps.tolist()
+        vectors = embedding[None] if outcome.timestamps is None else np.moveaxis(embedding, -2, 0)
+        for ms, vector in zip(times, vectors, strict=True):
+            yield name, source.path, source.size, source.modified, ms, vector
+
+
+def _distinct(table: Any) -> Iterator[tuple[str, str, int, int]]:
+    """The name and source of each sound in a part."""
+    sounds = table.select(IDENTITY).group_by(IDENTITY).aggregate([])
+    yield from zip(*(sounds[column].to_pylist() for column in IDENTITY), strict=True)
