@@ -1,7 +1,16 @@
 """Audio files and arrays -> mono float32 samples at 16 kHz."""
 
 from hear_axlstm.audio.arrays import array_seconds, prepare_array
-from hear_axlstm.audio.files import Wave, audio_blocks, audio_seconds, checked, native_blocks, read_audio, write_flac
+from hear_axlstm.audio.files import (
+    Wave,
+    audio_blocks,
+    audio_seconds,
+    checked,
+    native_blocks,
+    read_audio,
+    read_unless_longer,
+    write_flac,
+)
 from hear_axlstm.audio.sources import MAX_RATE, MIN_RATE
 
 __all__ = [
@@ -15,5 +24,6 @@ __all__ = [
     "native_blocks",
     "prepare_array",
     "read_audio",
+    "read_unless_longer",
     "write_flac",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from array import array
 from collections.abc import Iterator
@@ -48,9 +49,18 @@ def read_audio(source: Source, name: str = "") -> Wave:
 
     Shape: -> (n_samples,), float32, 16 kHz. Raises AudioError, which names the file and the cause.
     """
+    wave = read_unless_longer(source, math.inf, name)
+    assert wave is not None
+    return wave
+
+
+def read_unless_longer(source: Source, seconds: float, name: str = "") -> Wave | None:
+    """The samples as ``read_audio`` gives them; None when there are more than ``seconds`` of them. Raises AudioError."""
     samples = array("f")  # grows in place: a long recording is held once
     for block in audio_blocks(source, name):
         samples.frombytes(block.data.cast("B"))
+        if len(samples) > seconds * SAMPLE_RATE:
+            return None
     return checked(np.frombuffer(samples, np.float32), name or str(source))
 
 

@@ -10,25 +10,27 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hear_axlstm.audio import Wave, read_audio
+from hear_axlstm.audio import Wave, read_unless_longer
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.files.find import reason
-from hear_axlstm.files.sounds import Sound
+from hear_axlstm.files.sounds import FileSound, Sound
 from hear_axlstm.parallel import WorkerDiedError, Workers, ordered_map, processors
 
 BATCHES_AHEAD = 3  # decoded or being decoded while one is encoded
+LONGEST_SECONDS = 1_800.0  # that are held; ``embed_long`` decodes a longer recording
 
 
 @dataclass
 class DecodedBatch:
     """The sounds of a batch that could be decoded: audio (B, T), zero beyond each one's length, and lengths in samples.
 
-    failures: the other sounds, and why.
+    long: the sounds longer than LONGEST_SECONDS, which are not decoded yet. failures: the other sounds, and why.
     """
 
     sounds: list[Sound]
     audio: Tensor
     lengths: list[int]
+    long: list[FileSound]
     failures: dict[Sound, str]
 
 
@@ -57,17 +59,26 @@ def decode_batches(batches: Iterable[Sequence[Sound]], processes: int = 0) -> Ge
                 yield batch
 
 
-def _load(sound: Sound, workers: Workers) -> Future[Wave]:
-    return workers.submit(sound.load) if sound.path is None else workers.submit(read_audio, sound.path)
+def _load(sound: Sound, workers: Workers) -> Future[Wave] | Future[Wave | None]:
+    return (
+        workers.submit(sound.load) if sound.path is None else workers.submit(read_unless_longer, sound.path, LONGEST_SECONDS)
+    )
 
 
-def _decoded(sounds: Sequence[Sound], loads: Sequence[Future[Wave]], processes: int) -> list[DecodedBatch]:
+def _decoded(
+    sounds: Sequence[Sound], loads: Sequence[Future[Wave] | Future[Wave | None]], processes: int
+) -> list[DecodedBatch]:
     """The sounds as one batch, and one more for each that is far longer than its header says: padding stays bounded."""
     waves: dict[Sound, Wave] = {}
+    long: list[FileSound] = []
     failures: dict[Sound, str] = {}
     for sound, future in zip(sounds, loads, strict=True):
         try:
-            waves[sound] = future.result()
+            wave = future.result()
+            if wave is not None:
+                waves[sound] = wave
+            elif isinstance(sound, FileSound):
+                long.append(sound)
         except WorkerDiedError as error:
             failures[sound] = f"{sound.path}: cannot be decoded (the process that tried ended with {error.status})"
         except Exception as error:
@@ -77,12 +88,12 @@ def _decoded(sounds: Sequence[Sound], loads: Sequence[Future[Wave]], processes: 
     planned = max(sound.seconds for sound in sounds) * SAMPLE_RATE
     alone = [sound for sound in waves if planned and len(waves[sound]) > 2 * planned + SAMPLE_RATE]
     together = [sound for sound in waves if sound not in alone]
-    return [_batch(together, waves, failures), *(_batch([sound], waves, {}) for sound in alone)]
+    return [_batch(together, waves, long, failures), *(_batch([sound], waves, [], {}) for sound in alone)]
 
 
-def _batch(sounds: list[Sound], waves: dict[Sound, Wave], failures: dict[Sound, str]) -> DecodedBatch:
+def _batch(sounds: list[Sound], waves: dict[Sound, Wave], long: list[FileSound], failures: dict[Sound, str]) -> DecodedBatch:
     own = [waves[sound] for sound in sounds]
-    return DecodedBatch(sounds, _padded(own), [len(wave) for wave in own], failures)
+    return DecodedBatch(sounds, _padded(own), [len(wave) for wave in own], long, failures)
 
 
 def _padded(waves: Sequence[Wave]) -> Tensor:

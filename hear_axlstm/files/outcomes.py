@@ -11,11 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hear_axlstm.audio import audio_blocks
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Layers
 from hear_axlstm.errors import AudioError, HearAxlstmError
 from hear_axlstm.files.decode import DecodedBatch, decode_batches
-from hear_axlstm.files.sounds import Sound, Source
+from hear_axlstm.files.long import embed_long
+from hear_axlstm.files.sounds import FileSound, Sound, Source
 
 BATCHES_LATE = {"cuda": 1}  # batches given to the device before the results of one are fetched; 0 elsewhere
 
@@ -75,15 +77,19 @@ def encode_ahead(
             rows = fetch()
             lap("encode")
             for sound, row in zip(sounds, rows, strict=True):
-                found = {"failure": row} if isinstance(row, str) else {"embedding": row[0], "timestamps": row[1]}
-                yield Outcome(sound.name, sound.source, index=sound.index, **found)
+                yield _outcome(sound, row)
             lap("write")
 
     for batch in batches:
         lap("decode")
         for sound, why in batch.failures.items():
-            yield Outcome(sound.name, sound.source, failure=why, index=sound.index)
+            yield _outcome(sound, why)
         lap("write")
+        for long in batch.long:
+            row = _embed_long(long, model, timestamps, layers)
+            lap("encode")
+            yield _outcome(long, row)
+            lap("write")
         if batch.sounds:
             running.append((batch.sounds, _launch(batch.audio, batch.lengths, model, timestamps, layers)))
             lap("encode")
@@ -91,6 +97,27 @@ def encode_ahead(
         yield from fetched(BATCHES_LATE.get(model.device.type, 0))
     lap("decode")
     yield from fetched(0)
+
+
+def _outcome(sound: Sound, row: Row) -> Outcome:
+    found = {"failure": row} if isinstance(row, str) else {"embedding": row[0], "timestamps": row[1]}
+    return Outcome(sound.name, sound.source, index=sound.index, **found)
+
+
+def _embed_long(sound: FileSound, model: Embedder, timestamps: bool, layers: Layers | None) -> Row:
+    try:
+        return embed_long(lambda: audio_blocks(sound.path), model, timestamps=timestamps, layers=layers)
+    except Exception as error:
+        if _is_nobodys(error):
+            raise
+        return _failure(error)
+
+
+def _failure(error: Exception) -> str:
+    """Why one clip alone has no embedding."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return "out of memory for this clip alone"
+    return str(error) if isinstance(error, AudioError) else f"the model fails on it ({type(error).__name__}: {error})"
 
 
 def _launch(
@@ -110,9 +137,7 @@ def _launch(
     except Exception as error:  # not kept: its traceback would hold the memory that ran out
         if _is_nobodys(error):
             raise
-        out_of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        cause = str(error) if isinstance(error, AudioError) else f"the model fails on it ({type(error).__name__}: {error})"
-        failure = "out of memory for this clip alone" if out_of_memory else cause
+        failure = _failure(error)
     else:
         return lambda: _rows(results, ready)
     if len(lengths) == 1:

@@ -2,16 +2,18 @@
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 import hear_axlstm
+from hear_axlstm.audio import read_audio
 from hear_axlstm.config import AxLSTMConfig, SSASTConfig
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Encoder
 from hear_axlstm.errors import AudioError
-from hear_axlstm.files import long
+from hear_axlstm.files import decode, long
 from hear_axlstm.files.long import embed_long
-from tests.conftest import noise
+from tests.conftest import noise, tone
 from tests.tolerances import BATCH_MATES, BATCH_MATES_FLOAT64
 
 EDGES = [201, 400, 31_999, 32_000, 32_160, 95_800, 96_000, 96_001, 96_159, 96_160, 100_000, 192_201]
@@ -103,3 +105,17 @@ def test_a_recording_that_grows_meanwhile_is_refused(model, monkeypatch):
     lengths = iter([50_000, 60_000])
     with pytest.raises(AudioError, match="changed while it was read"):
         embed_long(lambda: [noise(next(lengths)).numpy()], model)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_long_file_is_embedded_beside_others(model, tmp_path, monkeypatch, workers):
+    monkeypatch.setattr(decode, "LONGEST_SECONDS", 5.0)
+    for name, seconds in ("short", 1.0), ("long", 9.0), ("also-long", 6.0):
+        soundfile.write(tmp_path / f"{name}.flac", tone(440, seconds, 8_000), 8_000)
+    (tmp_path / "none.wav").write_bytes(b"nothing")
+    result = hear_axlstm.embed([tmp_path], model, workers=workers)
+    assert result.names == ["also-long.flac", "long.flac", "short.flac"]
+    assert list(result.failures) == ["none.wav"]
+    for name, embedding in zip(result.names, result.embeddings, strict=True):
+        with torch.no_grad():
+            close(embedding, model(torch.tensor(read_audio(tmp_path / name))[None])[0])
