@@ -41,7 +41,8 @@ def prepare_array(samples: Any, sample_rate: float, name: str) -> Wave:
     except AudioError as error:
         raise _named(error, name) from error
     with np.errstate(over="ignore"):  # it becomes infinite, which is refused
-        mono = array.astype(np.float32).reshape(len(array), -1).mean(axis=1, dtype=np.float32)
+        mono = array.astype(np.float32)
+        mono = mono if mono.ndim == 1 else mono.mean(axis=1, dtype=np.float32)
     if sample_rate != SAMPLE_RATE:
         mono = soxr.resample(mono, sample_rate, SAMPLE_RATE)
     return checked(mono, name)

@@ -20,7 +20,7 @@ from hear_axlstm.hear import load_model
 
 
 @main.command("embed")
-@click.argument("inputs", metavar="FILES-OR-FOLDERS...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("inputs", metavar="FILES-OR-FOLDERS...", nargs=-1, required=True, type=click.Path())
 @click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
 @model_option
 @click.option("--timestamps", is_flag=True, help="Write an embedding every 40 ms instead of one for each file.")
@@ -41,7 +41,7 @@ from hear_axlstm.hear import load_model
 )
 @click.option("--overwrite", is_flag=True, help="First remove embeddings in the folder, whatever they were made with.")
 def embed_command(
-    inputs: tuple[Path, ...],
+    inputs: tuple[str, ...],
     out: Path,
     model: str,
     layers: str | None,
@@ -59,7 +59,7 @@ def embed_command(
         left_out: list[Path] = []
         sounds = find_files(inputs, left_out)
         if not sounds:
-            raise ConfigError(f"no audio files below {', '.join(map(str, inputs))}{_left_out(left_out)}")
+            raise ConfigError(f"no audio files below {', '.join(inputs)}{_left_out(left_out)}")
         chosen = _layers(layers)
         embedder = load_model(model, layout=layout, precision=precision).to(chosen_device(device))
         with failing(GO_ON, OSError):
@@ -83,7 +83,7 @@ def _layers(text: str | None) -> Layers | None:
 
 
 def _summary(result: Embedded, out: Path, left_out: list[Path]) -> str:
-    """How many files were embedded and how fast, in two lines."""
+    """How many files were embedded and how fast, in two lines, and how those that were left out can be read."""
     total = sum(result.seconds.values())
     return (
         f"{len(result.names)} embedded, {len(result.skipped)} there already, {len(result.failures)} failed: {out}"
@@ -98,4 +98,5 @@ def _left_out(paths: list[Path]) -> str:
         return ""
     suffixes = Counter(path.suffix.lower() or "no suffix" for path in paths)
     counts = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common())
-    return f"; {len(paths)} other files left out ({counts})"
+    way = "left-out files that are sound are read when you name them, or after ffmpeg -i x.m4a x.flac"
+    return f"; {len(paths)} other files left out ({counts})\n{way}"

@@ -23,12 +23,13 @@ from hear_axlstm.errors import ConfigError
 from hear_axlstm.files.decode import decode_batches
 from hear_axlstm.files.find import BATCH_SECONDS, Plan, add_failure, as_sounds, plan
 from hear_axlstm.files.outcomes import Array, Outcome, encode, encode_ahead
-from hear_axlstm.files.sounds import ArraySound
+from hear_axlstm.files.sounds import ArraySound, NoSound
 from hear_axlstm.files.write import Format, open_folder, sink
 from hear_axlstm.hear import load_model
 from hear_axlstm.parallel import processors
 
 BATCH_SECONDS_ON = {"cuda": 1024.0}  # audio encoded in one call, padding included; BATCH_SECONDS elsewhere
+UNWRITABLE = "arrays cannot be written to a folder"
 
 __all__ = ["Embedded", "Outcome", "Plan", "embed", "encode", "open_folder", "plan", "sink"]
 
@@ -98,8 +99,11 @@ def embed(
     clock = _Clock()
     left_out: list[Path] = []
     found = as_sounds(sounds, sample_rate, left_out)
-    if out is not None and any(isinstance(sound, ArraySound) for sound in found):
-        raise ConfigError("arrays cannot be written to a folder; embed them without out")
+    if out is not None and found and all(isinstance(sound, ArraySound) for sound in found):
+        raise ConfigError(f"{UNWRITABLE}; embed them without out")
+    if out is not None:
+        advice = f"{UNWRITABLE}; save the sound to a file"
+        found = [NoSound(one.name, f"{one.name}: {advice}") if isinstance(one, ArraySound) else one for one in found]
     model = load_model() if model is None else model
     kind: dict[str, Any] = {"timestamps": timestamps, "layers": layers}
     folder = None if out is None else open_folder(Path(out), model, format=format, overwrite=overwrite, **kind)

@@ -6,7 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Number
+from numbers import Number, Real
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +30,24 @@ FilePath = str | bytes | os.PathLike[str]
 def as_sounds(items: Iterable[Any], sample_rate: int, left_out: list[Path] | None = None) -> list[Given]:
     """The sounds that items stand for, in order: files, all audio files below folders, arrays, or sounds already.
 
-    Arrays are at ``sample_rate`` Hz unless they come with a rate, as a pair (samples, rate) or as a data set's dictionary
-    with "array" and "sampling_rate"; they are named by their index. What is none of these is a ``NoSound``.
-    left_out: as in ``find_files``.
+    Arrays and what else ``prepare_array`` takes are at ``sample_rate`` Hz unless they come with a rate, and are named by
+    their index. Bytes are a path, or the content of a file. left_out: as in ``find_files``.
 
     Raises ConfigError where ``items`` are no sounds but one, or its samples.
     """
     one = (str, bytes, bytearray, os.PathLike, np.ndarray, torch.Tensor, Mapping, Given)
-    if isinstance(items, one) or not isinstance(items, Iterable) or hasattr(items, "read"):
+    try:
+        given = None if isinstance(items, one) or hasattr(items, "read") else iter(items)
+    except TypeError:
+        given = None
+    if given is None:
         raise ConfigError(f"sounds is a {type(items).__name__}; expected a list of files or of arrays: put one into a list")
-    if not sample_rate >= 1:
-        raise ConfigError(f"sample_rate is {sample_rate}; expected a positive number of Hz")
-    items = list(items)
-    if items and all(isinstance(item, Number) for item in items):
+    if not (isinstance(sample_rate, Real) and sample_rate >= 1):
+        raise ConfigError(f"sample_rate is {sample_rate!r}; expected a positive number of Hz")
+    listed = list(given)
+    if listed and all(isinstance(item, Number) or getattr(item, "ndim", None) == 0 for item in listed):
         raise ConfigError("sounds is a list of numbers; expected a list of files or of arrays: [samples] holds one sound")
-    return [sound for index, item in enumerate(items) for sound in _sounds_of(item, str(index), sample_rate, left_out)]
+    return [sound for index, item in enumerate(listed) for sound in _sounds_of(item, str(index), sample_rate, left_out)]
 
 
 def _sounds_of(item: Any, name: str, sample_rate: int, left_out: list[Path] | None) -> Iterable[Given]:
@@ -53,19 +56,7 @@ def _sounds_of(item: Any, name: str, sample_rate: int, left_out: list[Path] | No
         return [item]
     if isinstance(item, str | os.PathLike) or (isinstance(item, bytes) and b"\0" not in item and len(item) <= LONGEST_PATH):
         return _found(item, left_out) if os.fspath(item) else [NoSound(name, f"{name}: an empty path; expected a file's")]
-    if isinstance(item, Mapping) and {"array", "sampling_rate"} <= item.keys():
-        return [ArraySound(name, item["array"], item["sampling_rate"])]
-    if isinstance(item, tuple | list) and len(item) == 2 and not _is_array(item[1]) and _is_array(item[0]):
-        return [ArraySound(name, *item)]
-    if isinstance(item, bytes | bytearray | memoryview) or hasattr(item, "read"):
-        way = "give the file's path, or the samples that soundfile.read gives: embed([soundfile.read(file)])"
-        return [NoSound(name, f"{name}: is a {type(item).__name__}, which is not decoded here; {way}")]
     return [ArraySound(name, item, sample_rate)]
-
-
-def _is_array(item: Any) -> bool:
-    """Whether an item has samples: a list of them or an array, of any kind."""
-    return isinstance(item, tuple | list) or getattr(item, "ndim", 0) > 0
 
 
 def find_files(inputs: Iterable[FilePath], left_out: list[Path] | None = None) -> list[FileSound | NoSound]:
@@ -232,7 +223,7 @@ def plan(
 
 def add_failure(failures: dict[str, str], name: str, path: object, why: str) -> None:
     """Record why a sound has no embedding; by its path where another one of the same name failed, too."""
-    failures[name if name not in failures or path is None else str(path)] = why
+    failures[name if failures.get(name, why) == why or path is None else str(path)] = why
 
 
 def reason(error: BaseException, name: object) -> str:

@@ -44,6 +44,11 @@ class EmbeddingFolder(ABC):
             raise taken(name, source.path, other)
         return self._sources.get(name) == source and self._is_whole(name)
 
+    def _recorded_of(self, outcome: Outcome) -> tuple[str, Source]:
+        if outcome.source is None:
+            raise OutputError(f"{outcome.name}: nothing says which file it is of; encode the batches of a plan of files")
+        return self._recorded(outcome.name, outcome.source)
+
     def _recorded(self, name: str, source: Source) -> tuple[str, Source]:
         """A name and a source as the folder's records have them."""
         return name, source

@@ -63,8 +63,7 @@ class NpyFolder(EmbeddingFolder):
             return False
 
     def write(self, outcome: Outcome, embedding: Array) -> None:
-        assert outcome.source is not None, "a sound of no plan has no source"
-        name, source = self._recorded(outcome.name, outcome.source)
+        name, source = self._recorded_of(outcome)
         with locked(self.folder):
             self._catch_up()
             self._check_free(name, source)

@@ -71,8 +71,7 @@ class ParquetFolder(EmbeddingFolder):
         return False
 
     def write(self, outcome: Outcome, embedding: Array) -> None:
-        assert outcome.source is not None, "a sound of no plan has no source"
-        self._check_free(*self._recorded(outcome.name, outcome.source))
+        self._check_free(*self._recorded_of(outcome))
         self._held.append((outcome, embedding))
         self._rows += 1 if outcome.timestamps is None else len(outcome.timestamps)
         now = time.monotonic()
@@ -100,8 +99,7 @@ class ParquetFolder(EmbeddingFolder):
         self._flushed = time.monotonic()
 
     def _is_new(self, outcome: Outcome) -> bool:
-        assert outcome.source is not None
-        name, source = self._recorded(outcome.name, outcome.source)
+        name, source = self._recorded_of(outcome)
         try:
             self._check_free(name, source)
         except OutputError as error:
@@ -178,8 +176,7 @@ class ParquetFolder(EmbeddingFolder):
             self._sources[name], self._parts[name] = Source(path, size, modified), part
 
     def _rows_of(self, outcome: Outcome, embedding: Array) -> Iterator[tuple[Any, ...]]:
-        assert outcome.source is not None
-        name, source = self._recorded(outcome.name, outcome.source)
+        name, source = self._recorded_of(outcome)
         times = [None] if outcome.timestamps is None else outcome.timestamps.tolist()
         vectors = embedding[None] if outcome.timestamps is None else np.moveaxis(embedding, -2, 0)
         for ms, vector in zip(times, vectors, strict=True):

@@ -33,8 +33,8 @@ def test_files_that_share_a_name_are_called_by_their_paths_in_memory(sound_folde
 
 def test_batches_hold_mixed_lengths_up_to_a_duration():
     sounds = dict(zip("abcdefg", [1, 30, 2, 9, 4, 4, 1], strict=True))
-    arrays = [np.zeros(16 * seconds) for seconds in sounds.values()]
-    planned = plan(arrays, sample_rate=16, batch_seconds=10)
+    arrays = [np.zeros(1_000 * seconds) for seconds in sounds.values()]
+    planned = plan(arrays, sample_rate=1_000, batch_seconds=10)
     names = ["".join("abcdefg"[int(sound.name)] for sound in batch) for batch in planned.batches]
     assert names == ["b", "d", "ef", "cag"]
     assert list(planned.seconds.values()) == list(sounds.values())
