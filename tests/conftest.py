@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import signal
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,12 +28,17 @@ from hear_axlstm.weights import pickled
 from hear_axlstm.weights.load import load_weights
 from hear_axlstm.weights.released import convert_checkpoint
 from hear_axlstm.weights.save import save_weights
+from tests.processes import children
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton: its kernels run on the CPU
 
-# Started in the background, the tests would ignore SIGINT, and so would every process that they start and interrupt.
+# Started in the background, the tests would ignore signals, and so would every process that they start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+for name in {"SIGTERM", "SIGCHLD"} & set(signal.Signals.__members__):
+    signal.signal(signal.Signals[name], signal.SIG_DFL)
+if hasattr(signal, "pthread_sigmask"):
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 ROOT = Path(__file__).parent.parent
 # What guards the encoders: `make test-core` runs these alone, in under two minutes. Folders, files and doctests.
@@ -51,13 +57,33 @@ CASES = sorted(path.stem for path in GOLDEN.glob("*.pth"))
 FAMILY_CASES = ["axlstm_e2_flip", "axlstm_e3_noflip", "ssam", "ssam_bidirectional", "ssast"]
 
 
+def is_core(path: Path) -> bool:
+    return any(path.is_relative_to(ROOT / name) for name in CORE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The core's tests need only what the core needs."""
+    return True if config.option.markexpr == "core" and collection_path.is_file() and not is_core(collection_path) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    core = [ROOT / name for name in CORE]
-    if missing := [str(path) for path in core if not path.exists()]:
+    if missing := [name for name in CORE if not (ROOT / name).exists()]:
         raise pytest.UsageError(f"CORE in tests/conftest.py names {', '.join(missing)}; expected files and folders")
     for item in items:
-        if any(item.path.is_relative_to(path) for path in core):
+        if is_core(item.path):
             item.add_marker(pytest.mark.core)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, None, None]:
+    """A test that fails, at its time limit perhaps, leaves no process behind."""
+    before = children(os.getpid())
+    try:
+        return (yield)
+    except BaseException:
+        for process in children(os.getpid()) - before:
+            os.kill(process, signal.SIGKILL)
+        raise
 
 
 @dataclass(frozen=True)

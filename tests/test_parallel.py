@@ -6,16 +6,16 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from pathlib import Path
-from threading import Timer
 
 import pytest
 
 from hear_axlstm import parallel
 from hear_axlstm.errors import TaskError
 from hear_axlstm.parallel import Worker, WorkerDiedError, Workers, ordered_map, processors
+from tests.processes import is_running, wait_until
 
 # The ordered map
 
@@ -38,9 +38,8 @@ def drawn(taken, count=100):
 @pytest.mark.parametrize(("options", "expected"), [({"limit": 4}, 4), ({"limit": 30, "size": lambda item: 10}, 3)])
 def test_no_more_items_wait_than_the_limit_allows(options, expected):
     taken, go_on = [], threading.Event()
-    results = ordered_map(lambda item: go_on.wait() and item, drawn(taken), 2, **options)
-    Timer(0.1, lambda: (taken.append("waited"), go_on.set())).start()
-    with closing(results):
+    note_when_it_waits(taken, expected, go_on)
+    with closing(ordered_map(lambda item: go_on.wait() and item, drawn(taken), 2, **options)) as results:
         assert next(results) == 0
     assert taken[:expected] == list(range(expected))
     assert taken[expected] == "waited"
@@ -49,10 +48,22 @@ def test_no_more_items_wait_than_the_limit_allows(options, expected):
 def test_no_more_items_wait_than_a_thousand(monkeypatch):
     monkeypatch.setattr(parallel, "WAITING", 5)
     taken, go_on = [], threading.Event()
-    Timer(0.1, lambda: (taken.append("waited"), go_on.set())).start()
+    note_when_it_waits(taken, 5, go_on)
     with closing(ordered_map(lambda item: go_on.wait(), drawn(taken), 2)) as results:
         next(results)
     assert taken[5] == "waited"
+
+
+def note_when_it_waits(taken, expected, go_on):
+    """Let the map go on when it has taken what it may, and some time for more."""
+
+    def note():
+        wait_until(lambda: len(taken) >= expected)
+        time.sleep(0.1)
+        taken.append("waited")
+        go_on.set()
+
+    threading.Thread(target=note, daemon=True).start()
 
 
 def test_enough_is_under_way_before_a_result_is_given():
@@ -63,34 +74,58 @@ def test_enough_is_under_way_before_a_result_is_given():
 
 
 def test_a_finished_result_is_given_before_more_items_are_drawn():
-    taken = []
-    with closing(ordered_map(str, (time.sleep(0.01) or item for item in drawn(taken)), 1, ahead=0)) as results:
+    taken, first_is_done = [], threading.Event()
+
+    def items():
+        for item in drawn(taken):
+            assert item != 2 or first_is_done.wait()
+            yield item
+
+    work = lambda item: item != 1 or first_is_done.set()  # noqa: E731 - by a single thread, one after the other
+    with closing(ordered_map(work, items(), 1, ahead=0)) as results:
         next(results)
-        assert len(taken) < 10
+        assert len(taken) <= 3
+
+
+@pytest.fixture
+def ending(monkeypatch):
+    """Is set as soon as a map ends and has dropped what it drops."""
+    ending = threading.Event()
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, *, cancel_futures):
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            ending.set()
+            super().shutdown()
+
+    monkeypatch.setattr(parallel, "ThreadPoolExecutor", Pool)
+    return ending
 
 
 @pytest.mark.parametrize("cancel", [True, False])
-def test_an_item_that_raises_ends_the_map(cancel):
+def test_an_item_that_raises_ends_the_map(ending, cancel):
     done = []
 
     def work(number):
-        time.sleep(0.01)
         if number == 2:
             raise TaskError("2 is bad")
+        if number > 2:
+            ending.wait()
         done.append(number)
         return number
 
     with pytest.raises(TaskError, match="2 is bad"):
         list(ordered_map(work, range(30), 1, ahead=30, cancel=cancel))
-    assert len(done) < 9 if cancel else done == [number for number in range(30) if number != 2]
+    assert len(done) <= 3 if cancel else done == [number for number in range(30) if number != 2]
 
 
 @pytest.mark.parametrize("cancel", [True, False])
-def test_items_that_raise_or_a_caller_that_stops_end_the_map(cancel):
+def test_items_that_raise_or_a_caller_that_stops_end_the_map(ending, cancel):
     done = []
 
     def work(number):
-        time.sleep(0.01)
+        if number > 0:
+            ending.wait()
         done.append(number)
 
     def broken():
@@ -99,11 +134,12 @@ def test_items_that_raise_or_a_caller_that_stops_end_the_map(cancel):
 
     with pytest.raises(KeyboardInterrupt):
         list(ordered_map(work, broken(), 1, ahead=99, cancel=cancel))
-    assert len(done) < 9 if cancel else done == list(range(30))
+    assert len(done) <= 2 if cancel else done == list(range(30))
     done.clear()
+    ending.clear()
     with closing(ordered_map(work, range(30), 1, ahead=30, cancel=cancel)) as results:
         next(results)
-    assert len(done) < 9 if cancel else done == list(range(30))
+    assert len(done) <= 2 if cancel else done == list(range(30))
 
 
 # Processes
@@ -161,16 +197,15 @@ def test_without_processes_threads_of_this_one_run_the_functions():
 def test_leaving_ends_processes_in_the_middle_of_what_they_do(tmp_path):
     with Workers(2) as workers:
         futures = [workers.submit(wait_forever, tmp_path / str(number)) for number in range(5)]
-        wait_for(tmp_path / "0")
-        start = time.monotonic()
-    assert time.monotonic() - start < 2
-    assert all(future.done() for future in futures)
+        wait_until((tmp_path / "0").exists)
+    for future in futures:
+        assert future.cancelled() or isinstance(future.exception(), WorkerDiedError)
 
 
 def test_a_process_is_replaced_when_it_has_died(worker):
     first = worker.call(square, 1)[1]
     assert worker.call(square, 1)[1] == first
-    Timer(0.2, os.kill, (first, signal.SIGKILL)).start()
+    threading.Timer(0.2, os.kill, (first, signal.SIGKILL)).start()
     with pytest.raises(WorkerDiedError, match="SIGKILL"):
         worker.call(time.sleep, 600)
     second = worker.call(square, 1)[1]
@@ -225,33 +260,15 @@ with Workers(1) as workers:  # a script without a guard
 """
 
 
-def wait_for(note, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not note.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def is_alive(process):
-    try:
-        with open(f"/proc/{process}/stat") as file:
-            return file.read().split()[2] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_processes_end_when_their_parent_is_killed(tmp_path):
     program, note = tmp_path / "program.py", tmp_path / "pid"
     program.write_text(PROGRAM)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])}
     parent = subprocess.Popen([sys.executable, program, note], env=environment, stdout=subprocess.PIPE, text=True)
-    wait_for(note)
+    wait_until(note.exists, parent)
     child = int(note.read_text())
-    assert is_alive(child)
+    assert is_running(child)
     parent.kill()
     assert parent.communicate()[0] == "once\n"
-    deadline = time.monotonic() + 10
-    while is_alive(child):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: not is_running(child))

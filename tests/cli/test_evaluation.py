@@ -4,13 +4,13 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS
 from hear_axlstm.evaluation.tasks.suite import write_suite
+from tests.processes import stopped
 
 ORDER = "order-v1-probe"
 OPERA, TAGS = "beijing_opera-v1.0-hear2021-full", "fsd50k-v1.0-full"
@@ -37,25 +37,22 @@ def scores(results):
 
 
 def test_a_run_that_is_killed_again_and_again_ends_as_one_that_is_not(suite, tmp_path, run):
-    """Killed after the first embeddings, and once more after the first score."""
+    """Killed after the first embedding, and once more after the first score."""
     results, whole = tmp_path / "results", tmp_path / "whole"
-    command = [sys.executable, "-m", "hear_axlstm", "evaluate", suite, "--seeds", "2", "--workers", "1", "-o"]
+    command = ["evaluate", suite, "--seeds", "2", "--workers", "1", "-o"]
 
     def killed_at(pattern):
-        process = subprocess.Popen([*command, results], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while not list(results.rglob(pattern)):
-            assert process.poll() is None, "the run ended before it could be stopped"
-            time.sleep(0.01)
+        process = stopped(pattern, 1, *command, results, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         process.kill()
         process.wait()
 
     killed_at("*.embedding.npy")
     embedded = {path: path.stat().st_mtime_ns for path in results.rglob("*.embedding.npy")}
-    killed_at("seed-*.json")
+    killed_at("*/seed-*.json")
     assert all(path.stat().st_mtime_ns == written for path, written in embedded.items())
     done = scores(results)
     assert 1 <= len(done) < 4
-    last = subprocess.run([*command, results], capture_output=True, text=True)
+    last = subprocess.run([sys.executable, "-m", "hear_axlstm", *command, results], capture_output=True, text=True)
     assert last.returncode == 0, last.stderr
     assert f"{4 - len(done)} scores computed, {len(done)} there already, 0 tasks failed" in last.stderr
     assert all(path.read_bytes() == content for path, content in done.items())

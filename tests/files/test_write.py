@@ -10,6 +10,7 @@ import pytest
 from hear_axlstm.files import write
 from hear_axlstm.files.outcomes import Outcome
 from hear_axlstm.files.write import sink
+from tests.processes import wait_until
 
 VECTOR = np.ones(4, np.float32)
 
@@ -18,12 +19,14 @@ class SlowFolder:
     """Writes nothing before it is let, and not what is called "bad"."""
 
     def __init__(self):
-        self.go_on = threading.Event()
+        self.go_on, self.bad_is_over = threading.Event(), threading.Event()
         self.written = []
         self.closed_with = None
 
     def write(self, outcome, embedding):
         self.go_on.wait()
+        if outcome.name == "also good":
+            self.bad_is_over.set()
         if outcome.name == "bad":
             raise OSError(28, "No space left on device")
         self.written.append(outcome.name)
@@ -73,12 +76,12 @@ def test_a_failed_write_is_raised_soon_and_the_others_are_written(folder):
             if number == 2:
                 folder.go_on.set()
             if number > 2:
-                time.sleep(0.01)
+                folder.bad_is_over.wait()
             yield outcome
 
     with pytest.raises(OSError, match="No space left"):
         list(sink(slowly(), folder))
-    assert len(drawn) < 100
+    assert len(drawn) < 10
     assert folder.written == [name for name in drawn if name != "bad"]
     assert folder.closed_with == len(folder.written)
 
@@ -116,7 +119,8 @@ def test_no_more_waits_than_memory_allows(folder, monkeypatch):
 
     writer = threading.Thread(target=lambda: list(sink(noted(), folder)))
     writer.start()
-    time.sleep(0.1)
+    wait_until(lambda: len(drawn) == 3)
+    time.sleep(0.1)  # for more, which must not come
     assert len(drawn) == 3
     folder.go_on.set()
     writer.join()

@@ -115,7 +115,7 @@ with torch.no_grad():
     before = model(audio)
     pid = os.fork()
     if pid == 0:
-        signal.alarm(60)  # ends the child if it hangs
+        signal.alarm(200)  # ends the child if it hangs
         deviation = (model(audio) - before).abs().max().item()
         os._exit(0 if deviation < 1e-4 else 1)
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
@@ -124,7 +124,7 @@ with torch.no_grad():
 
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this system has no fork")
 def test_a_process_that_is_forked_after_use_goes_on_in_plain_torch():
-    result = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], capture_output=True, text=True, timeout=120)
+    result = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
 
 

@@ -1,9 +1,7 @@
 """Training: it learns, goes on where it was, and is the same alone, in passes, and spread over processes."""
 
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from hear_axlstm.pretraining.recipe import Recipe, read_recipe, recipe_names
 from hear_axlstm.pretraining.shards import write_shards
 from hear_axlstm.pretraining.state import CHECKPOINT, CURVE, WEIGHTS, read_curve
 from hear_axlstm.weights.load import load_weights, read_header
+from tests.processes import stopped
 
 SMALL = AxLSTMConfig(width=32, depth=2, patch=(8, 16))
 
@@ -164,22 +163,18 @@ def command(tmp_path, name, *options):
     path = tmp_path / "recipe.toml"
     encoder = "family = 'axlstm'\nwidth = 16\ndepth = 2\npatch = [8, 16]\n"
     path.write_text(f"steps = 60\nbatch = 2\nbase_lr = 0.1\nema = 0.9\n[encoder]\n{encoder}")
-    return ["-m", "hear_axlstm", "pretrain", str(path), "-o", str(tmp_path / name), "--cpu", *options]
+    return ["pretrain", str(path), "-o", str(tmp_path / name), "--cpu", *options]
 
 
 def test_a_killed_run_goes_on_to_the_same_curve_bit_for_bit(tmp_path):
     often = ("--checkpoint-minutes", "0")
-    run = subprocess.Popen([sys.executable, *command(tmp_path, "killed", *often)], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "killed" / CHECKPOINT).exists() or len(losses(tmp_path / "killed")) < 5:
-        assert run.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    run.send_signal(signal.SIGKILL)
+    run = stopped(f"*/{CHECKPOINT}", 5, *command(tmp_path, "killed", *often), stderr=subprocess.DEVNULL)
+    run.kill()
     run.wait()
-    assert len(losses(tmp_path / "killed")) < 60
+    assert 5 <= len(losses(tmp_path / "killed")) < 60
     for name in ("killed", "whole"):
-        subprocess.run([sys.executable, *command(tmp_path, name, *often)], check=True, capture_output=True)
+        program = [sys.executable, "-m", "hear_axlstm", *command(tmp_path, name, *often)]
+        subprocess.run(program, check=True, capture_output=True)
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
     assert len(losses(tmp_path / "whole")) == 60
     ends = [load_weights(tmp_path / name / WEIGHTS)[0].state_dict() for name in ("killed", "whole")]
@@ -188,9 +183,9 @@ def test_a_killed_run_goes_on_to_the_same_curve_bit_for_bit(tmp_path):
 
 def test_two_processes_are_one(tmp_path):
     """The same batches, divided, under torchrun: the same curve to 1e-5."""
-    pretrain(read_recipe(command(tmp_path, "two")[3], steps=8), tmp_path / "one", cpu=True)
+    pretrain(read_recipe(command(tmp_path, "two")[1], steps=8), tmp_path / "one", cpu=True)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
-    arguments = ["--standalone", *command(tmp_path, "two", "--steps", "8")]
+    arguments = ["--standalone", "-m", "hear_axlstm", *command(tmp_path, "two", "--steps", "8")]
     result = subprocess.run([*torchrun, *arguments], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-5)

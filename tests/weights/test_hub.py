@@ -49,7 +49,7 @@ def run(hub, own_cache, tmp_path):
             **variables,
         }
         command = [sys.executable, *map(str, arguments)]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
 
     return run
 

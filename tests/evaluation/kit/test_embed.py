@@ -20,6 +20,7 @@ from hear_axlstm.evaluation.kit import launch
 from hear_axlstm.evaluation.kit.launch import embed_with_kit, evaluate_with_kit
 from hear_axlstm.evaluation.protocols import PROTOCOLS
 from tests.evaluation.kit.conftest import ROOT, write_task
+from tests.processes import wait_until
 from tests.tolerances import BATCH_MATES
 
 pytestmark = pytest.mark.kit
@@ -210,7 +211,7 @@ def test_the_kit_ends_with_its_caller(elsewhere):
     folder.mkdir()
     (folder / "beats").touch()
     caller = subprocess.Popen([sys.executable, "-c", CALLER, task, folder / "out", folder / "beats"])
-    wait_until((folder / "beats").read_text)
+    wait_until((folder / "beats").read_text, caller)
     caller.kill()
     caller.wait()
     assert_it_ended(folder)
@@ -237,10 +238,3 @@ def assert_it_ended(folder):
     last = (folder / "beats").read_text()
     time.sleep(5 * BEAT)
     assert (folder / "beats").read_text() == last
-
-
-def wait_until(true):
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(BEAT)

@@ -7,10 +7,8 @@ import fcntl
 import itertools
 import json
 import os
-import select
 import shutil
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,6 @@ FLAGS = [
     "--disable-component-update", "--disable-sync", "--disable-extensions", "--disable-dev-shm-usage",
     "--remote-debugging-pipe",
 ]  # fmt: skip
-PATIENCE = 60.0  # seconds for one answer
 
 
 def find_chromium() -> str | None:
@@ -65,11 +62,9 @@ class Browser:
             self.events.append(self._receive())
 
     def _receive(self) -> dict[str, Any]:
-        deadline = time.monotonic() + PATIENCE
         while b"\0" not in self._buffer:
-            ready, _, _ = select.select([self._read], [], [], max(0.0, deadline - time.monotonic()))
-            chunk = os.read(self._read, 1 << 20) if ready else b""
-            assert chunk, "the browser does not answer, or ended"
+            chunk = os.read(self._read, 1 << 20)
+            assert chunk, "the browser ended"
             self._buffer += chunk
         message, _, self._buffer = self._buffer.partition(b"\0")
         return json.loads(message)

@@ -4,9 +4,7 @@ import gzip
 import io
 import shutil
 import subprocess
-import sys
 import tarfile
-import time
 import zlib
 
 import numpy as np
@@ -19,6 +17,7 @@ from hear_axlstm.evaluation.tasks.prepare import UNFINISHED, prepare_task, resam
 from hear_axlstm.evaluation.tasks.suite import write_suite
 from hear_axlstm.evaluation.tasks.taskfolder import find_tasks, read_task
 from tests.conftest import tone
+from tests.processes import stopped
 
 TASK = "mridangam_tonic-v1.5-full"
 
@@ -311,25 +310,9 @@ def test_another_folder_of_the_tasks_name_is_left_alone(published, tmp_path):
     assert (tmp_path / "tasks" / TASK / "mine.txt").read_text() == "do not touch"
 
 
-SLOWLY = """
-import sys, time
-from pathlib import Path
-from hear_axlstm.evaluation.tasks import prepare
-write = prepare.write_wav
-def slow(*arguments):
-    time.sleep(0.05)
-    write(*arguments)
-prepare.write_wav = slow
-prepare.prepare_task(Path(sys.argv[1]), Path(sys.argv[2]), workers=2)
-"""
-
-
 def test_a_killed_call_is_continued_and_never_looks_finished(published, pack, tmp_path):
     source, tasks = pack(published), tmp_path / "tasks"
-    run = subprocess.Popen([sys.executable, "-c", SLOWLY, source, tasks])
-    while len(modified(tasks)) < 6:
-        assert run.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.01)
+    run = stopped("*.wav", 6, "tasks", "prepare", source, "-o", tasks, "--workers", "2", stderr=subprocess.DEVNULL)
     run.kill()
     run.wait()
     with pytest.raises(TaskError, match="no HEAR task there"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
@@ -19,8 +18,8 @@ class Zenodo:
 
     form: of the record's JSON. answers: status and headers of the next requests for a file, before it is sent. truncate:
     close the connection after so many bytes of a file, ``breaks`` times. corrupt: how many times other bytes are sent.
-    listings: how many times half the record is sent. links: said of files, instead of the true ones. trickle: s between
-    pieces of 1,000 bytes.
+    listings: how many times half the record is sent. links: said of files, instead of the true ones. go_on: what the
+    second half of a file waits for.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -33,7 +32,7 @@ class Zenodo:
     listings: int = 0
     sizes: dict[str, int] = field(default_factory=dict)
     links: dict[str, str] | None = None
-    trickle: float = 0.0
+    go_on: threading.Event | None = None
     requests: list[str] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
     port: int = 0
@@ -110,12 +109,11 @@ def handler(zenodo: Zenodo) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             breaking = zenodo.truncate is not None and zenodo.breaks > 0
             sent = content[start:][: zenodo.truncate] if breaking else content[start:]
-            if zenodo.trickle:
-                for place in range(0, len(sent), 1_000):
-                    self.wfile.write(sent[place : place + 1_000])
-                    time.sleep(zenodo.trickle)
-            else:
-                self.wfile.write(sent)
+            half = len(sent) // 2
+            self.wfile.write(sent[:half])
+            if zenodo.go_on:
+                zenodo.go_on.wait()
+            self.wfile.write(sent[half:])
             if breaking:
                 zenodo.breaks -= 1
                 self.close_connection = True
