@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from hear_axlstm.config import CHUNK_FRAMES, DEFAULT_LAYOUT, MIN_SAMPLES, SAMPLE_RATE, Layout, Precision, check_choice
 from hear_axlstm.encoder import Encoder, Layers, layer_numbers
-from hear_axlstm.errors import AudioError
+from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.frontend import log_mel
 from hear_axlstm.ops.backend import Backend, is_watched
 from hear_axlstm.patches import scene_steps, steps_from_tokens, timestamp_steps, timestamps_ms
@@ -21,8 +22,8 @@ CHUNKS_PER_BATCH = {"cuda": 256}  # chunks encoded together: bounds memory for a
 CHUNKS_PER_BATCH_ELSEWHERE = 8
 
 
-def check_audio(audio: Tensor, lengths: Tensor | Sequence[int] | None) -> Tensor:
-    """The length of every clip in samples, (B,) on the CPU. Raises AudioError on anything that cannot be embedded."""
+def check_audio(audio: Tensor, lengths: Tensor | Sequence[int] | None) -> list[int]:
+    """The length of every clip in samples. Raises AudioError on anything that cannot be embedded."""
 
     def require(condition: bool, message: str) -> None:
         if not condition:
@@ -30,28 +31,31 @@ def check_audio(audio: Tensor, lengths: Tensor | Sequence[int] | None) -> Tensor
 
     is_tensor = isinstance(audio, Tensor)
     require(is_tensor, f"audio is a {type(audio).__name__}; expected a torch.Tensor: torch.from_numpy makes one")
+    plain = audio.layout == torch.strided and not (audio.is_nested or audio.is_meta)
+    require(
+        plain, "audio is sparse, nested or without values (meta); expected a dense tensor: audio.to_dense() may make one"
+    )
     hint = "add the batch dimension with audio[None]" if audio.ndim == 1 else "average the channels to mono"
     require(audio.ndim == 2, f"audio has shape {tuple(audio.shape)}; expected (n_sounds, n_samples): {hint}")
     scale = "divide 16-bit samples by 32768 (audio.float() / 32768)"
     require(audio.is_floating_point(), f"audio is {audio.dtype}; expected floats in [-1, 1]: {scale}")
-    batch, samples = audio.shape
+    batch, samples = map(int, audio.shape)
     least = f"{MIN_SAMPLES} samples ({1000 * MIN_SAMPLES / SAMPLE_RATE:.1f} ms at 16 kHz)"
     expected = f"expected at least one clip, and {least} in each: drop or pad shorter clips"
     require(batch > 0 and samples >= MIN_SAMPLES, f"audio has shape {(batch, samples)}; {expected}")
     if lengths is None:
-        return torch.full((batch,), samples, device="cpu")
+        return [samples] * batch
     expected = f"expected {batch} whole numbers from {MIN_SAMPLES} to {samples}, the samples of each clip"
     try:
-        own = torch.as_tensor(lengths, device="cpu")
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise AudioError(f"lengths is {lengths!r}; {expected}") from error
-    are_whole = not (own.dtype == torch.bool or own.is_floating_point() or own.is_complex())
-    require(are_whole and own.shape == (batch,), f"lengths has shape {tuple(own.shape)} and dtype {own.dtype}; {expected}")
-    low, high = int(own.min()), int(own.max())
+        own = [operator.index(length) for length in (lengths.tolist() if hasattr(lengths, "tolist") else lengths)]
+    except TypeError as error:
+        raise AudioError(f"lengths is {lengths!r:.200}; {expected}") from error
+    require(len(own) == batch, f"there are {len(own)} lengths; {expected}")
+    low, high = min(own), max(own)
     require(
         MIN_SAMPLES <= low <= high <= samples, f"lengths run from {low} to {high}; {expected}: drop or pad shorter clips"
     )
-    return own.long()
+    return own
 
 
 class Embedder(nn.Module):
@@ -103,14 +107,14 @@ class Embedder(nn.Module):
         under ``torch.no_grad()`` memory stays bounded however long the clips are.
         """
         own = check_audio(audio, lengths)
-        counts = scene_steps(own, self.encoder.config.grid[0])
+        counts = [scene_steps(length, self.encoder.config.grid[0]) for length in own]
         sums: Tensor | None = None
         for clip, _, steps in self.steps(self._log_mel(audio, own), counts, self.layout, layers):
             if sums is None:
                 sums = steps.new_zeros(*steps.shape[:-3], len(own), steps.shape[-1])
             sums = sums.index_add(-2, clip, steps.sum(-2))
         assert sums is not None
-        return (sums / counts.to(self.device, non_blocking=True)[:, None]).float()
+        return (sums / torch.tensor(counts, device="cpu").to(self.device, non_blocking=True)[:, None]).float()
 
     def timestamps(
         self, audio: Tensor, lengths: Tensor | Sequence[int] | None = None, layers: Layers | None = None
@@ -125,40 +129,46 @@ class Embedder(nn.Module):
         """
         own = check_audio(audio, lengths)
         columns, patch_frames = self.encoder.config.grid[0], self.encoder.config.patch[0]
-        counts = timestamp_steps(own, patch_frames)
-        longest = int(counts.max())
+        counts = [timestamp_steps(length, patch_frames) for length in own]
+        longest = max(counts)
         out: Tensor | None = None
         for clip, place, steps in self.steps(self._log_mel(audio, own), counts, "time", layers):
             if out is None:
                 chunks = len(own), -(-longest // columns), columns
-                out = torch.zeros(*steps.shape[:-3], *chunks, steps.shape[-1], device=self.device, dtype=torch.float32)
+                out = steps.new_zeros(*steps.shape[:-3], *chunks, steps.shape[-1], dtype=torch.float32)
             out[..., clip, place, :, :] = steps.float()
         assert out is not None
         return out.flatten(-3, -2)[..., :longest, :], timestamps_ms(own, patch_frames).to(self.device, non_blocking=True)
 
-    def _log_mel(self, audio: Tensor, lengths: Tensor) -> Tensor:
+    def _log_mel(self, audio: Tensor, lengths: Sequence[int]) -> Tensor:
+        if self.device.type == "meta":
+            raise ConfigError("the model is on the meta device, without values; expected weights: load_model reads them")
         return log_mel(audio.to(torch.float64 if self.compute_dtype == torch.float64 else torch.float32), lengths)
 
     def steps(
-        self, mel: Tensor, counts: Tensor, layout: Layout, layers: Layers | None
+        self, mel: Tensor, counts: Sequence[int], layout: Layout, layers: Layers | None
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """All clips' steps in bounded batches of C chunks: clip (C,), place in it (C,), steps ([layers,] C, columns, E).
 
-        mel: standardised, (B, N, F). counts: how many steps of each clip count, (B,). The others are 0, and chunks without
-        any are not encoded.
+        mel: standardised, (B, N, F). counts: how many steps of each clip count, B. The others are 0, and chunks without any
+        are not encoded.
         """
         dtype, grid = self.compute_dtype, self.encoder.config.grid
         mel = nn.functional.pad(mel, (0, 0, 0, -mel.shape[1] % CHUNK_FRAMES)).unflatten(1, (-1, CHUNK_FRAMES))
-        kept = (torch.arange(mel.shape[1] * grid[0], device="cpu") < counts[:, None]).unflatten(1, (-1, grid[0]))
-        chunks = kept.any(2).nonzero()  # (C, 2), of all clips
+        chunks = [
+            (clip, place, count - place * grid[0])  # the last is how many steps count from this chunk on
+            for clip, count in enumerate(counts)
+            for place in range(-(-count // grid[0]))
+        ]
+        column = torch.arange(grid[0], device=self.device)
         encode, start = self._encode(dtype, layers), 0
         while start < len(chunks):
             size = self.max_chunks or CHUNKS_PER_BATCH.get(self.device.type, CHUNKS_PER_BATCH_ELSEWHERE)
-            batch = chunks[start : start + size].T
-            source, target = (batch.to(device, non_blocking=True) for device in (mel.device, self.device))
+            batch = torch.tensor(chunks[start : start + size], device="cpu").T
+            source, (clip, place, left) = (batch.to(device, non_blocking=True) for device in (mel.device, self.device))
             try:
                 with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != self.encoder.patch_embed.weight.dtype):
-                    tokens = encode(mel[tuple(source)].to(self.device))
+                    tokens = encode(mel[source[0], source[1]].to(self.device))
             except torch.OutOfMemoryError:
                 if (count := batch.shape[1]) == 1:
                     raise
@@ -166,7 +176,7 @@ class Embedder(nn.Module):
                 logger.warning("out of memory with %d chunks at once: going on with %d", count, self.max_chunks)
                 continue
             steps = steps_from_tokens(tokens, grid, layout)
-            yield *target, steps * kept[tuple(batch)].unsqueeze(2).to(self.device, non_blocking=True)
+            yield clip, place, steps * (column < left[:, None]).unsqueeze(2)
             start += batch.shape[1]
 
     def _encode(self, dtype: torch.dtype, layers: Layers | None) -> Callable[[Tensor], Tensor]:

@@ -1,5 +1,7 @@
 """Waveform (B, T) -> standardised log-mel (B, N, F). Stage 1 of 4."""
 
+import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -7,6 +9,7 @@ from torch import Tensor
 
 from hear_axlstm.config import F_MAX, F_MIN, HOP, N_FFT, N_MELS, SAMPLE_RATE
 from hear_axlstm.errors import AudioError
+from hear_axlstm.ops.backend import is_recorded
 
 LOG_OFFSET = 1.1920929e-07  # the float32 epsilon, in every precision
 STD_OFFSET = 1e-8
@@ -16,8 +19,7 @@ BLOCK_FRAMES = 65_536  # frames analysed at once, over all clips: bounds memory 
 def mel_filters() -> Tensor:
     """Triangles (201 bins, 80 bands), peak 1, between equally spaced points of the HTK mel scale, computed in float32."""
     bins = torch.linspace(0, SAMPLE_RATE // 2, N_FFT // 2 + 1, device="cpu", dtype=torch.float32)
-    hertz = torch.tensor([F_MIN, F_MAX], device="cpu", dtype=torch.float64)
-    low, high = (2595.0 * torch.log10(1.0 + hertz / 700.0)).tolist()
+    low, high = (2595.0 * math.log10(1.0 + hertz / 700.0) for hertz in (F_MIN, F_MAX))
     corners = 700.0 * (10.0 ** (torch.linspace(low, high, N_MELS + 2, device="cpu", dtype=torch.float32) / 2595.0) - 1.0)
     widths = corners.diff()
     distance = corners[None, :] - bins[:, None]  # (bins, bands + 2), Hz from each bin up to each corner
@@ -50,29 +52,29 @@ def _reflected(audio: Tensor, lengths: Tensor, first: int, last: int) -> Tensor:
 
 def log_mel_power(wave: Tensor) -> Tensor:
     """ln(mel power + 1.19e-7) of each whole window. Shape: (B, T) -> (B, N, F), N = 1 + (T - 400) // 160."""
-    window, filters = _analysis(wave.dtype, wave.device)
+    window, filters = (_analysis.__wrapped__ if is_recorded() else _analysis)(wave.dtype, wave.device)
     spectrum = torch.stft(wave, N_FFT, HOP, window=window, center=False, return_complex=True)
     power = torch.view_as_real(spectrum).square().sum(-1)
     return (power.transpose(1, 2) @ filters + LOG_OFFSET).log()
 
 
-def log_mel_frames(audio: Tensor, lengths: Tensor) -> Tensor:
+def log_mel_frames(audio: Tensor, lengths: Sequence[int]) -> Tensor:
     """``log_mel_power`` around every 160th sample; frames beyond a clip's own are arbitrary but finite.
 
-    Shape: audio (B, T), lengths (B,) -> (B, N, F), N = 1 + max(lengths) // 160.
+    Shape: audio (B, T), B lengths -> (B, N, F), N = 1 + max(lengths) // 160.
     """
-    total = 1 + int(lengths.max()) // HOP
+    total = 1 + max(lengths) // HOP
     step = max(1, BLOCK_FRAMES // audio.shape[0])
-    lengths = lengths.to(audio.device)
+    ends = torch.tensor(lengths, device=audio.device)
     blocks = []
     for start in range(0, total, step):
         stop = min(start + step, total)
-        wave = _reflected(audio, lengths, start * HOP - N_FFT // 2, (stop - 1) * HOP + N_FFT // 2)
+        wave = _reflected(audio, ends, start * HOP - N_FFT // 2, (stop - 1) * HOP + N_FFT // 2)
         blocks.append(log_mel_power(wave))
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
 
 
-def log_mel(audio: Tensor, lengths: Tensor | None = None) -> Tensor:
+def log_mel(audio: Tensor, lengths: Tensor | Sequence[int] | None = None) -> Tensor:
     """Standardised log-mel of each clip: (x - mean) / (std + 1e-8) over the clip's own frames and bands.
 
     Equals ``torchaudio.transforms.MelSpectrogram(16000, n_fft=400, win_length=400, hop_length=160, f_min=50, f_max=8000,
@@ -87,10 +89,11 @@ def log_mel(audio: Tensor, lengths: Tensor | None = None) -> Tensor:
     torch.Size([2, 101, 80])
     """
     if lengths is None:
-        lengths = torch.full((audio.shape[0],), audio.shape[1], device="cpu")
+        lengths = [audio.shape[1]] * audio.shape[0]
+    own = lengths.tolist() if isinstance(lengths, Tensor) else lengths
     with torch.autocast(audio.device.type, enabled=False):
-        mel = log_mel_frames(audio, lengths)
-        frames = (1 + lengths // HOP).to(mel.device)[:, None, None]
+        mel = log_mel_frames(audio, own)
+        frames = torch.tensor([1 + length // HOP for length in own], device=mel.device)[:, None, None]
         count = frames * N_MELS
         inside = torch.arange(mel.shape[1], device=mel.device)[:, None] < frames
         # Sums are taken about the first value, so that a constant spectrogram (silence) has exactly no deviation; in
@@ -98,8 +101,7 @@ def log_mel(audio: Tensor, lengths: Tensor | None = None) -> Tensor:
         deviation = mel.sub_(mel[:, :1, :1].clone()).masked_fill_(~inside, 0.0)
         deviation = deviation.sub_(deviation.sum((1, 2), keepdim=True) / count).masked_fill_(~inside, 0.0)
         std = torch.linalg.vector_norm(deviation, dim=(1, 2), keepdim=True) / (count - 1).to(mel.dtype).sqrt()
-        bad = (~torch.isfinite(std.flatten())).nonzero().flatten().tolist()
-        if bad:
+        if not is_recorded() and (bad := (~torch.isfinite(std.flatten())).nonzero().flatten().tolist()):
             raise AudioError(
                 f"clip {bad[0]} of the batch ({len(bad)} in all) holds NaN, infinity or samples too large to analyse; "
                 "expected finite samples in [-1, 1]: look at the file it was read from"

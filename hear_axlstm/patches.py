@@ -1,5 +1,7 @@
 """Where patches lie in a chunk, and how tokens go back to steps in time. Stage 2 of 4."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -42,33 +44,33 @@ def steps_from_tokens(tokens: Tensor, grid: tuple[int, int], layout: Layout) -> 
     return tokens.unflatten(-2, (rows, columns)).transpose(-3, -2).flatten(-2)
 
 
-def scene_steps(lengths: Tensor, columns: int) -> Tensor:
-    """How many steps of each clip count, (B,): the released trimming.
+def scene_steps(length: int, columns: int) -> int:
+    """How many steps of a clip count: the released trimming.
 
     Of a last chunk padded by p of 200 frames, the last floor(columns * p / 200) steps drop out, so that a clip keeps steps
     that are partly padding.
     """
-    frames = 1 + lengths // HOP
+    frames = 1 + length // HOP
     padding = -frames % CHUNK_FRAMES
     return (frames + padding) // CHUNK_FRAMES * columns - columns * padding // CHUNK_FRAMES
 
 
-def timestamp_steps(lengths: Tensor, patch_frames: int) -> Tensor:
-    """Patch columns whose centre lies within each clip, one at least, (B,).
+def timestamp_steps(length: int, patch_frames: int) -> int:
+    """Patch columns whose centre lies within a clip, one at least.
 
     Column i covers frames p*i .. p*i + p - 1, centred at 160 * (p*i + (p - 1) / 2) samples.
     """
-    return (1 + (2 * lengths - HOP * (patch_frames - 1)) // (2 * HOP * patch_frames)).clamp(min=1)
+    return max(1, 1 + (2 * length - HOP * (patch_frames - 1)) // (2 * HOP * patch_frames))
 
 
-def timestamps_ms(lengths: Tensor, patch_frames: int) -> Tensor:
+def timestamps_ms(lengths: Sequence[int], patch_frames: int) -> Tensor:
     """Centre of each column in ms, float32, (B, N); NaN beyond a clip's own columns.
 
     A clip too short for the centre of its only column gets the centre of the frames that it has.
     """
-    counts = timestamp_steps(lengths, patch_frames)
-    column = torch.arange(int(counts.max()), device="cpu")
+    steps = [timestamp_steps(length, patch_frames) for length in lengths]
+    column, counts = torch.arange(max(steps), device="cpu", dtype=torch.float64), torch.tensor(steps, device="cpu")[:, None]
     centre = HOP_MS * (patch_frames * column + (patch_frames - 1) / 2)
-    end = HOP_MS * (lengths // HOP) / 2
-    centres = torch.where((counts == 1)[:, None], centre.minimum(end[:, None]), centre)
-    return centres.masked_fill(column >= counts[:, None], torch.nan).float()
+    end = torch.tensor([HOP_MS * (length // HOP) / 2 for length in lengths], device="cpu", dtype=torch.float64)[:, None]
+    centres = torch.where(counts == 1, centre.minimum(end), centre)
+    return centres.masked_fill(column >= counts, torch.nan).float()

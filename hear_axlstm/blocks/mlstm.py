@@ -29,7 +29,7 @@ class MLSTMBlock(nn.Module):
         self.head_norm = nn.Parameter(torch.zeros(inner))
         self.skip = nn.Parameter(torch.ones(inner))
         self.down = nn.Linear(inner, config.width, bias=False)
-        self.folded: tuple[Tensor, ...] | None = None  # set in a copy whose parameters will not change
+        self.folded: tuple[Tensor, ...] | None = None  # set in the copy that CUDA graphs run, anew in each call
 
     def reset(self) -> None:
         """Draw the paper's initial values."""

@@ -39,16 +39,16 @@ def embed_long(
     """
     with torch.inference_mode():
         pieces = _Pieces(decode, model)
-        length = torch.tensor([pieces.samples], device="cpu")
+        length = pieces.samples
         grid, patch = model.encoder.config.grid, model.encoder.config.patch
         count = timestamp_steps(length, patch[0]) if timestamps else scene_steps(length, grid[0])
         total: Tensor | None = None
         for number, mel in enumerate(pieces):
             first = number * PIECE_CHUNKS * grid[0]
-            counts = (count - first).clamp(0, PIECE_CHUNKS * grid[0])
+            counts = [min(max(count - first, 0), PIECE_CHUNKS * grid[0])]
             for _, place, steps in model.steps(mel, counts, "time" if timestamps else model.layout, layers):
                 if total is None:
-                    shape = (*steps.shape[:-3], *([int(count)] if timestamps else []), steps.shape[-1])
+                    shape = (*steps.shape[:-3], *([count] if timestamps else []), steps.shape[-1])
                     total = torch.zeros(shape, device="cpu", dtype=torch.float32 if timestamps else torch.float64)
                 if not timestamps:
                     total += steps.sum((-3, -2), dtype=torch.float64).cpu()
@@ -58,7 +58,7 @@ def embed_long(
                 rows.copy_(steps.flatten(-3, -2)[..., : rows.shape[-2], :])
         assert total is not None
         if timestamps:
-            return total.numpy(), timestamps_ms(length, patch[0])[0].numpy()
+            return total.numpy(), timestamps_ms([length], patch[0])[0].numpy()
         return (total / count).float().numpy(), None
 
 

@@ -4,7 +4,8 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from hear_axlstm.config import Layout, Precision, variant_config
 from hear_axlstm.embedder import Embedder
@@ -57,7 +58,9 @@ def get_scene_embeddings(audio: Tensor, model: Embedder, *, lengths: Lengths = N
     ``torch.no_grad()`` unless you train, or memory grows with the clips. Raises AudioError on bad input, ConfigError on
     layers that there are not.
     """
-    return _checked(model)(audio, lengths, layers)
+    inner = _unwrapped(model)
+    splits = isinstance(model, nn.DataParallel) and (lengths is not None or layers is not None)  # which it would split, too
+    return (inner if splits else model)(audio, lengths, layers)
 
 
 def get_timestamp_embeddings(
@@ -70,13 +73,22 @@ def get_timestamp_embeddings(
     shorter clip embeddings are 0 and timestamps NaN. Raises AudioError on bad input, ConfigError on layers that there are
     not.
     """
-    return _checked(model).timestamps(audio, lengths, layers)
+    if isinstance(model, nn.parallel.DistributedDataParallel) and torch.is_grad_enabled():
+        raise ConfigError(
+            "DistributedDataParallel averages gradients of scenes alone; expected torch.no_grad(), or a "
+            "module around the model whose forward calls timestamps: wrap that"
+        )
+    return _unwrapped(model).timestamps(audio, lengths, layers)
 
 
-def _checked(model: Embedder) -> Embedder:
-    if not isinstance(model, Embedder):
+def _unwrapped(model: nn.Module) -> Embedder:
+    """The model in torch.compile's, DataParallel's and like wrappers."""
+    inner = model
+    while isinstance(wrapped := getattr(inner, "_orig_mod", getattr(inner, "module", None)), nn.Module):
+        inner = wrapped
+    if not isinstance(inner, Embedder):
         raise ConfigError(f"model is a {type(model).__name__}; expected what hear_axlstm.load_model returns")
-    return model
+    return inner
 
 
 def bind(variant: str) -> tuple[Callable[..., Embedder], Callable[..., Tensor], Callable[..., tuple[Tensor, Tensor]]]:

@@ -1,19 +1,26 @@
-"""An encoder as inference on CUDA runs it: parameters in the dtype of products, folded once, replayed as CUDA graphs."""
+"""An encoder as inference on CUDA runs it: parameters in the dtype of products, folded together, replayed as CUDA graphs."""
 
 from __future__ import annotations
 
 import copy
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as hooks_of_all
+
+from hear_axlstm.ops.mlstm import fold
 
 # Batches that graphs are captured for: others are filled up to the next, by a third of it at most.
 GRAPH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 WARM_UPS = 2  # runs before a capture: kernels are compiled and workspaces allocated in them
+CAPTURED = ("cuda",)  # types of devices whose work can be captured
+LAYERS = nn.Linear, nn.Conv1d, nn.Conv2d, nn.GELU, nn.Sequential, nn.ModuleList  # that an encoder is built of
+TENSORS = Tensor, nn.Parameter, type(None)
 
 Encode = Callable[[Tensor], Tensor]
 
@@ -24,9 +31,13 @@ _replays: WeakKeyDictionary[nn.Module, dict[tuple[torch.dtype, str], Replay]] = 
 def replayed(encoder: nn.Module, dtype: torch.dtype, backend: str) -> Encode | None:
     """A function that encodes as ``encoder`` does, in ``dtype`` and without gradients; each encoder keeps its own.
 
-    None when a part of the encoder has a forward hook, which a copy or a graph would not run.
+    None when a part of the encoder is not what it was built of, or has a forward hook: a graph would not run its Python.
     """
-    if any(module._forward_hooks or module._forward_pre_hooks for module in encoder.modules()):
+    if (
+        not all(map(_is_plain, encoder.modules()))
+        or hooks_of_all._global_forward_hooks
+        or hooks_of_all._global_forward_pre_hooks
+    ):
         return None
     with _lock:
         of_encoder = _replays.setdefault(encoder, {})
@@ -38,10 +49,11 @@ def replayed(encoder: nn.Module, dtype: torch.dtype, backend: str) -> Encode | N
 
 
 class Replay:
-    """Runs a copy of an encoder that follows changes of its parameters which torch counts, and shares what it can.
+    """Runs a copy of an encoder that reads the encoder's own tensors anew in each call, and so follows every change.
 
     A batch size is captured as a graph when it is first met, and replayed from then on: a small batch costs what its
-    kernels take, not what launching them takes.
+    kernels take, not what launching them takes. The graph, too, begins by reading the encoder's memory; it is captured
+    again when a tensor is elsewhere, or when something else that it depends on has changed.
     """
 
     def __init__(self, dtype: torch.dtype, backend: str) -> None:
@@ -49,47 +61,86 @@ class Replay:
         self._made_of: Any = None
         self._copy: Any = None
         self._graphs: dict[int, Graph] = {}
+        self._copies: list[Tensor] = []
+        self._originals: list[Tensor] = []
 
     def follow(self, encoder: nn.Module) -> None:
-        """Copy the encoder anew if one of its tensors was replaced or written to."""
-        made_of = [*map(_identity, encoder.parameters()), *map(_identity, encoder.buffers())]
+        """Make the copy and its graphs anew where they no longer stand for the encoder."""
+        made_of = [*_settings(), *(fact for module in encoder.modules() for fact in _facts(module))]
         if self._made_of != made_of:
             self._graphs.clear()
-            self._copy, self._made_of = frozen_copy(encoder, self.dtype), made_of
+            self._copy, self._copies, self._originals = converted_copy(encoder, self.dtype)
+            self._made_of = made_of
 
     def __call__(self, spectrogram: Tensor) -> Tensor:
         """The tokens of chunks. Shape: (C, N, F) -> (C, L, D)."""
         with _lock, torch.no_grad(), torch.autocast(spectrogram.device.type, enabled=False):
-            if spectrogram.device.type != "cuda" or len(spectrogram) > GRAPH_SIZES[-1]:
+            if spectrogram.device.type not in CAPTURED or len(spectrogram) > GRAPH_SIZES[-1]:
                 return self._encode(spectrogram)
             size = next(size for size in GRAPH_SIZES if size >= len(spectrogram))
             if size not in self._graphs:
                 pool = next(iter(self._graphs.values())).graph.pool() if self._graphs else None
-                self._graphs[size] = Graph.of(self._encode, size, spectrogram, pool)
+                with torch.inference_mode(False):  # the graph's memory is written to in every mode
+                    self._graphs[size] = Graph.of(self._encode, size, spectrogram, pool)
             return self._graphs[size].replay(spectrogram)
 
     def _encode(self, spectrogram: Tensor) -> Tensor:
+        if self._copies:
+            torch._foreach_copy_(self._copies, self._originals)
+        fold_together([module for module in self._copy.modules() if hasattr(module, "folded")])
         tokens: Tensor = self._copy(spectrogram, backend=self.backend)
         return tokens
 
 
-def frozen_copy(encoder: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A copy with matrices in ``dtype`` and everything folded; it shares the tensors unless they are converted."""
-    convert = any(parameter.dtype != dtype for parameter in encoder.parameters())
-    shared = [] if convert else [*encoder.parameters(), *encoder.buffers()]
+def converted_copy(encoder: nn.Module, dtype: torch.dtype) -> tuple[nn.Module, list[Tensor], list[Tensor]]:
+    """A copy with matrices in ``dtype``, those of its tensors that are not the encoder's own, and the encoder's for them."""
     with torch.inference_mode(False), torch.no_grad():
-        frozen = copy.deepcopy(encoder, {id(tensor): tensor for tensor in shared}).eval()
-        if convert:
-            frozen.to(dtype)
-        for module in frozen.modules():
-            if hasattr(module, "fold"):
-                module.folded = module.fold()  # type: ignore[operator]
-    return frozen
+        converted = copy.deepcopy(encoder).to(dtype).eval()
+    copies, originals = [], []
+    for ours, theirs in zip(converted.modules(), encoder.modules(), strict=True):
+        for tensors, own in ((ours._parameters, theirs._parameters), (ours._buffers, theirs._buffers)):
+            for name, original in own.items():
+                if original is None or original.dtype == tensors[name].dtype:  # type: ignore[union-attr]
+                    tensors[name] = original  # type: ignore[assignment]
+                else:
+                    copies.append(tensors[name])
+                    originals.append(original)
+    return converted, copies, originals  # type: ignore[return-value]
 
 
-def _identity(tensor: Tensor) -> tuple[int, int]:
-    """Changes when the tensor is replaced or written to."""
-    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
+def fold_together(blocks: list[Any]) -> None:
+    """Give every mLSTM block of a copy the parameters that its ``fold`` would, those of all blocks computed as one."""
+    alike: dict[tuple[torch.Size, torch.Size], list[Any]] = {}
+    for block in blocks:
+        alike.setdefault((block.q.shape, block.gates.shape), []).append(block)
+    for group in alike.values():
+        q, k, v, gates, norm, head_norm = (
+            torch.stack([getattr(block, name) for block in group]) for name in ("q", "k", "v", "gates", "norm", "head_norm")
+        )
+        for block, *folded in zip(group, 1 + norm, 1 + head_norm, *fold(q, k, v, gates, backend="torch"), strict=True):
+            block.folded = tuple(folded)
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether a module is a layer or a part of this package, unchanged, and nobody listens to it."""
+    ours = type(module) in LAYERS or type(module).__module__.startswith("hear_axlstm.")
+    plain = all(type(tensor) in TENSORS for tensor in (*module._parameters.values(), *module._buffers.values()))
+    return ours and plain and not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+
+
+def _facts(module: nn.Module) -> Iterator[Any]:
+    """What a capture of a module has written into it: its code, numbers and options, and where its tensors lie."""
+    yield type(module).forward
+    yield {name: fact for name, fact in vars(module).items() if isinstance(fact, str | int | float) and name != "training"}
+    for tensor in (*module._parameters.values(), *module._buffers.values()):
+        if tensor is not None:
+            yield tensor.data_ptr(), tensor.dtype, tensor.device, tensor.shape, tensor.stride()
+
+
+def _settings() -> tuple[Any, ...]:
+    """What a capture depends on besides."""
+    exact = torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()
+    return *exact, os.environ.get("HEAR_AXLSTM_BACKEND")
 
 
 class Graph(NamedTuple):

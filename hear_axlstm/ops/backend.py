@@ -10,6 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.overrides import _get_current_function_mode_stack as function_modes
+from torch.utils._device import DeviceContext
 
 from hear_axlstm.config import check_choice
 from hear_axlstm.errors import BackendError
@@ -50,15 +52,25 @@ def find_kernel(operation: str, backend: Backend, *operands: Tensor | None) -> C
 
 
 def is_watched(*operands: Tensor) -> bool:
-    """Whether a tracer, transform or dispatch mode would miss what a kernel does, or kernels ran before a fork."""
+    """Whether a tracer, transform or mode would miss what a kernel does, or kernels ran before a fork."""
     return (
         _process.forked
         or torch.compiler.is_compiling()
-        or torch.jit.is_tracing()  # type: ignore[attr-defined]
-        or torch._C._len_torch_dispatch_stack() > 0  # make_fx, fake tensors, counters of operations
-        or torch._C._functorch.peek_interpreter_stack() is not None  # vmap, grad, jvp
+        or is_recorded()
         or forward_ad._current_level >= 0  # dual numbers
         or any(type(operand) not in (Tensor, nn.Parameter) for operand in operands)
+        or (torch._C._len_torch_function_stack() > 0 and any(type(m) is not DeviceContext for m in function_modes()))
+    )
+
+
+def is_recorded() -> bool:
+    """Whether operations go to a tracer, transform or dispatch mode, so that no value of a tensor may be read or kept."""
+    if torch.compiler.is_compiling():
+        return torch.compiler.is_exporting()
+    return (
+        torch.jit.is_tracing()  # type: ignore[attr-defined]
+        or torch._C._len_torch_dispatch_stack() > 0  # make_fx, fake tensors, counters of operations
+        or torch._C._functorch.peek_interpreter_stack() is not None  # vmap, grad, jvp
     )
 
 

@@ -80,7 +80,7 @@ class LogMel(Embedder):
         if layers is not None:
             raise ConfigError(f"layers are {layers!r}; the log-mel has none: leave them out")
         own = check_audio(audio, lengths)
-        frames = (1 + own // HOP)[:, None]
+        frames = torch.tensor([1 + length // HOP for length in own], device="cpu")[:, None]
         mel = log_mel(audio.float(), own)  # zero beyond a clip's own frames
         mean = mel.sum(1) / frames
         inside = (torch.arange(mel.shape[1]) < frames)[..., None]
