@@ -4,7 +4,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install -q -c requi
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo suite test test-core check docs bench wheel clean
+.PHONY: help demo suite test test-core check docs bench fuzz wheel clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ docs: $(VENV)/.documented ## build the documentation into docs/_build, warnings 
 
 bench: $(VENV)/.tested ## how fast the encoders are on this machine; ARGS=--help for more
 	$(VENV)/bin/python -m benchmarks.encoders $(ARGS)
+
+fuzz: $(VENV)/.tested ## damage sounds and weights and read them, for about a minute; ARGS=--help for more
+	$(VENV)/bin/python -m fuzz $(ARGS)
 
 wheel: $(VENV)/.tested ## build the wheel into dist/
 	$(VENV)/bin/python -m pip --disable-pip-version-check wheel -q --no-deps --no-build-isolation -w dist .
