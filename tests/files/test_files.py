@@ -123,7 +123,7 @@ def test_out_of_memory_halves_the_batch_of_clips(model, monkeypatch):
 
     def small_card(audio, lengths):
         sizes.append(len(audio))
-        if len(audio) > 2 or lengths.max() == 9_000 + 999 * 6:
+        if len(audio) > 2 or max(lengths) == 9_000 + 999 * 6:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return spectrogram(audio, lengths)
 

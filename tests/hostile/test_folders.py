@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 from hear_axlstm import embed, errors
-from hear_axlstm.audio import read_audio
+from hear_axlstm.audio import read_unless_longer
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.files import find, plan
 from hear_axlstm.files.find import find_files
@@ -186,16 +186,16 @@ def test_one_thing_that_is_no_sound_leaves_the_others_alone(model, kind):
 
 
 @pytest.mark.parametrize("error", [MemoryError, OverflowError, UnicodeError, ZeroDivisionError, RecursionError])
-@pytest.mark.parametrize("step", ["audio_seconds", "read_audio"])
+@pytest.mark.parametrize("step", ["audio_seconds", "read_unless_longer"])
 def test_whatever_loading_a_sound_raises_is_its_own_failure(model, sound_folder, monkeypatch, error, step):
-    real = {"audio_seconds": find.FileSound.measured, "read_audio": read_audio}[step]
+    real = {"audio_seconds": find.FileSound.measured, "read_unless_longer": read_unless_longer}[step]
 
     def fails(sound, *rest):
         if Path(getattr(sound, "path", sound)).name == "a.wav":
             raise error("of this very file")
         return real(sound, *rest)
 
-    target = "sounds.FileSound.measured" if step == "audio_seconds" else "decode.read_audio"
+    target = "sounds.FileSound.measured" if step == "audio_seconds" else "decode.read_unless_longer"
     monkeypatch.setattr(f"hear_axlstm.files.{target}", fails)
     result = embed([sound_folder], model)
     assert result.names == NAMES[1:]

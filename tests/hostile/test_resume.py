@@ -77,30 +77,30 @@ def test_whatever_has_changed_is_embedded_again(run, model, sound_folder, tmp_pa
 
 
 def test_a_source_replaced_after_it_was_decoded_is_embedded_by_the_next_run(run, model, sound_folder, tmp_path, monkeypatch):
-    real = decode.read_audio
+    real = decode.read_unless_longer
 
-    def read(path):
-        wave = real(path)
+    def read(path, longest):
+        wave = real(path, longest)
         if path.name == "a.wav":
             soundfile.write(path, tone(999, 1.3), SAMPLE_RATE)
         return wave
 
-    monkeypatch.setattr(decode, "read_audio", read)
+    monkeypatch.setattr(decode, "read_unless_longer", read)
     assert run().names == NAMES
-    monkeypatch.setattr(decode, "read_audio", real)
+    monkeypatch.setattr(decode, "read_unless_longer", real)
     assert run().names == ["a.wav"]
     assert_current(tmp_path / "out", sound_folder, model)
 
 
 def test_a_source_that_vanishes_after_it_was_decoded_is_embedded_all_the_same(run, sound_folder, tmp_path, monkeypatch):
-    real = decode.read_audio
+    real = decode.read_unless_longer
 
-    def read(path):
-        wave = real(path)
+    def read(path, longest):
+        wave = real(path, longest)
         path.unlink()
         return wave
 
-    monkeypatch.setattr(decode, "read_audio", read)
+    monkeypatch.setattr(decode, "read_unless_longer", read)
     result = run()
     assert (result.names, result.failures) == (NAMES, {})
     assert sorted(held(tmp_path / "out")) == NAMES
