@@ -22,6 +22,7 @@ from hear_axlstm.errors import AudioError
 Wave = NDArray[np.float32]
 Source = str | os.PathLike[str] | BinaryIO  # a path, or a file that is open for reading and can seek
 UNREADABLE = (soundfile.SoundFileError, OSError, TypeError, ValueError, RuntimeError)  # what libsndfile and soxr raise
+UNKNOWN = "Format not recognised."  # libsndfile's word for what is no sound, or coded otherwise
 BLOCK_SECONDS = 60  # decoded and resampled at once: long recordings need little more than their 16 kHz samples
 BLOCK_VALUES = 1 << 25  # decoded at once, all channels counted
 LOUD = 8.0  # a peak that samples in [-1, 1] do not have
@@ -37,9 +38,9 @@ def audio_seconds(source: Source, name: str = "") -> float:
     try:
         with _file(source) as file:
             seconds = header_seconds(file)
-        return sum(len(block) / rate for rate, block in native_blocks(source, name)) if seconds is None else seconds
     except UNREADABLE as error:
         raise _named(source, name, error) from error
+    return sum(len(block) / rate for rate, block in native_blocks(source, name)) if seconds is None else seconds
 
 
 def read_audio(source: Source, name: str = "") -> Wave:
@@ -145,5 +146,6 @@ def _named(source: Source, name: str, error: Exception) -> AudioError:
         name = os.fspath(source)
     said = str(error)
     if not isinstance(error, AudioError):
-        said = f"cannot be decoded ({said.partition(': ')[2] or said})"
+        said = said.partition(": ")[2] or said
+        said = f"cannot be decoded ({said})" + ("; convert it to FLAC" if said == UNKNOWN else "")
     return AudioError(f"{name}: {said}" if name else said)

@@ -76,16 +76,16 @@ class Stream:
 
 def is_as_promised(file: BinaryIO, size: int) -> bool:
     """Whether an MPEG file is one stream with a head that speaks of as many bytes as the file has. Quick."""
-    start, end = _skip_tags(file, 0), _end(file, size)
+    start = after_tags(file, 0)
     file.seek(start)
-    data = file.read(2_048)
+    data = file.read(256)
     frame = frame_at(data, 0)
     if frame is None or data[frame.tag : frame.tag + 4] not in (b"Xing", b"Info") or data[frame.tag + 7] & 3 != 3:
         return False
-    promised = int.from_bytes(data[frame.tag + 12 : frame.tag + 16], "big")
-    frames = int.from_bytes(data[frame.tag + 8 : frame.tag + 12], "big")
-    is_likely = frames <= promised // 24 + 1  # no frame is shorter
-    return is_likely and promised in (end - start, end - start - frame.size)
+    frames, promised = (int.from_bytes(data[frame.tag + at : frame.tag + at + 4], "big") for at in (8, 12))
+    if frames > promised // 24 + 1:  # no frame is shorter
+        return False
+    return any(promised + more in (size - start, end_of_frames(file, size) - start) for more in (0, frame.size))
 
 
 def streams(file: BinaryIO, size: int) -> list[Stream]:
@@ -95,8 +95,8 @@ def streams(file: BinaryIO, size: int) -> list[Stream]:
     """
     found: list[Stream] = []
     kind = None
-    position = _skip_tags(file, 0)
-    end = _end(file, size)
+    end = end_of_frames(file, size)
+    position = _next(file, 0, end, CHUNK)
     while position < end:
         for place, frame, data in _frames(file, position, end):
             head = data if frame.kind[1] == 3 and data[frame.tag : frame.tag + 4] in (b"Xing", b"Info", b"VBRI") else b""
@@ -113,6 +113,11 @@ def streams(file: BinaryIO, size: int) -> list[Stream]:
         position = _next(file, position, end)
         kind = None
     return [stream for stream in found if stream.frames]
+
+
+def seconds(file: BinaryIO, size: int) -> float:
+    """How long the streams of a file last together; 0 without any. Raises AudioError as ``streams`` does."""
+    return sum(one.samples / one.rate for one in streams(file, size))
 
 
 def _frames(file: BinaryIO, position: int, end: int) -> Iterator[tuple[int, Frame, bytes]]:
@@ -150,7 +155,7 @@ def _facts(first: int, second: int, mono: bool) -> Frame | None:
     return Frame(size, samples, hertz, (version, layer, hertz, mono), 4 + side)
 
 
-def _skip_tags(file: BinaryIO, position: int) -> int:
+def after_tags(file: BinaryIO, position: int) -> int:
     """The position after the tags that begin there."""
     while True:
         file.seek(position)
@@ -166,7 +171,7 @@ def _skip_tags(file: BinaryIO, position: int) -> int:
             return position
 
 
-def _end(file: BinaryIO, size: int) -> int:
+def end_of_frames(file: BinaryIO, size: int) -> int:
     """Where the frames of a file end: before the tags at its end."""
     file.seek(max(size - ID3_TAIL, 0))
     end = size - ID3_TAIL if file.read(3) == b"TAG" else size
@@ -177,19 +182,30 @@ def _end(file: BinaryIO, size: int) -> int:
     return max(end, 0)
 
 
-def _next(file: BinaryIO, position: int, end: int) -> int:
-    """The place of the next frame after one that is followed by something else, or the end. Raises AudioError."""
-    after = _skip_tags(file, position)
+def _next(file: BinaryIO, position: int, end: int, limit: int = RESYNC) -> int:
+    """The place of the next frame after something else, or the end. Raises AudioError when over ``limit`` bytes away."""
+    after = after_tags(file, position)
     file.seek(after)
-    data = file.read(min(max(end - after, 0), CHUNK))
+    data = file.read(max(min(CHUNK, end - after), 0))
     at = data.find(b"\xff")
     while at >= 0:
-        frame = frame_at(data, at)
-        if frame and (at + frame.size == len(data) or frame_at(data, at + frame.size)):
-            if at > RESYNC:
+        if _leads_on(data, at):
+            if at > limit:
                 raise AudioError(f"is damaged: {at:,} bytes from {after:,} on are no MPEG frames; replace the file")
             return after + at
         at = data.find(b"\xff", at + 1)
     if len(data) == CHUNK:
         raise AudioError(f"is damaged: what follows {after:,} bytes is no MPEG audio; replace the file")
     return end
+
+
+def _leads_on(data: bytes, at: int) -> bool:
+    """Whether three frames begin there, one after the other, or as many as end with the data."""
+    for _ in range(3):
+        frame = frame_at(data, at)
+        if frame is None:
+            return False
+        at += frame.size
+        if at == len(data):
+            return True
+    return True

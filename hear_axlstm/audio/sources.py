@@ -14,13 +14,14 @@ from typing import BinaryIO
 import soundfile
 
 from hear_axlstm.audio import mpeg
+from hear_axlstm.audio.parts import Part, check_the_end, find_parts, mpeg_parts, size_of
 from hear_axlstm.errors import AudioError
 
 MIN_RATE, MAX_RATE = 1_000, 1_000_000  # Hz; a sound at 1 Hz would become 16,000 times as long
 FRAMES_A_BYTE = 16  # at most, in codings of a fixed rate
-PACKED_FRAMES_A_BYTE = 16_384  # of silence, at most, in those that pack
+PACKED_FRAMES_A_BYTE = 128  # where there are more in those that pack, of silence perhaps, they are counted
+SDS_BYTES, SDS_FRAMES = 127, {"PCM_S8": 60, "PCM_16": 40, "PCM_24": 30}  # a packet
 PACKED = {"FLAC", "OGG", "CAF"}
-OGG_HEAD = 27 + 255  # bytes of a page before its sound, at most
 PIECE = 1 << 16  # bytes that go through a pipe at once
 KINDS = {
     stat.S_IFDIR: "a folder",
@@ -37,7 +38,6 @@ CAUSES = {
     errno.ELOOP: "a link that leads back to itself",
     errno.ENAMETOOLONG: "a name that is too long for the file system",
 }
-Part = tuple[bytes, int, int]  # what goes before, and the place in the file of what is decoded: from, to
 
 
 class Stream(soundfile.SoundFile):  # type: ignore[misc]
@@ -69,7 +69,7 @@ def regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 @contextmanager
 def opened(file: BinaryIO) -> Iterator[Stream]:
     """The first stream of a file. Raises AudioError, without the name, on a header that cannot be true."""
-    size = _size(file)
+    size = size_of(file)
     if not size:
         raise AudioError("the file is empty")
     file.seek(0)
@@ -79,7 +79,9 @@ def opened(file: BinaryIO) -> Iterator[Stream]:
     with Stream(handle, closefd=False) as stream:
         _check_rate(stream)
         packs = stream.format in PACKED
-        if 0 < stream.frames <= size * (PACKED_FRAMES_A_BYTE if packs else FRAMES_A_BYTE):
+        if stream.format == "SDS":  # frames that are not there would be read as the last ones again
+            stream.expected = min(stream.frames, size // SDS_BYTES * SDS_FRAMES[stream.subtype])
+        elif 0 < stream.frames <= size * (PACKED_FRAMES_A_BYTE if packs else FRAMES_A_BYTE):
             stream.expected = stream.frames
         elif stream.frames and not packs and stream.format != "MP3":
             raise AudioError(
@@ -91,62 +93,32 @@ def opened(file: BinaryIO) -> Iterator[Stream]:
 
 def header_seconds(file: BinaryIO) -> float | None:
     """How long a file lasts; None where its header does not say, or is wrong. Raises AudioError as ``opened`` does."""
-    with opened(file) as stream:
-        if stream.format == "MP3" and not mpeg.is_as_promised(file, _size(file)):
-            found = mpeg.streams(file, _size(file))
-            return sum(one.samples / one.rate for one in found) if found else None
-        return stream.expected and stream.expected / stream.samplerate
+    try:
+        with opened(file) as stream:
+            if stream.format == "MP3" and not mpeg.is_as_promised(file, size_of(file)):
+                return mpeg.seconds(file, size_of(file)) or None
+            parts = stream.format != "OGG" and find_parts(file, stream.format, stream.frames)
+            return None if parts else stream.expected and stream.expected / stream.samplerate
+    except soundfile.LibsndfileError:
+        return mpeg.seconds(file, size_of(file)) or None
 
 
 def streams(file: BinaryIO) -> Iterator[Stream]:
     """The streams of a file, one after the other: several in joined files. Raises AudioError as ``opened`` does."""
-    with opened(file) as stream:
-        place = file.tell()
-        parts = _parts(file, stream, place)
-        file.seek(place)
+    try:
+        with opened(file) as stream:
+            parts = find_parts(file, stream.format, stream.frames)
+            if not parts:
+                yield stream
+                check_the_end(file, stream.format)
+    except soundfile.LibsndfileError:
+        parts = mpeg_parts(file)  # a recording of a broadcast begins in the middle of a frame
         if not parts:
-            yield stream
+            raise
     for part in parts:
         with _piped(file, part) as handle, Stream(handle, closefd=False) as stream:
             _check_rate(stream)
             yield stream
-
-
-def _parts(file: BinaryIO, stream: Stream, place: int) -> list[Part]:
-    """What to decode one by one, and how to begin, where a file is not what its header says; else nothing."""
-    size = _size(file)
-    if stream.format == "MP3" and not mpeg.is_as_promised(file, size):
-        found = mpeg.streams(file, size)
-        if [one.samples for one in found if not one.head] != [stream.frames]:
-            return [(one.mended_head(), one.start, one.end) for one in found]
-    if stream.format == "OGG" and len(starts := _ogg_starts(file, size)) > 1:
-        return [(b"", *link) for link in zip(starts, [*starts[1:], size], strict=True)]
-    if not stream.frames:
-        file.seek(0)
-        head, rest = file.read(place), file.read(8)
-        is_chunk = len(rest) < 8 or (rest[:4].isalnum() and int.from_bytes(rest[4:], "little") <= size - place)
-        if stream.format == "WAV" and not is_chunk:  # recorded without an end: libsndfile knows it by a length of 8
-            return [(head[:4] + (8).to_bytes(4, "little") + head[8:], place, size)]
-        if stream.format == "AU" and len(rest) == 8:
-            return [(head[:8] + b"\xff" * 4 + head[12:], place, size)]
-    return []
-
-
-def _ogg_starts(file: BinaryIO, size: int) -> list[int]:
-    """Where the streams begin that are chained, one after the other, in an Ogg file."""
-    starts, position, begins = [], 0, False
-    while position < size:
-        file.seek(position)
-        page = file.read(OGG_HEAD)
-        if page[:4] != b"OggS" or len(page) < 27:
-            lost = (page + file.read(PIECE)).find(b"OggS", 1)
-            position += lost if lost > 0 else PIECE
-            continue
-        if page[5] & 2 and not begins:
-            starts.append(position)
-        begins = bool(page[5] & 2)
-        position += 27 + page[26] + sum(page[27 : 27 + page[26]])
-    return starts
 
 
 @contextmanager
@@ -185,11 +157,3 @@ def _check_rate(stream: Stream) -> None:
         raise AudioError(
             f"its header says {stream.samplerate:,} Hz; expected {MIN_RATE:,} to {MAX_RATE:,}: mend the header or resample"
         )
-
-
-def _size(file: BinaryIO) -> int:
-    """The bytes in a file; the place in it is kept."""
-    place = file.tell()
-    size = file.seek(0, os.SEEK_END)
-    file.seek(place)
-    return size

@@ -19,7 +19,7 @@ from hear_axlstm.files.sounds import ArraySound, FileSound, Given, NoSound, Soun
 
 SUFFIXES = frozenset(
     ".wav .wave .bwf .flac .ogg .oga .opus .mp1 .mp2 .mp3 .mpga .aif .aiff .aifc .au .snd .caf .w64 .rf64 "
-    ".iff .svx .8svx .voc .paf .sph .nist .xi".split()
+    ".iff .svx .8svx .voc .paf .sph .nist .xi .amb .sd2".split()
 )
 BATCH_SECONDS = 64.0  # audio encoded in one call, padding included
 LONGEST_PATH = 4_096  # bytes: more are no path
