@@ -74,8 +74,12 @@ def _as_file(samples: Any) -> BinaryIO | str | os.PathLike[str] | None:
         return samples
     if not (hasattr(samples, "read") and hasattr(samples, "seek")):
         return None
-    if isinstance(samples, io.TextIOBase) or not samples.seekable():
-        raise AudioError(f"is a {type(samples).__name__} that is text, or cannot seek; pass its bytes: file.read()")
+    try:
+        seeks = not isinstance(samples, io.TextIOBase) and samples.seekable()
+    except (AttributeError, ValueError):
+        seeks = False
+    if not seeks:
+        raise AudioError(f"is a {type(samples).__name__} that is text, closed or cannot seek; pass bytes: file.read()")
     return samples
 
 

@@ -102,6 +102,14 @@ def _wav_parts(file: BinaryIO, place: int) -> list[Part]:
     return [(start, place, size)]
 
 
+def part_seconds(part: Part) -> float | None:
+    """How long the sound of a WAV file lasts by the bytes a second that its header names; None without any."""
+    head, start, end = part
+    place = head.find(b"fmt ") + 16
+    speed = int.from_bytes(head[place : place + 4], "little") if place > 16 else 0
+    return (end - start) / speed if speed else None
+
+
 def _is_chunk(file: BinaryIO, place: int, order: Literal["big", "little"]) -> bool:
     """Whether a chunk of a RIFF or an AIFF file begins there: a name and a length."""
     head = _bytes(file, place, place + 8)

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import soundfile
 
 from hear_axlstm.audio import mpeg
-from hear_axlstm.audio.parts import Part, check_the_end, find_parts, mpeg_parts, size_of
+from hear_axlstm.audio.parts import Part, check_the_end, find_parts, mpeg_parts, part_seconds, size_of
 from hear_axlstm.errors import AudioError
 
 MIN_RATE, MAX_RATE = 1_000, 1_000_000  # Hz; a sound at 1 Hz would become 16,000 times as long
@@ -97,8 +97,8 @@ def header_seconds(file: BinaryIO) -> float | None:
         with opened(file) as stream:
             if stream.format == "MP3" and not mpeg.is_as_promised(file, size_of(file)):
                 return mpeg.seconds(file, size_of(file)) or None
-            parts = stream.format != "OGG" and find_parts(file, stream.format, stream.frames)
-            return None if parts else stream.expected and stream.expected / stream.samplerate
+            parts = [] if stream.format == "OGG" else find_parts(file, stream.format, stream.frames)
+            return part_seconds(parts[0]) if parts else stream.expected and stream.expected / stream.samplerate
     except soundfile.LibsndfileError:
         return mpeg.seconds(file, size_of(file)) or None
 
