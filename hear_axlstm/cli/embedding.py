@@ -18,6 +18,8 @@ from hear_axlstm.files.find import find_files
 from hear_axlstm.files.write import Format
 from hear_axlstm.hear import load_model
 
+WAY_TO_READ = "files left out that are sound are read when you name them, or convert them first: ffmpeg -i x.m4a x.flac"
+
 
 @main.command("embed")
 @click.argument("inputs", metavar="FILES-OR-FOLDERS...", nargs=-1, required=True, type=click.Path())
@@ -59,14 +61,16 @@ def embed_command(
         left_out: list[Path] = []
         sounds = find_files(inputs, left_out)
         if not sounds:
-            raise ConfigError(f"no audio files below {', '.join(inputs)}{_left_out(left_out)}")
+            way = f"{_left_out(left_out)}; {WAY_TO_READ}" if left_out else "; expected files, or folders with some"
+            raise ConfigError(f"no audio files below {', '.join(inputs)}{way}")
         chosen = _layers(layers)
         embedder = load_model(model, layout=layout, precision=precision).to(chosen_device(device))
         with failing(GO_ON, OSError):
             result = embed(sounds, embedder, out=out, layers=chosen, progress=True, **options)
     for name, reason in result.failures.items():
         click.echo(f"failed: {name}: {reason}", err=True)
-    click.echo(_summary(result, out, left_out), err=True)
+    for line in _summary(result, out, left_out):
+        click.echo(line, err=True)
     sys.exit(FAILED if result.failures else 0)
 
 
@@ -82,14 +86,15 @@ def _layers(text: str | None) -> Layers | None:
         raise ConfigError(f"--layers is {text!r}; expected all, or numbers such as 3,6,-1") from error
 
 
-def _summary(result: Embedded, out: Path, left_out: list[Path]) -> str:
+def _summary(result: Embedded, out: Path, left_out: list[Path]) -> list[str]:
     """How many files were embedded and how fast, in two lines, and how those that were left out can be read."""
     total = sum(result.seconds.values())
-    return (
+    return [
         f"{len(result.names)} embedded, {len(result.skipped)} there already, {len(result.failures)} failed: {out}"
-        f"{_left_out(left_out)}\n"
-        f"{total:.1f} s: {len(result.names) / total:.1f} sounds a second, {result.audio_seconds / total:.0f} x real time"
-    )
+        f"{_left_out(left_out)}",
+        *([WAY_TO_READ] if left_out else []),
+        f"{total:.1f} s: {len(result.names) / total:.1f} sounds a second, {result.audio_seconds / total:.0f} x real time",
+    ]
 
 
 def _left_out(paths: list[Path]) -> str:
@@ -98,5 +103,4 @@ def _left_out(paths: list[Path]) -> str:
         return ""
     suffixes = Counter(path.suffix.lower() or "no suffix" for path in paths)
     counts = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common())
-    way = "left-out files that are sound are read when you name them, or after ffmpeg -i x.m4a x.flac"
-    return f"; {len(paths)} other files left out ({counts})\n{way}"
+    return f"; {len(paths)} other files left out ({counts})"

@@ -131,6 +131,18 @@ def test_the_folders_are_searched_once_and_other_files_counted(run, sound_folder
     assert searched == [sound_folder]
     assert "3 embedded, 0 there already, 0 failed" in result.stderr
     assert "; 4 other files left out (2 .m4a, 1 .mat, 1 .txt)\n" in result.stderr
+    assert "convert them first: ffmpeg -i x.m4a x.flac\n" in result.stderr
+
+
+def test_a_folder_without_sound_says_how_to_read_what_is_there(run, weights, tmp_path):
+    (tmp_path / "speech.m4a").write_text("not ours")
+    result = run("embed", tmp_path, "-o", tmp_path / "out", "--model", weights)
+    assert result.exit_code == 2
+    assert "1 other files left out (1 .m4a); " in result.stderr
+    assert "ffmpeg -i x.m4a x.flac" in result.stderr
+    empty = run("embed", "", "-o", tmp_path / "out", "--model", weights)
+    assert empty.exit_code == 1
+    assert "failed: '': an empty path" in empty.stderr
 
 
 def test_layers_are_numbers_or_all(run, sound_folder, weights, tmp_path):
