@@ -64,13 +64,13 @@ def read_facts(path: Path) -> dict[str, Any]:
     text = read_metadata(path)
     facts = parse(path, text)
     found = facts.get("format")
-    if type(found) is int and found != FORMAT:
+    if type(found) is int and 0 < found != FORMAT:
         target = path.with_name(f"{path.stem}-{FORMAT}.safetensors")
         command = f"`{convert_command(path, target)}` rewrites it, and keeps every number"
         advice = command if found in range(1, FORMAT) else "update hear-axlstm"
         raise WeightsError(f"{path}: format {shown(found)}, but this version reads format {FORMAT}: {advice}")
     require_types(path, facts, FACTS)
-    if canonical(facts) != text:
+    if facts["format"] != FORMAT or canonical(facts) != text:
         raise unclear(path, "it is not as it was written")
     return facts
 
@@ -112,7 +112,11 @@ def require_fit(config: EncoderConfig, kinds: Mapping[str, Kind], origin: str) -
     if config.depth > len(kinds):
         complaints.append(f"depth is {shown(config.depth)}, but there are {len(kinds)} tensors")
     advice = "check that it is whole, and that the architecture options are its own"
-    _refuse(complaints or _complaints(_shapes(config), kinds), f"{origin} does not fit {config!s:.300}", advice)
+    try:
+        complaints = complaints or _complaints(_shapes(config), kinds)
+    except (RuntimeError, TypeError, OverflowError) as error:  # sizes beyond 64 bits
+        complaints = [f"no tensor is so large ({error!s:.80})"]
+    _refuse(complaints, f"{origin} does not fit {config!s:.300}", advice)
 
 
 def require_floats(kinds: Mapping[str, Kind], origin: str) -> None:
@@ -188,11 +192,17 @@ def read_metadata(path: Path) -> str:
 def parse(path: Path, text: str) -> dict[str, Any]:
     """The JSON object in the text of a file's header, NaN as a string. Raises WeightsError when there is none."""
     try:
-        facts = json.loads(text, parse_constant=str)
+        facts = json.loads(text, parse_constant=str, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
         raise unclear(path, str(error)) from error
     if not isinstance(facts, dict):
         raise unclear(path, f"it is {shown(facts)}")
+    return facts
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(facts := dict(pairs)) < len(pairs):
+        raise ValueError("a key is there twice")
     return facts
 
 

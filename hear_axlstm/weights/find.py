@@ -88,6 +88,8 @@ def cache_file(variant: str) -> Path:
         folder = os.path.join(caches, "hear-axlstm")
         if not os.path.isabs(folder):
             raise WeightsError(f"this user has no home folder to keep weights in; set {CACHE_VARIABLE} to a folder for them")
+    if os.path.exists(folder) and not (os.path.isdir(folder) and os.access(folder, os.X_OK)):
+        raise WeightsError(f"{folder}, where weights are kept, is no folder that you may read; set {CACHE_VARIABLE} to one")
     return Path(folder, f"{variant}.safetensors")
 
 

@@ -16,6 +16,8 @@ from hear_axlstm.weights.load import load_weights
 
 LFS_ETAG = re.compile(r"[0-9a-f]{64}")  # the Hub names a large file by its sha256, and the cache names its blob so
 
+CACHE_VARIABLES = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
+
 
 def fetch(repo: str, revision: str, file: str, sha256: str | None = None) -> Path:
     """The local path of a file on the Hub, downloaded when the Hub client's cache does not hold it.
@@ -36,7 +38,7 @@ def fetch(repo: str, revision: str, file: str, sha256: str | None = None) -> Pat
     )
 
     where = f"{repo}@{revision}/{file} on the Hugging Face Hub"
-    if constants.HF_HUB_CACHE.startswith("~"):  # it would be a folder of that name
+    if not (os.path.isabs(constants.HF_HUB_CACHE) or any(map(os.environ.get, CACHE_VARIABLES))):  # it would be in .
         raise WeightsError(f"{where}: this user has no home folder for its cache; set HF_HOME to a folder for it")
     try:
         path = Path(hf_hub_download(repo, file, revision=revision, library_name="hear-axlstm"))
