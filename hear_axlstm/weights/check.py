@@ -169,6 +169,8 @@ def read_metadata(path: Path) -> str:
     try:
         if not path.is_file():
             raise WeightsError(f"{path}: no such file; {EXPECTED}")
+        if not is_utf8(path):
+            raise WeightsError(f"{path}: its path is not UTF-8, which safetensors needs; rename it")
         if path.suffix in RELEASED_SUFFIXES:
             command = convert_command(path, path.with_suffix(".safetensors"))
             raise WeightsError(
@@ -183,7 +185,7 @@ def read_metadata(path: Path) -> str:
     except OSError as error:
         raise WeightsError(f"{path} cannot be read ({error.strerror or error}); see that you may read it") from error
     except SafetensorError as error:
-        raise WeightsError(f"{path}: not a whole safetensors file ({error}); delete it and get it again") from error
+        raise WeightsError(f"{path}: not a whole safetensors file ({error!s:.300}); delete it and get it again") from error
     if METADATA_KEY not in metadata:
         raise unclear(path, f"there is no {METADATA_KEY!r} in its metadata")
     return metadata[METADATA_KEY]
@@ -216,6 +218,11 @@ def require_types(path: Path, facts: Mapping[str, Any], types: Mapping[str, type
 def unclear(path: Path, cause: str) -> WeightsError:
     """The error of a file whose header cannot be made sense of, for this cause."""
     return WeightsError(f"{path}: the header does not say which encoder this is ({cause:.300}); {EXPECTED}")
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether a path is text, which other bytes in file names are not."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in str(path))
 
 
 def shown(value: object) -> str:

@@ -60,7 +60,9 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], int | None]:
         raise WeightsError(f"{path} has {size:,} bytes; expected a released checkpoint, which has {LARGEST:,} at most")
     worker = Worker()
     try:
-        tensors, epoch, has_checksums = worker.call(extract, str(path), size)
+        tensors, epoch, has_checksums = worker.call(
+            extract, str(path), MEMORY + MEMORY_TIMES * size, SECONDS + size // BYTES_A_SECOND
+        )
     except WorkerDiedError as error:
         raise WeightsError(
             f"{path}: refused, the process that read it ended with {error.status}: it is damaged, or asks for more "
@@ -73,12 +75,12 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], int | None]:
     return safetensors.torch.load(tensors), epoch
 
 
-def extract(path: str, size: int) -> tuple[bytes, int | None, bool]:
+def extract(path: str, memory: int, seconds: int) -> tuple[bytes, int | None, bool]:
     """The tensors of a checkpoint as safetensors, its epoch, and whether checksums were compared: the other process's part.
 
-    Raises WeightsError.
+    memory, seconds: what reading may take, in bytes and of a processor. Raises WeightsError.
     """
-    _bound(MEMORY + MEMORY_TIMES * size, SECONDS + size // BYTES_A_SECOND)
+    _bound(memory, seconds)
     try:
         records = _records(path)
         with torch.serialization.safe_globals([(Inert, name) for name in FOREIGN_CLASSES]):
@@ -106,9 +108,7 @@ def extract(path: str, size: int) -> tuple[bytes, int | None, bool]:
     except Exception as error:  # whatever a damaged file makes of torch
         cause = str(error).partition("\n")[0]
         if isinstance(error, MemoryError) or "allocate memory" in cause:
-            raise WeightsError(
-                f"{path}: refused, it asks for more memory than a checkpoint of {size:,} bytes does"
-            ) from None
+            raise WeightsError(f"{path}: refused, it asks for more memory than a checkpoint of its size does") from None
         cause = type(error).__name__ if not cause or "weights_only" in cause else cause
         raise WeightsError(f"{path}: not a whole torch checkpoint ({cause:.200}); download it again") from None
 

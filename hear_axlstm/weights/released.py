@@ -171,7 +171,7 @@ def convert_checkpoint(
 
     flip: whether odd blocks of an AxLSTM read backwards; on when left out at expansion 2, else it must be given.
     input_gate: an AxLSTM's, "exp" when left out. heads: an SSAST's, width / 64 and at least 3 when left out.
-    A file that an earlier version wrote (format 1) is rewritten likewise, and takes no options.
+    A weights file that an earlier version wrote (.safetensors) is rewritten likewise, and takes no options.
 
     Every tensor of the encoder must be there, fit and be finite, none may be left over, and the position table must be
     the papers'. Raises WeightsError or ConfigError otherwise, OSError when the target cannot be written.

@@ -21,6 +21,7 @@ from hear_axlstm.weights.check import (
     RELEASED_SUFFIXES,
     canonical,
     digest,
+    is_utf8,
     kinds_of,
     require_finite,
     require_fit,
@@ -86,6 +87,8 @@ def write_weights(
 
 def write_safetensors(tensors: Mapping[str, Tensor], target: Path, metadata: Mapping[str, str]) -> None:
     """Write a safetensors file that appears whole or not at all. Raises OSError, of a full disk as well."""
+    if not is_utf8(target):
+        raise OSError(f"{target} cannot be written: its path is not UTF-8, which safetensors needs; choose another")
     with replacing(target) as temporary:
         try:
             save_file(dict(tensors), temporary, metadata=dict(metadata))

@@ -118,6 +118,19 @@ def test_a_broken_installation_is_an_obstacle_and_no_crash(unimportable):
         select("numba", FLOATS)
 
 
+@pytest.mark.parametrize("error", [RuntimeError("cannot cache\nin detail"), AttributeError(), SystemExit(3)], ids=repr)
+@pytest.mark.parametrize("part", ["numba", "hear_axlstm.kernels.scan.cpu"])
+def test_whatever_an_import_raises_means_plain_torch_and_one_line_in_the_log(unimportable, caplog, part, error):
+    caplog.set_level(logging.INFO)
+    unimportable(part, error)
+    assert select("auto", FLOATS) == "torch"
+    assert len(caplog.records) == 1
+    assert f"without numba kernels: {part} cannot be imported (" in caplog.text
+    assert "in detail" not in caplog.text
+    with pytest.raises(BackendError, match="cannot be imported"):
+        select("numba", FLOATS)
+
+
 def test_triton_is_not_imported_after_tensorflow(monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     monkeypatch.setitem(sys.modules, "tensorflow", object())
