@@ -1,17 +1,22 @@
-"""Exit codes, error messages, and the model and device options that the commands share."""
+"""Exit codes, messages, and the options that the commands share."""
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TextIO
 
 import click
 import torch
 
 import hear_axlstm
 from hear_axlstm.errors import ConfigError, HearAxlstmError
+from hear_axlstm.progress import printable
 from hear_axlstm.weights.find import WEIGHTS_FILE, list_models, read_manifest
 
 FAILED, REFUSED = 1, 2
@@ -25,14 +30,42 @@ model_option = click.option(
     help="Weights: a file or folder, a Hub repository owner/name[@revision], or a variant; the bundled default otherwise.",
 )
 
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress and no summary; failures are still named.")
+
+
+def tell(*lines: str) -> None:
+    """Print lines for people on stderr, whatever characters a file's name brings into them."""
+    for line in lines:
+        _print(sys.stderr, line)
+
+
+def tell_failures(failures: Mapping[str, str]) -> None:
+    """Print a line for each failure: its name and the reason."""
+    for name, reason in failures.items():
+        tell(f"failed: {name}: {reason}")
+
+
+def show(line: str | Path) -> None:
+    """Print a line of what was asked for on stdout; a path as it is, byte by byte, for other programs."""
+    if isinstance(line, Path):
+        click.echo(os.fsencode(line))
+    else:
+        _print(sys.stdout, line)
+
+
+def _print(stream: TextIO | None, line: str) -> None:
+    if stream is not None:
+        stream.write(f"{printable(line)}\n")
+        stream.flush()
+
 
 @contextmanager
 def reported(exit_code: int) -> Iterator[None]:
     """Print errors that users can mend without a traceback, and exit: with REFUSED where an option is bad."""
     try:
         yield
-    except (HearAxlstmError, OSError) as error:
-        click.echo(f"error: {error}", err=True)
+    except (HearAxlstmError, OSError, MemoryError) as error:
+        tell(f"error: {cause_of(error)}")
         sys.exit(REFUSED if isinstance(error, ConfigError) else exit_code)
 
 
@@ -42,11 +75,77 @@ def failing(advice: str, *errors: type[Exception]) -> Iterator[None]:
     try:
         yield
     except errors as error:
-        click.echo(f"error: {error}; {advice}", err=True)
+        tell(f"error: {cause_of(error)}; {advice}")
         sys.exit(FAILED)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+def cause_of(error: Exception) -> str:
+    """What an error says, also where it says nothing."""
+    return str(error) or ("out of memory" if isinstance(error, MemoryError) else type(error).__name__)
+
+
+class _Outlet(io.FileIO):
+    """A file descriptor that takes everything. failure: why something was not written, None when all was.
+
+    Someone who has read enough, as ``head`` does, is no failure.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno != errno.EPIPE:
+                self.failure = error
+            return len(data)
+
+
+@contextmanager
+def _streams() -> Iterator[_Outlet | None]:
+    """Make a stdout and stderr that never end the work, whether they are closed, full, or cannot show a character.
+
+    Gives stdout, None where somebody has put another in its place. A closed descriptor is taken, read-only, or the first
+    file that is opened would get its number, and whatever libraries print.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDONLY), True)
+    if sys.stdout is not sys.__stdout__ or sys.stderr is not sys.__stderr__:
+        yield None
+        return
+    before = sys.stdout, sys.stderr
+    outlets = [_Outlet(number, "w", closefd=False) for number in (1, 2)]
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(io.BufferedWriter(outlet), getattr(old, "encoding", None), "backslashreplace", line_buffering=True)
+        for outlet, old in zip(outlets, before, strict=True)
+    )
+    try:
+        yield outlets[0]
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        sys.stdout, sys.stderr = before
+
+
+class _Commands(click.Group):
+    """A group of commands whose exit code says, too, when what they print on stdout could not be written."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        with _streams() as stdout:
+            try:
+                return super().main(*arguments, **options)
+            except SystemExit as end:
+                sys.stdout.flush()
+                if stdout is None or stdout.failure is None or end.code:
+                    raise
+                tell(f"error: stdout cannot be written ({stdout.failure.strerror}): its output is lost")
+                sys.exit(FAILED)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(hear_axlstm.__version__)
 def main() -> None:
     """Audio embeddings with AxLSTM, SSAM and SSAST encoders."""

@@ -9,7 +9,19 @@ from typing import Any, get_args
 
 import click
 
-from hear_axlstm.cli.common import FAILED, GO_ON, REFUSED, chosen_device, failing, main, model_option, reported
+from hear_axlstm.cli.common import (
+    FAILED,
+    GO_ON,
+    REFUSED,
+    chosen_device,
+    failing,
+    main,
+    model_option,
+    quiet_option,
+    reported,
+    tell,
+    tell_failures,
+)
 from hear_axlstm.config import Layout, Precision
 from hear_axlstm.encoder import Layers
 from hear_axlstm.errors import ConfigError
@@ -42,6 +54,7 @@ WAY_TO_READ = "files left out that are sound are read when you name them, or con
     help="Processes that decode, 0 for threads; one a processor on CUDA, else 0.",
 )
 @click.option("--overwrite", is_flag=True, help="First remove embeddings in the folder, whatever they were made with.")
+@quiet_option
 def embed_command(
     inputs: tuple[str, ...],
     out: Path,
@@ -50,6 +63,7 @@ def embed_command(
     layout: Layout | None,
     precision: Precision,
     device: str,
+    quiet: bool,
     **options: Any,
 ) -> None:
     """Embed audio files, and all audio files below folders.
@@ -66,11 +80,10 @@ def embed_command(
         chosen = _layers(layers)
         embedder = load_model(model, layout=layout, precision=precision).to(chosen_device(device))
         with failing(GO_ON, OSError):
-            result = embed(sounds, embedder, out=out, layers=chosen, progress=True, **options)
-    for name, reason in result.failures.items():
-        click.echo(f"failed: {name}: {reason}", err=True)
-    for line in _summary(result, out, left_out):
-        click.echo(line, err=True)
+            result = embed(sounds, embedder, out=out, layers=chosen, progress=not quiet, **options)
+    tell_failures(result.failures)
+    if not quiet:
+        tell(*_summary(result, out, left_out))
     sys.exit(FAILED if result.failures else 0)
 
 

@@ -14,12 +14,17 @@ from hear_axlstm.cli.common import (
     FAILED,
     GO_ON,
     REFUSED,
+    cause_of,
     chosen_device,
     failing,
     main,
     model_name,
     model_option,
+    quiet_option,
     reported,
+    show,
+    tell,
+    tell_failures,
 )
 from hear_axlstm.config import Layout, Precision
 from hear_axlstm.errors import ConfigError, HearAxlstmError
@@ -58,7 +63,7 @@ def tasks_group() -> None:
 @tasks_group.command("list")
 def list_command() -> None:
     """List the HEAR tasks: the papers' ten first."""
-    click.echo(f"{'task':36}  {'labels':>6}  {'clips':>7}  {'seconds':>7}  score")
+    show(f"{'task':36}  {'labels':>6}  {'clips':>7}  {'seconds':>7}  score")
     for task in KNOWN_TASKS.values():
         clips = "?" if task.clips is None else f"{task.clips:,}"
         seconds = "mixed" if task.seconds is None else f"{task.seconds:g}"
@@ -67,7 +72,7 @@ def list_command() -> None:
             *(["events"] if task.embedding_type == "event" else []),
             *(["papers"] if task.key else []),
         ]
-        click.echo(f"{task.folder:36}  {task.labels:>6}  {clips:>7}  {seconds:>7}  {', '.join(remarks)}")
+        show(f"{task.folder:36}  {task.labels:>6}  {clips:>7}  {seconds:>7}  {', '.join(remarks)}")
 
 
 @tasks_group.command("download")
@@ -76,7 +81,8 @@ def list_command() -> None:
     "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for the archives."
 )
 @click.option("--record", default=RECORD, help="Record of Zenodo that holds the tasks at 48 kHz.")
-def download_tasks_command(names: tuple[str, ...], out: Path, record: str) -> None:
+@quiet_option
+def download_tasks_command(names: tuple[str, ...], out: Path, record: str, quiet: bool) -> None:
     """Download the archives of TASKS at 48 kHz; the papers' ten when none is named.
 
     A second run continues where the first one ended. A failed archive is reported, the others go on, the exit code is 1.
@@ -84,10 +90,10 @@ def download_tasks_command(names: tuple[str, ...], out: Path, record: str) -> No
     with reported(REFUSED):
         chosen = _named(names, list(KNOWN_TASKS)) if names else [task.folder for task in PAPER_TASKS.values()]
         with failing(GO_ON, HearAxlstmError, OSError):
-            result = download_tasks(chosen, out, record=record, progress=True)
-    for name, reason in result.failures.items():
-        click.echo(f"failed: {name}: {reason}", err=True)
-    click.echo(f"{len(result.archives)} archives, {len(result.failures)} failed: {out}", err=True)
+            result = download_tasks(chosen, out, record=record, progress=not quiet)
+    tell_failures(result.failures)
+    if not quiet:
+        tell(f"{len(result.archives)} archives, {len(result.failures)} failed: {out}")
     sys.exit(FAILED if result.failures else 0)
 
 
@@ -95,7 +101,8 @@ def download_tasks_command(names: tuple[str, ...], out: Path, record: str) -> No
 @click.argument("sources", nargs=-1, required=True, metavar="ARCHIVES-OR-FOLDERS...", type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of all tasks.")
 @click.option("--workers", type=click.IntRange(min=1), help="Clips resampled at once; as many as processors.")
-def prepare_command(sources: tuple[Path, ...], out: Path, workers: int | None) -> None:
+@quiet_option
+def prepare_command(sources: tuple[Path, ...], out: Path, workers: int | None, quiet: bool) -> None:
     """Resample tasks to 16 kHz, from the archives of `tasks download`, folders of such, or task folders.
 
     A second run does what is missing. Tasks that are at 16 kHz already need no preparing. A failed task is reported, the
@@ -106,12 +113,14 @@ def prepare_command(sources: tuple[Path, ...], out: Path, workers: int | None) -
         found = [path for source in sources for path in _inside(source)]
         for path in found:
             try:
-                task = prepare_task(path, out, workers=workers, progress=True)
-                click.echo(f"{task.name}: {task.path}", err=True)
-            except (HearAxlstmError, OSError) as error:
+                task = prepare_task(path, out, workers=workers, progress=not quiet)
+                if not quiet:
+                    tell(f"{task.name}: {task.path}")
+            except (HearAxlstmError, OSError, MemoryError) as error:
                 failures += 1
-                click.echo(f"failed: {path}: {error}", err=True)
-    click.echo(f"{len(found) - failures} prepared, {failures} failed: {out}", err=True)
+                tell(f"failed: {path}: {cause_of(error)}")
+    if not quiet:
+        tell(f"{len(found) - failures} prepared, {failures} failed: {out}")
     sys.exit(FAILED if failures else 0)
 
 
@@ -124,17 +133,18 @@ def _inside(source: Path) -> list[Path]:
 @tasks_group.command("check")
 @click.argument("folder", metavar="TASKS", type=click.Path(path_type=Path))
 @tasks_option
-def check_command(folder: Path, tasks: str | None) -> None:
+@quiet_option
+def check_command(folder: Path, tasks: str | None, quiet: bool) -> None:
     """Find missing, damaged and wrong files in the tasks of a folder, and differences from HEAR's tasks."""
     broken = 0
     with reported(FAILED):
         for path in _chosen(folder, tasks):
-            check = check_task(path, progress=True)
+            check = check_task(path, progress=not quiet)
             broken += not check.is_good
-            click.echo(f"{path.name}: {f'{len(check.problems)} problems' if check.problems else 'good'}")
+            show(f"{path.name}: {f'{len(check.problems)} problems' if check.problems else 'good'}")
             for kind, lines in (("", check.problems), ("remark: ", check.remarks), ("not as in HEAR: ", check.differences)):
                 for line in lines:
-                    click.echo(f"  {kind}{line}")
+                    show(f"  {kind}{line}")
     sys.exit(FAILED if broken else 0)
 
 
@@ -153,6 +163,7 @@ def suite_options(command: Callable[..., None]) -> Callable[..., None]:
             help="SoundFont of the probe's music, not that of training music; otherwise the system's FluidR3_GM.sf2.",
         ),
         tasks_option,
+        quiet_option,
     ):
         command = option(command)
     return command
@@ -172,18 +183,17 @@ def generate_command(out: Path, **options: Any) -> None:
     with reported(REFUSED):
         suite = _generate(out, **options)
     for path in suite.tasks:
-        click.echo(path)
+        show(path)
     sys.exit(FAILED if suite.failures else 0)
 
 
-def _generate(out: Path, kind: Kind, tasks: str | None, soundfont: Path | None, **options: Any) -> Suite:
+def _generate(out: Path, kind: Kind, tasks: str | None, soundfont: Path | None, quiet: bool, **options: Any) -> Suite:
     if soundfont is not None and not is_held_out(soundfont):
-        click.echo(f"warning: {soundfont} is what training music is played with: music tasks are not held out", err=True)
+        tell(f"warning: {soundfont} is what training music is played with: music tasks are not held out")
     names = None if tasks is None else _named(tasks.split(","), task_names(kind))
     with failing(GO_ON, OSError):
-        suite = write_suite(out, names, kind=kind, soundfont=soundfont, progress=True, **options)
-    for name, reason in suite.failures.items():
-        click.echo(f"failed: {name}: {reason}", err=True)
+        suite = write_suite(out, names, kind=kind, soundfont=soundfont, progress=not quiet, **options)
+    tell_failures(suite.failures)
     return suite
 
 
@@ -209,6 +219,7 @@ def _generate(out: Path, kind: Kind, tasks: str | None, soundfont: Path | None, 
 )
 @device_option
 @click.option("--workers", type=click.IntRange(min=0), help="Processes side by side, as many as processors; 0: this one.")
+@quiet_option
 def evaluate_command(
     folder: Path,
     out: Path,
@@ -218,6 +229,7 @@ def evaluate_command(
     engine: Engine,
     device: str,
     workers: int | None,
+    quiet: bool,
     **model: Any,
 ) -> None:
     """Evaluate a model on all HEAR tasks in the folder TASKS.
@@ -234,12 +246,12 @@ def evaluate_command(
         paths = _chosen(folder, tasks)
         on = chosen_device(device)
         subject = _subject(device=on, **model)
-        options: dict[str, Any] = {"engine": engine, "device": on, "workers": workers, "progress": True}
+        options: dict[str, Any] = {"engine": engine, "device": on, "workers": workers, "progress": not quiet}
         with failing(GO_ON, OSError):
             evaluated = evaluate(
                 paths, subject, out, protocol=settled, seeds=range(seeds or (1 if linear else 10)), **options
             )
-    _print_scores(evaluated, out / subject.record.name)
+    _print_scores(evaluated, out / subject.record.name, quiet)
     sys.exit(FAILED if evaluated.failures else 0)
 
 
@@ -288,7 +300,7 @@ def _name(model: str) -> str:
 )
 @suite_options
 @device_option
-def probe_command(models: tuple[str, ...], out: Path, device: str, **options: Any) -> None:
+def probe_command(models: tuple[str, ...], out: Path, device: str, quiet: bool, **options: Any) -> None:
     """Compare weights, in both layouts, with each other, with random weights and with the log-mel.
 
     Does `tasks generate --kind probe` and `evaluate --engine linear`, and prints the scores in percent; `report` shows more
@@ -303,13 +315,18 @@ def probe_command(models: tuple[str, ...], out: Path, device: str, **options: An
         names = [subject.record.name for subject in subjects]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ConfigError(f"two models would both be called {twice[0]}; expected files or folders of different names")
-        suite = _generate(out / "tasks", "probe", **options)
+        suite = _generate(out / "tasks", "probe", quiet=quiet, **options)
         with failing(GO_ON, OSError):
-            settings: dict[str, Any] = {"protocol": LINEAR, "seeds": [0], "engine": "linear", "device": on, "progress": True}
+            settings: dict[str, Any] = {
+                "protocol": LINEAR,
+                "seeds": [0],
+                "engine": "linear",
+                "device": on,
+                "progress": not quiet,
+            }
             every = [evaluate(suite.tasks, subject, out / "results", **settings) for subject in subjects]
     for name, evaluated in zip(names, every, strict=True):
-        for task, reason in evaluated.failures.items():
-            click.echo(f"failed: {name}: {task}: {reason}", err=True)
+        tell_failures({f"{name}: {task}": reason for task, reason in evaluated.failures.items()})
     _compare(names, [{score.task: score for score in evaluated.scores} for evaluated in every])
     sys.exit(FAILED if suite.failures or any(evaluated.failures for evaluated in every) else 0)
 
@@ -322,27 +339,24 @@ def _compare(names: list[str], scores: list[dict[str, Score]]) -> None:
     for title, metric in means.items():
         rows[title] = [sum(of_model[task].splits["test"][metric] for task in tasks) / len(tasks) for of_model in scores]
     width = max(map(len, rows), default=0)
-    click.echo(f"{'':{width}}  {'  '.join(names)}")
+    show(f"{'':{width}}  {'  '.join(names)}")
     for title, row in rows.items():
         numbers = (f"{100 * number:{len(name)}.1f}" for name, number in zip(names, row, strict=True))
-        click.echo(f"{title:{width}}  {'  '.join(numbers)}")
+        show(f"{title:{width}}  {'  '.join(numbers)}")
 
 
-def _print_scores(evaluated: Evaluated, folder: Path) -> None:
+def _print_scores(evaluated: Evaluated, folder: Path, quiet: bool) -> None:
     by_task: dict[str, list[Score]] = {}
     for score in evaluated.scores:
         by_task.setdefault(score.task, []).append(score)
     for task in sorted(by_task, key=in_order):
         scores = by_task[task]
         mean = sum(score.score for score in scores) / len(scores)
-        click.echo(f"{task:36}  {scores[0].metric:9}  {mean:.4f}  over {len(scores)} seeds")
-    for name, reason in evaluated.failures.items():
-        click.echo(f"failed: {name}: {reason}", err=True)
-    there = len(evaluated.scores) - evaluated.computed
-    click.echo(
-        f"{evaluated.computed} scores computed, {there} there already, {len(evaluated.failures)} tasks failed: {folder}",
-        err=True,
-    )
+        show(f"{task:36}  {scores[0].metric:9}  {mean:.4f}  over {len(scores)} seeds")
+    tell_failures(evaluated.failures)
+    if not quiet:
+        there, failed = len(evaluated.scores) - evaluated.computed, len(evaluated.failures)
+        tell(f"{evaluated.computed} scores computed, {there} there already, {failed} tasks failed: {folder}")
 
 
 def _chosen(folder: Path, names: str | None) -> list[Path]:

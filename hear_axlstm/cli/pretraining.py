@@ -9,7 +9,18 @@ from typing import Any, get_args
 
 import click
 
-from hear_axlstm.cli.common import FAILED, GO_ON, REFUSED, failing, main, reported
+from hear_axlstm.cli.common import (
+    FAILED,
+    GO_ON,
+    REFUSED,
+    failing,
+    main,
+    quiet_option,
+    reported,
+    show,
+    tell,
+    tell_failures,
+)
 from hear_axlstm.errors import AudioError, TrainingError
 from hear_axlstm.pretraining.loop import pretrain
 from hear_axlstm.pretraining.recipe import read_recipe, recipe_names
@@ -26,14 +37,16 @@ from hear_axlstm.synthesis.corpus import write_corpus
 @click.option("--clip-seconds", type=click.FloatRange(0.1, 60), default=10.0, help="Length of a clip.")
 @click.option("--soundfont", metavar="PATH", type=click.Path(path_type=Path), help="Plays music; TimGM6mb where installed.")
 @click.option("--workers", type=click.IntRange(min=1), help="Clips made at once; as many as processors by default.")
-def synthesize_command(kind: corpus.Kind, out: Path, hours: float, **options: Any) -> None:
+@quiet_option
+def synthesize_command(kind: corpus.Kind, out: Path, hours: float, quiet: bool, **options: Any) -> None:
     """Make hours of sound to train on: procedural, speech (by espeak-ng) or music (by fluidsynth).
 
     Writes KIND-SEED-NUMBER.flac into the folder OUT. A second run makes what is missing.
     """
     with reported(REFUSED), failing(GO_ON, AudioError, OSError):
-        made = write_corpus(out, kind, hours, progress=True, **options)
-    click.echo(f"{made} clips made: {out}", err=True)
+        made = write_corpus(out, kind, hours, progress=not quiet, **options)
+    if not quiet:
+        tell(f"{made} clips made: {out}")
 
 
 @main.command("shards")
@@ -45,20 +58,20 @@ def synthesize_command(kind: corpus.Kind, out: Path, hours: float, **options: An
 @click.option("--workers", type=click.IntRange(min=1), help="Threads; as many as processors by default.")
 @click.option("--seed", type=int, default=0, help="Another seed packs the files in another order.")
 @click.option("--overwrite", is_flag=True, help="Remove the folder's shards first, whatever they were made of.")
-def shards_command(inputs: tuple[Path, ...], out: Path, **options: Any) -> None:
+@quiet_option
+def shards_command(inputs: tuple[Path, ...], out: Path, quiet: bool, **options: Any) -> None:
     """Pack audio files, and all audio files below folders, into webdataset shards to pretrain on.
 
     A second run makes the shards that are missing.
     """
     with reported(REFUSED), failing(GO_ON, OSError):
-        packed = write_shards(inputs, out, progress=True, **options)
-    for name, reason in packed.failures.items():
-        click.echo(f"failed: {name}: {reason}", err=True)
-    click.echo(
-        f"{len(packed.shards)} shards, {packed.clips} clips, {packed.seconds / 3600:.2f} hours, "
-        f"{len(packed.failures)} files failed: {out}",
-        err=True,
-    )
+        packed = write_shards(inputs, out, progress=not quiet, **options)
+    tell_failures(packed.failures)
+    if not quiet:
+        tell(
+            f"{len(packed.shards)} shards, {packed.clips} clips, {packed.seconds / 3600:.2f} hours, "
+            f"{len(packed.failures)} files failed: {out}"
+        )
     sys.exit(FAILED if packed.failures else 0)
 
 
@@ -68,7 +81,7 @@ def recipes_command() -> None:
     width = max(map(len, recipe_names()))
     for name in recipe_names():
         recipe = read_recipe(name, synthetic=1.0)
-        click.echo(f"{name:{width}}  {recipe.encoder}" + (f"  subset {recipe.subset}" if recipe.subset < 1 else ""))
+        show(f"{name:{width}}  {recipe.encoder}" + (f"  subset {recipe.subset}" if recipe.subset < 1 else ""))
 
 
 @main.command("pretrain")
@@ -85,6 +98,7 @@ def recipes_command() -> None:
 @click.option("--workers", type=click.IntRange(min=0), default=0, help="Processes that decode shards, beside it.")
 @click.option("--checkpoint-minutes", type=click.FloatRange(min=0), default=5.0, help="Time between two checkpoints.")
 @click.option("--overwrite", is_flag=True, help="Start again in a folder that holds a run.")
+@quiet_option
 def pretrain_command(
     recipe: str,
     out: Path,
@@ -94,6 +108,7 @@ def pretrain_command(
     subset: float | None,
     batch: int | None,
     seed: int | None,
+    quiet: bool,
     **options: Any,
 ) -> None:
     """Train a new encoder by masked reconstruction, or go on with the run in the folder.
@@ -105,6 +120,6 @@ def pretrain_command(
         changes = {"synthetic": synthetic, "steps": steps, "subset": subset, "batch": batch, "seed": seed}
         settled = read_recipe(recipe, shards=shards or None, **changes)
         with failing(f"the last checkpoint is kept in {out}", AudioError, TrainingError, OSError):
-            weights = pretrain(settled, out, progress=True, **options)
+            weights = pretrain(settled, out, progress=not quiet, **options)
     if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts, one
-        click.echo(weights)
+        show(weights)

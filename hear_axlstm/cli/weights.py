@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import click
 
-from hear_axlstm.cli.common import FAILED, main, reported
+from hear_axlstm.cli.common import FAILED, main, reported, show
 from hear_axlstm.config import InputGate
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.weights.find import architecture, cache_file, find_weights, read_manifest
@@ -23,11 +23,10 @@ def models_command() -> None:
     with reported(FAILED):
         manifest = read_manifest()
         width = max(map(len, manifest["variants"]))
-        lines = [f"{'variant':{width}}  parameters  embedding  weights"]
+        show(f"{'variant':{width}}  parameters  embedding  weights")
         for name, entry in manifest["variants"].items():
             where = _whereabouts(name, entry["sources"]) + (" (default)" if name == manifest["default"] else "")
-            lines.append(f"{name:{width}}  {entry['parameters']:>10,}  {architecture(name).embedding_size:>9,}  {where}")
-        click.echo("\n".join(lines))
+            show(f"{name:{width}}  {entry['parameters']:>10,}  {architecture(name).embedding_size:>9,}  {where}")
 
 
 def _whereabouts(variant: str, sources: dict[str, Any]) -> str:
@@ -51,7 +50,7 @@ def download_command(model: str) -> None:
         if not path.is_file():
             names = ", ".join(read_manifest()["variants"])
             raise ConfigError(f"no variant is called {model!r}, nor is it a repository owner/name; there are {names}")
-        click.echo(path)
+        show(path)
 
 
 @main.command("convert")
@@ -69,7 +68,7 @@ def convert_command(source: Path, target: Path, **options: Any) -> None:
     """
     with reported(FAILED):
         config = convert_checkpoint(source, target, **options)
-        click.echo(f"{target}: {config}")
+        show(f"{target}: {config}")
 
 
 @main.command("publish")
@@ -80,4 +79,4 @@ def publish_command(variant: str, repo: str, weights: str) -> None:
     """Push weights, configuration and a model card to the Hugging Face Hub; print what pins them."""
     with reported(FAILED):
         pinned = publish(variant, find_weights(weights, variant), repo)
-        click.echo(json.dumps({"hub": pinned}, indent=2))
+        show(json.dumps({"hub": pinned}, indent=2))

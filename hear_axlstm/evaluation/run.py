@@ -15,7 +15,6 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
-from tqdm import tqdm
 
 from hear_axlstm.errors import ConfigError, HearAxlstmError
 from hear_axlstm.evaluation.embeddings import embed_task, is_embedded
@@ -37,6 +36,7 @@ from hear_axlstm.evaluation.results import (
 from hear_axlstm.evaluation.subject import Subject
 from hear_axlstm.evaluation.tasks.taskfolder import TaskFolder, read_task
 from hear_axlstm.parallel import Workers, processors
+from hear_axlstm.progress import progress_bar
 from hear_axlstm.storage import claim_folder, sweep
 
 LOGGER = logging.getLogger("hear_axlstm")
@@ -96,7 +96,7 @@ def evaluate(
     pending = dict(found for path in tasks if (found := run.prepared(path, seeds, workers, progress)) is not None)
     total = len(tasks) * len(seeds)
     with (
-        tqdm(total=total, initial=len(run.evaluated.scores), unit="score", disable=not progress) as bar,
+        progress_bar(total=total, initial=len(run.evaluated.scores), unit="score", shown=progress) as bar,
         ExitStack() as stack,
     ):
         if device.type == "cuda" and engine == "native":

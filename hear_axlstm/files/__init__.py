@@ -14,8 +14,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from tqdm import tqdm
-
 from hear_axlstm.config import SAMPLE_RATE, check_choice
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Layers
@@ -27,6 +25,7 @@ from hear_axlstm.files.sounds import ArraySound, NoSound
 from hear_axlstm.files.write import Format, open_folder, sink
 from hear_axlstm.hear import load_model
 from hear_axlstm.parallel import processors
+from hear_axlstm.progress import progress_bar
 
 BATCH_SECONDS_ON = {"cuda": 1024.0}  # audio encoded in one call, padding included; BATCH_SECONDS elsewhere
 UNWRITABLE = "arrays cannot be written to a folder"
@@ -141,7 +140,7 @@ def _collected(planned: Plan, outcomes: Iterable[Outcome], progress: bool) -> Em
     done: dict[int, Outcome] = {}
     failures = dict(planned.failures)
     total = sum(planned.seconds.values())
-    with tqdm(total=total, unit="s", unit_scale=True, desc="audio", disable=not progress) as bar:
+    with progress_bar(total=total, unit="s", unit_scale=True, desc="audio", shown=progress) as bar:
         for outcome in outcomes:
             if outcome.failure:
                 done.pop(outcome.index, None)

@@ -10,7 +10,6 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from hear_axlstm.config import DEFAULT_LAYOUT
 from hear_axlstm.errors import ConfigError, TrainingError
@@ -19,6 +18,7 @@ from hear_axlstm.pretraining.recipe import Recipe, Schedule
 from hear_axlstm.pretraining.shard_clips import ShardClips
 from hear_axlstm.pretraining.state import LOGS, WEIGHTS, Curve, RunFolder
 from hear_axlstm.pretraining.trainer import Trainer
+from hear_axlstm.progress import progress_bar
 from hear_axlstm.version import __version__
 from hear_axlstm.weights.save import save_weights
 
@@ -102,7 +102,7 @@ class _Log:
         if self.active:
             self.curve = Curve(folder, step)
             self.board = _tensorboard(folder.path / LOGS, step)
-            self.bar = tqdm(total=total, initial=step, unit="step", disable=not progress, smoothing=0.05)
+            self.bar = progress_bar(total=total, initial=step, unit="step", shown=progress, smoothing=0.05)
 
     def add(self, step: int, loss: Tensor, lr: float, clips: int) -> None:
         """Take note of update ``step``; every LOG_SECONDS the notes are written."""

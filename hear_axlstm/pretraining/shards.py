@@ -11,11 +11,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from hear_axlstm.audio import Wave, write_flac
 from hear_axlstm.config import SAMPLE_RATE, check_choice
@@ -24,6 +23,7 @@ from hear_axlstm.files.find import find_files, told_apart
 from hear_axlstm.files.sounds import Given
 from hear_axlstm.frontend import log_mel
 from hear_axlstm.parallel import ordered_map
+from hear_axlstm.progress import Bar, progress_bar
 from hear_axlstm.storage import claim_folder, read_json, replacing, sweep, write_text
 
 ShardFormat = Literal["flac", "log-mel"]
@@ -89,7 +89,7 @@ def write_shards(
     claim_folder(folder / INDEX, settings, ["shard-*.json", "shard-*.tar"] if overwrite else ["*.tar"], overwrite=overwrite)
     sweep(folder)
     packed = Packed()
-    with tqdm(total=len(sounds), unit="file", disable=not progress) as bar:
+    with progress_bar(total=len(sounds), unit="file", shown=progress) as bar:
         for number, group in enumerate(groups):
             shard = folder / f"shard-{number:06d}.tar"
             report = shard.with_suffix(".json")
@@ -141,9 +141,7 @@ def _encode(clip: Wave, format: ShardFormat) -> bytes:
     return content.getvalue()
 
 
-def _write(
-    shard: Path, report: Path, first: int, made: Iterator[tuple[Given, Members | AudioError]], bar: tqdm[Any]
-) -> None:
+def _write(shard: Path, report: Path, first: int, made: Iterator[tuple[Given, Members | AudioError]], bar: Bar) -> None:
     """Write the tar file, after its report of clips, seconds and failures, which every shard that is there has."""
     clips, seconds, failures = 0, 0.0, {}
     with replacing(shard) as temporary:

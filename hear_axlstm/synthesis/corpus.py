@@ -10,12 +10,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 import soundfile
 import torch
-from tqdm import tqdm
 
 from hear_axlstm.audio import Wave, write_flac
 from hear_axlstm.config import check_choice
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.parallel import ordered_map
+from hear_axlstm.progress import progress_bar
 from hear_axlstm.storage import claim_folder, replacing, sha256_of
 from hear_axlstm.synthesis.music import find_soundfont, random_music
 from hear_axlstm.synthesis.procedural import MAX_SECONDS, synthesize
@@ -76,7 +76,7 @@ def write_corpus(
     clips = [(index, out / f"{kind}-{seed}-{index:06d}.flac") for index in range(count)]
     missing = [(index, target) for index, target in clips if not target.is_file()]
     with closing(ordered_map(make, missing, workers)) as made:
-        for _ in tqdm(made, total=len(missing), unit="clip", desc=kind, disable=not progress):
+        for _ in progress_bar(made, total=len(missing), unit="clip", desc=kind, shown=progress):
             pass
     return len(missing)
 

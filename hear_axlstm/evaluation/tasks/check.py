@@ -9,13 +9,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import soundfile
-from tqdm import tqdm
 
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import TaskError
 from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS
 from hear_axlstm.evaluation.tasks.taskfolder import Labels, TaskFolder, read_task
 from hear_axlstm.parallel import ordered_map
+from hear_axlstm.progress import Bar, progress_bar
 
 BATCH = 1_024  # clips that the kit trains with at once
 SHOWN = 5  # cases of one kind of problem
@@ -75,7 +75,7 @@ def check_task(path: Path, sample_rate: int = SAMPLE_RATE, *, progress: bool = F
         there = f", but at {', '.join(rates)} Hz: `hear-axlstm tasks prepare` resamples it" if rates else ""
         check.problems.append(f"{path} has no sounds at {sample_rate} Hz{there}")
         return check
-    with tqdm(total=check.clips, unit="clip", desc=path.name, disable=not progress) as bar:
+    with progress_bar(total=check.clips, unit="clip", desc=path.name, shown=progress) as bar:
         headers = {split: _check_sounds(check, task, split, clips[split], sample_rate, bar) for split in task.splits}
     every = [header for of_split in headers.values() for header in of_split.values()]
     check.seconds = sum(header.frames / header.samplerate for header in every)
@@ -143,7 +143,7 @@ def _check_sounds(
     split: str,
     names: Iterable[str],
     sample_rate: int,
-    bar: tqdm[Any],
+    bar: Bar,
 ) -> Audio:
     """The headers of a split's clips; problems are noted in ``check``."""
     folder = task.audio(split, sample_rate)

@@ -18,12 +18,13 @@ import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
-from tqdm import tqdm
+from tqdm.utils import CallbackIOWrapper
 
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import TaskError
 from hear_axlstm.evaluation.tasks.taskfolder import METADATA, VOCABULARY, TaskFolder, read_task
 from hear_axlstm.parallel import ordered_map
+from hear_axlstm.progress import progress_bar
 from hear_axlstm.storage import replacing, sweep
 
 RATES = (48_000, 44_100, 32_000, 22_050)  # Hz, that HEAR publishes beside 16 kHz; of several, the first is taken
@@ -137,7 +138,7 @@ def _prepare_folder(source: Path, tasks: Path, workers: int | None, progress: bo
     work = unfinished(target, {"source": str(source.resolve()), "rate": rate, "task": task.sha256})
     audio = work / str(SAMPLE_RATE)
     jobs = [(source / str(rate) / clip, audio / clip) for clip in clips if not (audio / clip).is_file()]
-    with tqdm(_resampled(jobs, workers), total=len(jobs), unit="clip", desc=source.name, disable=not progress) as bar:
+    with progress_bar(_resampled(jobs, workers), total=len(jobs), unit="clip", desc=source.name, shown=progress) as bar:
         for _ in bar:
             pass
     _even_out(task, audio)
@@ -224,11 +225,11 @@ class _Archive:
 
     def _files(self) -> Iterator[tuple[PurePosixPath, IO[bytes]]]:
         """The files in it, hidden ones left out; each can be read until the next one is asked for."""
-        bar = {"total": self._source.stat().st_size, "unit": "B", "unit_scale": True, "desc": self._source.name}
+        size = self._source.stat().st_size
         with (
             open(self._source, "rb") as packed,
-            tqdm.wrapattr(packed, "read", disable=not self._progress, **bar) as counted,
-            gzip.open(counted) as unpacked,
+            progress_bar(total=size, unit="B", unit_scale=True, desc=self._source.name, shown=self._progress) as bar,
+            gzip.open(CallbackIOWrapper(bar.update, packed)) as unpacked,
             tarfile.open(fileobj=unpacked, mode="r|", bufsize=1 << 20) as tar,
         ):
             for member in tar:

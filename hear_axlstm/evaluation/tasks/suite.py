@@ -15,7 +15,6 @@ from typing import Any, Literal
 import numpy as np
 import soxr
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from hear_axlstm.config import SAMPLE_RATE, check_choice
 from hear_axlstm.errors import AudioError, ConfigError, OutputError
@@ -25,6 +24,7 @@ from hear_axlstm.evaluation.tasks.imitations import IMITATIONS, Imitation, Label
 from hear_axlstm.evaluation.tasks.prepare import RATES, finish, unfinished, write_wav
 from hear_axlstm.evaluation.tasks.taskfolder import METADATA, VOCABULARY, Labels
 from hear_axlstm.parallel import ordered_map
+from hear_axlstm.progress import progress_bar
 from hear_axlstm.storage import sha256_of, write_text
 from hear_axlstm.synthesis.held_out import Choices, Part, Samples, fade, in_noise
 from hear_axlstm.synthesis.music import find_soundfont
@@ -116,7 +116,7 @@ def write_suite(
     if soundfont is not None:
         find_soundfont(soundfont)
     suite = Suite()
-    for name in tqdm(names, unit="task", desc="synthesise", disable=not progress):
+    for name in progress_bar(names, unit="task", desc="synthesise", shown=progress):
         try:
             if kind == "hear":
                 plan = _imitated(KNOWN_TASKS[name], clips_per_label, seed, sample_rate)

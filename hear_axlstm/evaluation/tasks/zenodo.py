@@ -17,11 +17,10 @@ from time import sleep
 from typing import Any, TypeVar
 from urllib.error import HTTPError
 
-from tqdm import tqdm
-
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import OutputError, TaskError
 from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS, check_names
+from hear_axlstm.progress import Bar, progress_bar
 from hear_axlstm.version import __version__
 
 LOGGER = logging.getLogger("hear_axlstm")
@@ -123,7 +122,7 @@ def download_tasks(
                 )
         _check_space(listed, folder)
         total, there = sum(file.size for file in listed.values()), sum(_got(folder, file) for file in listed.values())
-        with tqdm(total=total, initial=there, unit="B", unit_scale=True, desc="download", disable=not progress) as bar:
+        with progress_bar(total=total, initial=there, unit="B", unit_scale=True, desc="download", shown=progress) as bar:
             for name, file in listed.items():
                 try:
                     _fetch(file, targets[name], patience, bar)
@@ -206,7 +205,7 @@ def _part(target: Path) -> Path:
     return target.with_name(f"{target.name}.part")
 
 
-def _fetch(file: RecordFile, target: Path, patience: Patience, bar: tqdm[Any]) -> None:
+def _fetch(file: RecordFile, target: Path, patience: Patience, bar: Bar) -> None:
     part = _part(target)
     for last in (False, True):
         _patiently(lambda: _continue(file, part, patience, bar), patience, lambda: _got(target.parent, file))
@@ -228,7 +227,7 @@ def _fault(file: RecordFile, path: Path) -> str:
     return "" if md5 == file.md5 else f"its md5 is {md5}, but the record says {file.md5}"
 
 
-def _continue(file: RecordFile, part: Path, patience: Patience, bar: tqdm[Any]) -> None:
+def _continue(file: RecordFile, part: Path, patience: Patience, bar: Bar) -> None:
     """Add to ``part`` until it has the file's size, or more when the server sends more."""
     got = _got(part.parent, file)
     if got >= file.size:

@@ -1,0 +1,66 @@
+"""Progress bars for whoever looks on, which never end the work, and text as a terminal can show it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+Bar = tqdm
+
+
+def progress_bar(items: Iterable[Any] | None = None, *, shown: bool, desc: str = "", **options: Any) -> tqdm[Any]:
+    """tqdm's bar over ``items`` on stderr, to be updated where there are none; nothing is drawn unless it is ``shown``.
+
+    Without a stderr, or on one that cannot be written, the work goes on without the bar. desc: what stands before the bar.
+    options: others of tqdm.
+    """
+    screen = _Screen(sys.stderr) if shown and sys.stderr is not None else None
+    return tqdm(items, desc=printable(desc) or None, disable=screen is None, file=screen or _Screen(None), **options)
+
+
+def printable(text: str) -> str:
+    """The text in one line, with an escape for each character that is no letter, mark, number, sign or plain space.
+
+    So a file's name can neither break a line nor move the cursor, and bytes that are not UTF-8 can be read.
+
+    >>> print(printable("a\\nb\\x1b[2J\\udcff ä"))
+    a\\nb\\x1b[2J\\xff ä
+    """
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable():
+        return character
+    if "\udc80" <= character <= "\udcff":  # a byte that is not UTF-8, as Python keeps it in names
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
+class _Screen:
+    """A text stream for a bar: what it does not take is dropped."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+        self.encoding = getattr(stream, "encoding", None) or "ascii"  # by which tqdm chooses what it draws with
+
+    def write(self, text: str) -> None:
+        self._try("write", text)
+
+    def flush(self) -> None:
+        self._try("flush")
+
+    def fileno(self) -> int:
+        """The stream's descriptor, of which tqdm asks how wide the terminal is."""
+        if self._stream is None:
+            raise OSError("there is no stderr")
+        return self._stream.fileno()
+
+    def _try(self, method: str, *arguments: str) -> None:
+        try:
+            getattr(self._stream, method)(*arguments)
+        except (OSError, ValueError, AttributeError):  # full, closed, or replaced by something that is no stream
+            self._stream = None
