@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hear_axlstm.config import CHUNK_FRAMES, DEFAULT_LAYOUT, MIN_SAMPLES, SAMPLE_RATE, Layout, Precision, check_choice
 from hear_axlstm.encoder import Encoder, Layers, layer_numbers
 from hear_axlstm.errors import AudioError, ConfigError
-from hear_axlstm.frontend import log_mel
+from hear_axlstm.frontend import SUMS, log_mel
 from hear_axlstm.ops.backend import Backend, is_watched
 from hear_axlstm.patches import scene_steps, steps_from_tokens, timestamp_steps, timestamps_ms
 
@@ -111,8 +111,9 @@ class Embedder(nn.Module):
         sums: Tensor | None = None
         for clip, _, steps in self.steps(self._log_mel(audio, own), counts, self.layout, layers):
             if sums is None:
-                sums = steps.new_zeros(*steps.shape[:-3], len(own), steps.shape[-1])
-            sums = sums.index_add(-2, clip, steps.sum(-2))
+                dtype = SUMS.get(self.device.type, torch.float64)
+                sums = steps.new_zeros(*steps.shape[:-3], len(own), steps.shape[-1], dtype=dtype)
+            sums = sums.index_add(-2, clip, steps.sum(-2).to(sums.dtype))
         assert sums is not None
         return (sums / torch.tensor(counts, device="cpu").to(self.device, non_blocking=True)[:, None]).float()
 

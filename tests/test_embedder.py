@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hear_axlstm.config import MIN_SAMPLES, SAMPLE_RATE, AxLSTMConfig
+from hear_axlstm.config import HOP, MIN_SAMPLES, SAMPLE_RATE, AxLSTMConfig
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Encoder
 from hear_axlstm.errors import AudioError, ConfigError
@@ -400,6 +400,18 @@ def test_out_of_memory_for_a_single_chunk_is_raised(model):
 
 
 # Bad input
+
+
+def test_a_mean_over_an_hour_of_equal_steps_is_that_step(monkeypatch):
+    """Padding and silence make equal steps, whose roundings all go the same way."""
+    samples, config = 3_600 * SAMPLE_RATE, AxLSTMConfig(width=16, depth=1)
+    model, frames = Embedder(Encoder(config)), samples // HOP + 1
+    step = noise(config.embedding_size).reshape(-1, config.width).repeat(config.grid[0], 1)
+    monkeypatch.setattr(model, "_log_mel", lambda audio, lengths: torch.zeros(1, 1, 80).expand(1, frames, 80))
+    monkeypatch.setattr(model, "_encode", lambda dtype, layers: lambda mel: step.expand(len(mel), -1, -1))
+    model.layout = "time"
+    scene = model(torch.zeros(1, 1).expand(1, samples))
+    torch.testing.assert_close(scene[0], step[: config.grid[1]].flatten(), rtol=5e-7, atol=0)
 
 
 @pytest.mark.parametrize(
