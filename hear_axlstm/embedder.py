@@ -32,9 +32,7 @@ def check_audio(audio: Tensor, lengths: Tensor | Sequence[int] | None) -> list[i
     is_tensor = isinstance(audio, Tensor)
     require(is_tensor, f"audio is a {type(audio).__name__}; expected a torch.Tensor: torch.from_numpy makes one")
     plain = audio.layout == torch.strided and not (audio.is_nested or audio.is_meta)
-    require(
-        plain, "audio is sparse, nested or without values (meta); expected a dense tensor: audio.to_dense() may make one"
-    )
+    require(plain, "audio is sparse, nested or on the meta device; expected a dense tensor: audio.to_dense() may make one")
     hint = "add the batch dimension with audio[None]" if audio.ndim == 1 else "average the channels to mono"
     require(audio.ndim == 2, f"audio has shape {tuple(audio.shape)}; expected (n_sounds, n_samples): {hint}")
     scale = "divide 16-bit samples by 32768 (audio.float() / 32768)"
@@ -130,8 +128,7 @@ class Embedder(nn.Module):
         """
         own = check_audio(audio, lengths)
         columns, patch_frames = self.encoder.config.grid[0], self.encoder.config.patch[0]
-        counts = [timestamp_steps(length, patch_frames) for length in own]
-        longest = max(counts)
+        longest = max(counts := [timestamp_steps(length, patch_frames) for length in own])
         out: Tensor | None = None
         for clip, place, steps in self.steps(self._log_mel(audio, own), counts, "time", layers):
             if out is None:
@@ -154,14 +151,10 @@ class Embedder(nn.Module):
         mel: standardised, (B, N, F). counts: how many steps of each clip count, B. The others are 0, and chunks without any
         are not encoded.
         """
-        dtype, grid = self.compute_dtype, self.encoder.config.grid
+        dtype, (columns, rows) = self.compute_dtype, self.encoder.config.grid
         mel = nn.functional.pad(mel, (0, 0, 0, -mel.shape[1] % CHUNK_FRAMES)).unflatten(1, (-1, CHUNK_FRAMES))
-        chunks = [
-            (clip, place, count - place * grid[0])  # the last is how many steps count from this chunk on
-            for clip, count in enumerate(counts)
-            for place in range(-(-count // grid[0]))
-        ]
-        column = torch.arange(grid[0], device=self.device)
+        # Clip, place, and how many steps count from there on. In Python: a tracer may not read tensors.
+        chunks = [(clip, i, n - i * columns) for clip, n in enumerate(counts) for i in range(-(-n // columns))]
         encode, start = self._encode(dtype, layers), 0
         while start < len(chunks):
             size = self.max_chunks or CHUNKS_PER_BATCH.get(self.device.type, CHUNKS_PER_BATCH_ELSEWHERE)
@@ -176,8 +169,8 @@ class Embedder(nn.Module):
                 self.max_chunks = count // 2
                 logger.warning("out of memory with %d chunks at once: going on with %d", count, self.max_chunks)
                 continue
-            steps = steps_from_tokens(tokens, grid, layout)
-            yield clip, place, steps * (column < left[:, None]).unsqueeze(2)
+            steps = steps_from_tokens(tokens, (columns, rows), layout)
+            yield clip, place, steps * (torch.arange(columns, device=self.device) < left[:, None]).unsqueeze(2)
             start += batch.shape[1]
 
     def _encode(self, dtype: torch.dtype, layers: Layers | None) -> Callable[[Tensor], Tensor]:

@@ -39,15 +39,14 @@ def _analysis(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]
         return window.to(device, dtype), mel_filters().to(device, dtype)
 
 
-def _reflected(audio: Tensor, lengths: Tensor, first: int, last: int) -> Tensor:
+def _reflected(audio: Tensor, end: Tensor, first: int, last: int) -> Tensor:
     """Samples first .. last - 1 of every clip, mirrored about the clip's own ends.
 
         index  -3 -2 -1 |0  1  2  3| 4  5         a clip of 4 samples
         reads   3  2  1 |0  1  2  3| 2  1
 
-    Samples that only the frames beyond a shorter clip would read repeat its first one; those frames are not used.
+    end: each clip's last sample, (B, 1). Frames beyond a shorter clip read its first one; they are not used.
     """
-    end = lengths[:, None] - 1
     index = torch.arange(first, last, device=audio.device).abs()
     index = (end - (end - index).abs()).clamp(min=0)
     return audio.gather(1, index.expand(audio.shape[0], -1))
@@ -68,11 +67,11 @@ def log_mel_frames(audio: Tensor, lengths: Sequence[int]) -> Tensor:
     """
     total = 1 + max(lengths) // HOP
     step = max(1, BLOCK_FRAMES // audio.shape[0])
-    ends = torch.tensor(lengths, device=audio.device)
+    end = torch.tensor(lengths, device=audio.device)[:, None] - 1
     blocks = []
     for start in range(0, total, step):
         stop = min(start + step, total)
-        wave = _reflected(audio, ends, start * HOP - N_FFT // 2, (stop - 1) * HOP + N_FFT // 2)
+        wave = _reflected(audio, end, start * HOP - N_FFT // 2, (stop - 1) * HOP + N_FFT // 2)
         blocks.append(log_mel_power(wave))
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
 
@@ -91,9 +90,7 @@ def log_mel(audio: Tensor, lengths: Tensor | Sequence[int] | None = None) -> Ten
     >>> log_mel(torch.rand(2, 16_000)).shape
     torch.Size([2, 101, 80])
     """
-    if lengths is None:
-        lengths = [audio.shape[1]] * audio.shape[0]
-    own = lengths.tolist() if isinstance(lengths, Tensor) else lengths
+    own = [audio.shape[1]] * len(audio) if lengths is None else [int(length) for length in lengths]
     with torch.autocast(audio.device.type, enabled=False):
         mel = log_mel_frames(audio, own)
         frames = torch.tensor([1 + length // HOP for length in own], device=mel.device)[:, None, None]

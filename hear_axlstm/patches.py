@@ -1,7 +1,5 @@
 """Where patches lie in a chunk, and how tokens go back to steps in time. Stage 2 of 4."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -63,7 +61,7 @@ def timestamp_steps(length: int, patch_frames: int) -> int:
     return max(1, 1 + (2 * length - HOP * (patch_frames - 1)) // (2 * HOP * patch_frames))
 
 
-def timestamps_ms(lengths: Sequence[int], patch_frames: int) -> Tensor:
+def timestamps_ms(lengths: list[int], patch_frames: int) -> Tensor:
     """Centre of each column in ms, float32, (B, N); NaN beyond a clip's own columns.
 
     A clip too short for the centre of its only column gets the centre of the frames that it has.

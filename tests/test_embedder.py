@@ -50,7 +50,7 @@ def model(golden):
 
 @pytest.mark.parametrize(("seconds", "steps"), [(2.0, 51), (1.07, 27), (10.0, 251), (3.21, 81)])
 def test_step_counts_of_the_released_code(seconds, steps):
-    assert scene_steps(torch.tensor([round(seconds * SAMPLE_RATE)]), 50).tolist() == [steps]
+    assert scene_steps(round(seconds * SAMPLE_RATE), 50) == steps
 
 
 @given(st.integers(MIN_SAMPLES, 10**7), st.sampled_from([25, 50]))
@@ -58,7 +58,7 @@ def test_trimming_is_the_released_arithmetic(samples, columns):
     frames = samples // 160 + 1
     pad = 200 - frames % 200  # a full 200 when frames divide evenly, as the released code has it
     released = (frames + pad) // 200 * columns - columns * pad // 200
-    assert scene_steps(torch.tensor([samples]), columns).tolist() == [released]
+    assert scene_steps(samples, columns) == released
     assert -(-released // columns) == -(-frames // 200)  # chunks with steps that count: all that have frames
 
 
@@ -174,7 +174,7 @@ def test_timestamps_of_one_chunk_average_to_the_scene_in_the_time_layout(golden)
 
 @given(st.integers(MIN_SAMPLES, 16 * 60 * SAMPLE_RATE), st.sampled_from([4, 8]))
 def test_timestamps_are_centres_within_the_clip(samples, patch_frames):
-    times = timestamps_ms(torch.tensor([samples]), patch_frames)[0]
+    times = timestamps_ms([samples], patch_frames)[0]
     spacing, duration = 10 * patch_frames, 1_000 * samples / SAMPLE_RATE
     assert times.dtype == torch.float32
     assert times[0] > 0
@@ -186,9 +186,9 @@ def test_timestamps_are_centres_within_the_clip(samples, patch_frames):
 
 
 def test_timestamps_without_lengths_are_the_documented_ones():
-    assert timestamps_ms(torch.tensor([32_000]), 4)[0, [0, 1, -1]].tolist() == [15.0, 55.0, 1975.0]
-    assert timestamp_steps(torch.tensor([MIN_SAMPLES, 240, 880, 879]), 4).tolist() == [1, 1, 2, 1]
-    assert timestamps_ms(torch.tensor([MIN_SAMPLES]), 4).tolist() == [[5.0]]  # the centre of its two frames
+    assert timestamps_ms([32_000], 4)[0, [0, 1, -1]].tolist() == [15.0, 55.0, 1975.0]
+    assert [timestamp_steps(length, 4) for length in (MIN_SAMPLES, 240, 880, 879)] == [1, 1, 2, 1]
+    assert timestamps_ms([MIN_SAMPLES], 4).tolist() == [[5.0]]  # the centre of its two frames
 
 
 def test_an_event_moves_the_timestamps_that_cover_it(golden):

@@ -1,11 +1,8 @@
 """The SSAST block, a pre-norm transformer: x + attention(norm1(x)), then x + mlp(norm2(x))."""
 
-from contextlib import nullcontext
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hear_axlstm.blocks import AddNorm
 from hear_axlstm.config import SSASTConfig
@@ -30,9 +27,11 @@ class AttentionBlock(nn.Module):
     def forward(self, x: Tensor, update: Tensor | None = None, backend: Backend = "auto") -> tuple[Tensor, Tensor]:
         x, normed = self.norm1(x, update, self.qkv.weight, backend)
         q, k, v = self.qkv(normed).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, H, L, K)
-        with sdpa_kernel(SDPBackend.MATH) if forward_ad._current_level >= 0 else nullcontext():  # others have no tangents
-            attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        x, normed = self.norm2(x, self.proj(attended), self.qkv.weight, backend)
+        if forward_ad._current_level >= 0:  # torch's fused attention carries no tangents
+            attended = (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1) @ v
+        else:
+            attended = F.scaled_dot_product_attention(q, k, v)
+        x, normed = self.norm2(x, self.proj(attended.transpose(1, 2).flatten(2)), self.qkv.weight, backend)
         return x, self.mlp(normed)
 
 

@@ -4,8 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor, is_grad_enabled, nn
 
 from hear_axlstm.config import Layout, Precision, variant_config
 from hear_axlstm.embedder import Embedder
@@ -58,9 +57,8 @@ def get_scene_embeddings(audio: Tensor, model: Embedder, *, lengths: Lengths = N
     ``torch.no_grad()`` unless you train, or memory grows with the clips. Raises AudioError on bad input, ConfigError on
     layers that there are not.
     """
-    inner = _unwrapped(model)
-    splits = isinstance(model, nn.DataParallel) and (lengths is not None or layers is not None)  # which it would split, too
-    return (inner if splits else model)(audio, lengths, layers)
+    inner, alone = _unwrapped(model), lengths is None and layers is None  # all that DataParallel can scatter and gather
+    return (model if alone or not isinstance(model, nn.DataParallel) else inner)(audio, lengths, layers)
 
 
 def get_timestamp_embeddings(
@@ -73,11 +71,8 @@ def get_timestamp_embeddings(
     shorter clip embeddings are 0 and timestamps NaN. Raises AudioError on bad input, ConfigError on layers that there are
     not.
     """
-    if isinstance(model, nn.parallel.DistributedDataParallel) and torch.is_grad_enabled():
-        raise ConfigError(
-            "DistributedDataParallel averages gradients of scenes alone; expected torch.no_grad(), or a "
-            "module around the model whose forward calls timestamps: wrap that"
-        )
+    if isinstance(model, nn.parallel.DistributedDataParallel) and is_grad_enabled():
+        raise ConfigError("timestamps pass by DistributedDataParallel: use no_grad(), or wrap a module that calls them")
     return _unwrapped(model).timestamps(audio, lengths, layers)
 
 

@@ -8,6 +8,24 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
+
+import torch
+
+
+class _Process:
+    """What this process did with OpenMP, whose threads, torch's own too, are not copied into a forked child."""
+
+    used_kernels = forked = False
+
+    def after_fork(self) -> None:
+        torch.set_num_threads(1)  # with more, torch's first parallel operation waits forever
+        self.forked = self.used_kernels
+
+
+process = _Process()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=process.after_fork)
 
 
 @functools.cache

@@ -117,7 +117,7 @@ def fold_together(blocks: list[Any]) -> None:
         q, k, v, gates, norm, head_norm = (
             torch.stack([getattr(block, name) for block in group]) for name in ("q", "k", "v", "gates", "norm", "head_norm")
         )
-        for block, *folded in zip(group, 1 + norm, 1 + head_norm, *fold(q, k, v, gates, backend="torch"), strict=True):
+        for block, *folded in zip(group, 1 + norm, 1 + head_norm, *torch.vmap(fold)(q, k, v, gates), strict=True):
             block.folded = tuple(folded)
 
 

@@ -38,7 +38,8 @@ def find_kernel(operation: str, backend: Backend, *operands: Tensor | None) -> C
         backend = os.environ.get("HEAR_AXLSTM_BACKEND", "auto")  # type: ignore[assignment]
     check_choice("backend", backend, Backend)
     given = [operand for operand in operands if operand is not None]
-    if is_watched(*given):
+    process = importlib.import_module("hear_axlstm.kernels").process
+    if process.forked or is_watched(*given):
         return None
     name = backend if backend != "auto" else "numba" if given[0].device.type == "cpu" else "triton"
     kernels = importlib.import_module(f"hear_axlstm.kernels.{KERNELS[name]}")
@@ -47,15 +48,14 @@ def find_kernel(operation: str, backend: Backend, *operands: Tensor | None) -> C
             raise BackendError(f"backend {backend!r} cannot run: {obstacle}; choose 'auto' or 'torch'")
         _log_once(name, obstacle)
         return None
-    _process.used_kernels |= name != "torch"
+    process.used_kernels |= name != "torch"
     return kernels.find(operation)
 
 
 def is_watched(*operands: Tensor) -> bool:
-    """Whether a tracer, transform or mode would miss what a kernel does, or kernels ran before a fork."""
+    """Whether a tracer, transform or mode would miss what a kernel does."""
     return (
-        _process.forked
-        or torch.compiler.is_compiling()
+        torch.compiler.is_compiling()
         or is_recorded()
         or forward_ad._current_level >= 0  # dual numbers
         or any(type(operand) not in (Tensor, nn.Parameter) for operand in operands)
@@ -67,26 +67,9 @@ def is_recorded() -> bool:
     """Whether operations go to a tracer, transform or dispatch mode, so that no value of a tensor may be read or kept."""
     if torch.compiler.is_compiling():
         return torch.compiler.is_exporting()
-    return (
-        torch.jit.is_tracing()  # type: ignore[attr-defined]
-        or torch._C._len_torch_dispatch_stack() > 0  # make_fx, fake tensors, counters of operations
-        or torch._C._functorch.peek_interpreter_stack() is not None  # vmap, grad, jvp
-    )
-
-
-class _Process:
-    """What this process did with OpenMP, whose threads, torch's own too, are not copied into a forked child."""
-
-    used_kernels = forked = False
-
-    def after_fork(self) -> None:
-        torch.set_num_threads(1)  # with more, torch's first parallel operation waits forever
-        self.forked = self.used_kernels
-
-
-_process = _Process()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_process.after_fork)
+    transformed = torch._C._functorch.peek_interpreter_stack() is not None  # vmap, grad, jvp
+    # Modes are make_fx, fake tensors, counters of operations.
+    return transformed or torch._C._len_torch_dispatch_stack() > 0 or torch.jit.is_tracing()  # type: ignore[attr-defined]
 
 
 @functools.cache

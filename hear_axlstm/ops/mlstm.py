@@ -20,16 +20,14 @@ def fold(q: Tensor, k: Tensor, v: Tensor, gates: Tensor, *, backend: Backend = "
     """Weights that read c and x in place of q, k and v: k . q = c . (Wk^T Wq) c, and gates linear in q, k, v are so in c, x.
 
     Shape: q, k and v (n / 4, 4 out, 4 in), gates (2 H, 3 n), of q, k and v side by side -> Wk^T Wq (n / 4, 4, 4), and the
-    gates' weights for c, the convolution's output, and x, its input, (2 H, n) each. All float32 or better. In plain torch
-    all may have one more dimension, the first, for several blocks.
+    gates' weights for c, the convolution's output, and x, its input, (2 H, n) each. All float32 or better.
     """
     if kernel := find_kernel("fold", backend, q, k, v, gates):
         return kernel(q, k, v, gates)
     with torch.autocast(q.device.type, enabled=False):
-        blocks = wide(torch.stack([q, k, v], -4))  # (3, n / 4, 4, 4)
-        by_four = wide(gates).unflatten(-1, (3, -1, 4))
-        of_q, of_k, of_v = torch.einsum("...hpgo,...pgoi->...phgi", by_four, blocks).flatten(-2).unbind(-3)
-        return wide(k).mT @ wide(q), of_q + of_k, of_v
+        blocks = wide(torch.stack([q, k, v]))  # (3, n / 4, 4, 4)
+        of_q, of_k, of_v = torch.einsum("hpgo,pgoi->phgi", wide(gates).unflatten(1, (3, -1, 4)), blocks).flatten(2)
+        return blocks[1].mT @ blocks[0], of_q + of_k, of_v
 
 
 def gated_mlstm(

@@ -10,7 +10,7 @@ import torch
 from hear_axlstm.config import AxLSTMConfig, SSAMConfig, SSASTConfig
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Encoder
-from hear_axlstm.kernels.graphs import GRAPH_SIZES, Graph, frozen_copy, replayed
+from hear_axlstm.kernels.graphs import GRAPH_SIZES, Graph, converted_copy, fold_together, replayed
 from tests.conftest import noise
 
 CONFIGS = [
@@ -58,24 +58,39 @@ def test_every_backend_and_dtype_of_an_encoder_is_kept_apart():
     assert replay(encoder, torch.float16) is not replay(encoder)
 
 
-def test_what_has_not_changed_is_not_copied_again():
+def test_what_has_not_moved_is_not_copied_again():
     encoder = Encoder(CONFIGS[0])
     first = replay(encoder)._copy
-    assert replay(encoder)._copy is first
+    with torch.no_grad():
+        encoder.cls_token.add_(1)
+    assert replay(encoder.train())._copy is first
 
 
 @EVERY_FAMILY
-def test_a_copy_in_the_same_dtype_shares_its_tensors_and_leaves_the_encoder_alone(config):
+def test_a_copy_shares_the_tensors_that_are_not_converted_and_leaves_the_encoder_alone(config):
     encoder = Encoder(config)
     state = copy.deepcopy(encoder.state_dict())
-    frozen = frozen_copy(encoder, torch.float32)
-    pairs = zip(frozen.parameters(), encoder.parameters(), strict=True)
-    assert all(ours is theirs for ours, theirs in pairs)
-    half = frozen_copy(encoder, torch.float16)
+    same, copies, _ = converted_copy(encoder, torch.float32)
+    assert not copies
+    assert all(ours is theirs for ours, theirs in zip(same.parameters(), encoder.parameters(), strict=True))
+    half, copies, originals = converted_copy(encoder, torch.float16)
+    assert {id(tensor) for tensor in half.parameters()} == {
+        id(tensor) for tensor in [*copies, *encoder.parameters()] if not any(tensor is original for original in originals)
+    }
     assert half.patch_embed.weight.dtype == torch.float16
     for name, tensor in encoder.state_dict().items():
         assert tensor.dtype == state[name].dtype
         assert torch.equal(tensor, state[name])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_blocks_are_folded_together_as_each_would_be(dtype):
+    encoder = Encoder(AxLSTMConfig(width=16, depth=3))
+    encoder.blocks[1] = Encoder(AxLSTMConfig(width=16, depth=1, expansion=2)).blocks[0]  # of another size
+    blocks = list(converted_copy(encoder, dtype)[0].blocks)
+    fold_together(blocks)
+    for block in blocks:
+        torch.testing.assert_close(block.folded, block.fold("torch"))
 
 
 def test_a_copy_of_inference_tensors_can_be_made():

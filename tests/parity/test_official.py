@@ -70,6 +70,6 @@ def test_every_step_of_a_clip(golden, golden_inputs, name, dtype):
     with torch.no_grad():
         tokens = case.model().encoder.to(dtype)(padded.flatten(0, 1))
     steps = steps_from_tokens(tokens, case.config.grid, "released").unflatten(0, padded.shape[:2]).flatten(1, 2)
-    count = int(scene_steps(torch.tensor([51_360]), columns))
+    count = scene_steps(51_360, columns)
     assert count == case.facts["counts"]["51360"]
     assert_close(case, "timestamp.51360", steps[:, :count], dtype)
