@@ -29,8 +29,7 @@ def check_audio(audio: Tensor, lengths: Tensor | Sequence[int] | None) -> list[i
         if not condition:
             raise AudioError(message)
 
-    is_tensor = isinstance(audio, Tensor)
-    require(is_tensor, f"audio is a {type(audio).__name__}; expected a torch.Tensor: torch.from_numpy makes one")
+    require(isinstance(audio, Tensor), f"audio is a {type(audio).__name__}; expected a torch.Tensor: use torch.from_numpy")
     plain = audio.layout == torch.strided and not (audio.is_nested or audio.is_meta)
     require(plain, "audio is sparse, nested or on the meta device; expected a dense tensor: audio.to_dense() may make one")
     hint = "add the batch dimension with audio[None]" if audio.ndim == 1 else "average the channels to mono"
@@ -43,16 +42,16 @@ def check_audio(audio: Tensor, lengths: Tensor | Sequence[int] | None) -> list[i
     require(batch > 0 and samples >= MIN_SAMPLES, f"audio has shape {(batch, samples)}; {expected}")
     if lengths is None:
         return [samples] * batch
-    expected = f"expected {batch} whole numbers from {MIN_SAMPLES} to {samples}, the samples of each clip"
+    expected = (
+        f"expected {batch} whole numbers from {MIN_SAMPLES} to {samples}, each clip's samples: drop or pad shorter clips"
+    )
     try:
         own = [operator.index(length) for length in (lengths.tolist() if hasattr(lengths, "tolist") else lengths)]
     except TypeError as error:
         raise AudioError(f"lengths is {lengths!r:.200}; {expected}") from error
     require(len(own) == batch, f"there are {len(own)} lengths; {expected}")
     low, high = min(own), max(own)
-    require(
-        MIN_SAMPLES <= low <= high <= samples, f"lengths run from {low} to {high}; {expected}: drop or pad shorter clips"
-    )
+    require(MIN_SAMPLES <= low <= high <= samples, f"lengths run from {low} to {high}; {expected}")
     return own
 
 
@@ -153,7 +152,6 @@ class Embedder(nn.Module):
         """
         dtype, (columns, rows) = self.compute_dtype, self.encoder.config.grid
         mel = nn.functional.pad(mel, (0, 0, 0, -mel.shape[1] % CHUNK_FRAMES)).unflatten(1, (-1, CHUNK_FRAMES))
-        # Clip, place, and how many steps count from there on. In Python: a tracer may not read tensors.
         chunks = [(clip, i, n - i * columns) for clip, n in enumerate(counts) for i in range(-(-n // columns))]
         encode, start = self._encode(dtype, layers), 0
         while start < len(chunks):

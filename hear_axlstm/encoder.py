@@ -99,13 +99,16 @@ class Encoder(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Half precision is for matrices. Norms, convolutions, gates and decays lose more by it than they save."""
         layers = [module for module in self.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
-        matrices = {id(tensor) for layer in layers for p in layer.parameters() for tensor in (p, p.grad)}
+        tensors = [tensor for layer in layers for tensor in (*layer.parameters(), *layer.buffers())]
+        matrices = {id(tensor) for own in tensors for tensor in (own, own.grad)}
 
         def applied(tensor: Tensor) -> Tensor:
             result = fn(tensor)
             is_kept = result.dtype in (torch.float16, torch.bfloat16) and id(tensor) not in matrices
             return tensor.to(result.device, torch.float32) if is_kept else result
 
+        for layer in layers:  # a pruned layer's weight is a mere attribute
+            vars(layer).update({name: fn(value) for name, value in vars(layer).items() if isinstance(value, Tensor)})
         return super()._apply(applied, recurse)
 
 

@@ -70,5 +70,4 @@ def timestamps_ms(lengths: list[int], patch_frames: int) -> Tensor:
     column, counts = torch.arange(max(steps), device="cpu", dtype=torch.float64), torch.tensor(steps, device="cpu")[:, None]
     centre = HOP_MS * (patch_frames * column + (patch_frames - 1) / 2)
     end = torch.tensor([HOP_MS * (length // HOP) / 2 for length in lengths], device="cpu", dtype=torch.float64)[:, None]
-    centres = torch.where(counts == 1, centre.minimum(end), centre)
-    return centres.masked_fill(column >= counts, torch.nan).float()
+    return torch.where(counts == 1, centre.minimum(end), centre).masked_fill(column >= counts, torch.nan).float()

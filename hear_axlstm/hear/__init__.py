@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from torch import Tensor, is_grad_enabled, nn
+from torch import Tensor, inference_mode, is_grad_enabled, nn
 
 from hear_axlstm.config import Layout, Precision, variant_config
 from hear_axlstm.embedder import Embedder
@@ -17,6 +17,7 @@ from hear_axlstm.weights.load import load_weights
 Lengths = Tensor | Sequence[int] | None
 
 
+@inference_mode(False)  # parameters that can be trained, whatever mode they are loaded in
 def load_model(
     model_file_path: str | os.PathLike[str] = "",
     *,

@@ -80,7 +80,7 @@ class Replay:
             size = next(size for size in GRAPH_SIZES if size >= len(spectrogram))
             if size not in self._graphs:
                 pool = next(iter(self._graphs.values())).graph.pool() if self._graphs else None
-                with torch.inference_mode(False):  # the graph's memory is written to in every mode
+                with torch.inference_mode(False), torch.no_grad():  # the graph's memory is written to in every mode
                     self._graphs[size] = Graph.of(self._encode, size, spectrogram, pool)
             return self._graphs[size].replay(spectrogram)
 

@@ -64,11 +64,10 @@ def is_watched(*operands: Tensor) -> bool:
 
 
 def is_recorded() -> bool:
-    """Whether operations go to a tracer, transform or dispatch mode, so that no value of a tensor may be read or kept."""
+    """Whether a tracer, transform or dispatch mode (make_fx, fake tensors) is told: no value may be read or kept then."""
     if torch.compiler.is_compiling():
         return torch.compiler.is_exporting()
     transformed = torch._C._functorch.peek_interpreter_stack() is not None  # vmap, grad, jvp
-    # Modes are make_fx, fake tensors, counters of operations.
     return transformed or torch._C._len_torch_dispatch_stack() > 0 or torch.jit.is_tracing()  # type: ignore[attr-defined]
 
 
