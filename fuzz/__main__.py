@@ -30,10 +30,10 @@ Finding = tuple[Case, Verdict]
 class Lane:
     """The processes that examine one file after the other: two for sounds, which must read the same, one for weights."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, children: dict[str, list[Child]] | None = None) -> None:
         self.folder = folder
         folder.mkdir()
-        self.children = {
+        self.children = children or {
             "sound": [Child("fuzz.subjects:sound", folder, 20, 512 * MIB, poison) for poison in POISONS],
             "weights": [Child("fuzz.subjects:weights", folder, 30, 512 * MIB)],
             "checkpoint": [Child("fuzz.subjects:checkpoint", folder, 60, 1024 * MIB)],
@@ -166,7 +166,7 @@ def one_command(name: str) -> None:
     path = Path(f"{case.name}{case.suffix}")
     path.write_bytes(case.data)
     click.echo(f"{path}: {case.story}")
-    faulthandler.enable()
+    faulthandler.enable(sys.__stderr__)
     click.echo(getattr(subjects, case.subject)(path.absolute(), **case.facts))
 
 

@@ -119,9 +119,8 @@ def test_the_end_of_a_process_is_its_files_verdict_and_the_next_file_is_examined
 
 
 def test_what_nobody_wrote_is_seen_by_two_processes(planted, tmp_path):
-    lane = program.Lane(tmp_path / "lane")
-    lane.children = {"sound": [planted(poison=poison) for poison in program.POISONS]}
-    with closing(lane):
+    children = {"sound": [planted(poison=poison) for poison in program.POISONS]}
+    with closing(program.Lane(tmp_path / "lane", children)) as lane:
         assert lane.examine(Case("sound", "x", ".wav", "", b"empty = 1")).detail.startswith("is read differently")
         assert lane.examine(Case("sound", "x", ".wav", "", b"pass")).kind == "ok"
 
@@ -205,16 +204,11 @@ def test_checkpoints_are_converted_and_loaded(tmp_path):
 
 
 def test_the_summary_counts_and_what_was_found_is_kept(planted, tmp_path, monkeypatch):
-    """Three good files and six damaged ones, examined by what they say."""
+    """A good file and damaged ones, examined by what they say."""
     says = {"sound": "pass", "weights": "os._exit(1)", "checkpoint": "raise KeyError"}
 
-    def lane(folder):
-        folder.mkdir()
-        lane = object.__new__(program.Lane)
-        lane.folder, lane.children = folder, {subject: [planted()] for subject in says}
-        return lane
-
-    monkeypatch.setattr(program, "Lane", lane)
+    lane = program.Lane
+    monkeypatch.setattr(program, "Lane", lambda folder: lane(folder, {subject: [planted()] for subject in says}))
     monkeypatch.setattr(program, "good_cases", lambda *kinds: [Case("sound", "good-a", ".wav", "a.wav", b"pass")])
     damaged = [Case(subject, f"{subject}-0-1", ".x", "a.wav cut", text.encode()) for subject, text in says.items()]
     damaged += [Case("sound", "sound-0-2", ".wav", "a.wav", b"pass", origin="a.wav")]
