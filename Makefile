@@ -1,13 +1,14 @@
 VENV := .venv
 PYTHON := python3
-PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install -q -c requirements/constraints.txt
+CONSTRAINTS := requirements/constraints.txt
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install -q -c $(CONSTRAINTS)
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo suite test test-core check docs bench fuzz wheel clean
+.PHONY: help demo suite test test-core test-python test-lowest check docs bench fuzz wheel clean
 
 help: ## print this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed ## set up, then embed sounds that it synthesises and print how similar they are
 	$(VENV)/bin/python examples/demo.py
@@ -20,8 +21,14 @@ suite: $(VENV)/.installed ## set up, then evaluate the default weights on ten sm
 test: $(VENV)/.tested ## set up, then run all tests, on two processors
 	$(PYTEST) $(ARGS)
 
-test-core: $(VENV)/.tested ## set up, then run the tests that guard the encoders, in under two minutes
+test-core: $(VENV)/.core ## set up, then run the tests that guard the encoders, in under two minutes
 	$(PYTEST) -m core $(ARGS)
+
+test-python: ## the same with another Python, in an environment apart: make test-python PYTHON=python3.12
+	$(MAKE) test-core VENV=.venv-$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+
+test-lowest: ## the same with the lowest versions that pyproject.toml admits
+	$(MAKE) test-core VENV=.venv-lowest CONSTRAINTS=build/lowest.txt
 
 check: $(VENV)/.tested ## formatting, lint, types
 	$(VENV)/bin/ruff format --check .
@@ -41,12 +48,20 @@ wheel: $(VENV)/.tested ## build the wheel into dist/
 	$(VENV)/bin/python -m pip --disable-pip-version-check wheel -q --no-deps --no-build-isolation -w dist .
 
 clean: ## remove the environment and everything built
-	rm -rf $(VENV) dist build demo docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv* dist build demo docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(VENV)/.installed: pyproject.toml requirements/constraints.txt
+build/lowest.txt: pyproject.toml
+	mkdir -p build
+	grep -oE '"[A-Za-z0-9_-]+>=[0-9.]+' pyproject.toml | tr -d '"' | sed 's/>=/==/' > $@
+
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) -e '.[evaluate]'
+	touch $@
+
+$(VENV)/.core: $(VENV)/.installed
+	$(PIP) -e '.[cpu,parquet,pretrain,probe,evaluate,test]'
 	touch $@
 
 $(VENV)/.tested: $(VENV)/.installed requirements/kit.txt
