@@ -4,10 +4,10 @@
 FLOAT64 = 5e-7
 
 # A float32 run may deviate from the truth by so many times the released code's own float32 deviation, which was measured on
-# one machine: the order of sums differs between machines and batch shapes. Seen in hundreds of random orders of every sum: up
-# to 2.1, and 2.3 for a loss, of which one unit in the last place is twice what the released code was off. Nothing is summed
-# one way over thousands of values in float32; where it was, in the log-mel's deviation, the same orders gave 6.8. The float64
-# runs are the sharper test.
+# one machine: the order of sums differs between machines and batch shapes. Seen in hundreds of random orders of every sum:
+# up to 2.1, and 2.3 for a loss, of which one unit in the last place is twice what the released code was off. Nothing is
+# summed one way over thousands of values in float32; where it was, in the log-mel's deviation, the same orders gave 6.8.
+# The float64 runs are the sharper test.
 FLOAT32_VS_RELEASED = 3.0
 
 # The same clip in another batch: other shapes, other order of sums, features of magnitude about 1.
