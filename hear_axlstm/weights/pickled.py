@@ -131,6 +131,8 @@ def _records(path: str) -> io.BytesIO | None:
                 raise WeightsError(
                     f"{path}: refused, {shown(entry.filename)} in it is compressed, as in no torch checkpoint"
                 )
+        if min((entry.header_offset for entry in entries), default=0) > 0:
+            raise WeightsError(f"{path}: refused, something stands before its zip; get the file from its authors again")
         if len(names) < len(entries) or sum(entry.file_size for entry in entries) > Path(path).stat().st_size:
             raise WeightsError(f"{path}: refused, records in its zip overlap, as in no torch checkpoint")
         for entry in entries:

@@ -122,8 +122,11 @@ MIXER_PART = re.compile(r"(blocks\.\d+)\.mixer\.(?!in_proj|out_proj|scan|reverse
 BACKWARD = re.compile(r"_b(?=[._]|$)")  # of the parts of the second, reversed scan
 
 
-def translate(tensors: Mapping[str, Tensor], config: EncoderConfig) -> dict[str, Tensor]:
-    """The tensors of a released checkpoint, or of a file of format 1, by the names and in the form that ours have."""
+def translate(tensors: Mapping[str, Tensor], config: EncoderConfig, origin: str) -> dict[str, Tensor]:
+    """The tensors of a released checkpoint, or of a file of format 1, by the names and in the form that ours have.
+
+    origin: names them in errors. Raises WeightsError on gates that cannot be put together.
+    """
     ours: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if match := MIXER_PART.fullmatch(name):
@@ -139,7 +142,11 @@ def translate(tensors: Mapping[str, Tensor], config: EncoderConfig) -> dict[str,
         if all(name in ours for name in gates):
             block = cell.removesuffix("layer.mlstm_cell.")
             parts = [ours.pop(name) for name in gates]
-            ours[f"{block}gates"], ours[f"{block}gate_bias"] = torch.cat(parts[:2]), torch.cat(parts[2:])
+            try:
+                ours[f"{block}gates"], ours[f"{block}gate_bias"] = torch.cat(parts[:2]), torch.cat(parts[2:])
+            except RuntimeError as error:
+                shapes = ", ".join(str(tuple(part.shape)) for part in parts)
+                raise WeightsError(f"{origin}: the gates of {block:.80} have shapes {shapes}, which do not fit") from error
     return ours
 
 
@@ -186,7 +193,7 @@ def convert_checkpoint(
         config = recognise(tensors, flip=flip, input_gate=input_gate, heads=heads)
     except (WeightsError, ConfigError) as error:
         raise type(error)(f"{source}: {error}") from error
-    ours = translate(tensors, config)
+    ours = translate(tensors, config, str(source))
     require_fit(config, kinds_of(ours), str(source))
     encoder = fill(config, ours, str(source))
     deviation = (encoder.pos_embed - sincos_positions(config.width, config.grid)).abs().max().item()
@@ -212,5 +219,5 @@ def _rewrite(source: Path, target: Path) -> EncoderConfig:
         kinds = kinds_in(file)
         require_floats(kinds, str(source))
         tensors = {name: file.get_tensor(name) for name in kinds}
-    write_weights(config, translate(tensors, config), target, facts["provenance"], layout=facts["layout"])
+    write_weights(config, translate(tensors, config, str(source)), target, facts["provenance"], layout=facts["layout"])
     return config

@@ -425,6 +425,19 @@ def test_bombs_are_refused(tmp_path):
     assert "bytes; expected a released checkpoint" in refused(tmp_path / "z.pth")
 
 
+def test_two_files_in_one_are_refused(tmp_path):
+    path = tmp_path / "x.pth"
+    path.write_bytes((GOLDEN / "ssast.pth").read_bytes() + (GOLDEN / "ssam.pth").read_bytes())
+    assert "stands before its zip" in refused(path)
+
+
+@pytest.mark.parametrize("shape", [(8,), (5, 8, 3), ()], ids=str)
+def test_gates_that_do_not_fit_are_refused(tmp_path, shape):
+    tensors, _ = pickled.read_checkpoint(GOLDEN / "axlstm_e2_flip.pth")
+    tensors["blocks.1.layer.mlstm_cell.fgate.bias"] = torch.zeros(1, *shape)
+    assert "blocks.1" in refused(saved(tmp_path / "x.pth", {"model": tensors}))
+
+
 def test_other_kinds_of_files_are_named_without_bad_advice(tmp_path):
     script = rezipped(tmp_path / "script.pth", lambda archive: archive.writestr("ssam/constants.pkl", b"x"))
     assert "is a TorchScript archive" in refused(script)
