@@ -42,9 +42,7 @@ def check_audio(audio: Tensor, lengths: Tensor | Sequence[int] | None) -> list[i
     require(batch > 0 and samples >= MIN_SAMPLES, f"audio has shape {(batch, samples)}; {expected}")
     if lengths is None:
         return [samples] * batch
-    expected = (
-        f"expected {batch} whole numbers from {MIN_SAMPLES} to {samples}, each clip's samples: drop or pad shorter clips"
-    )
+    expected = f"expected {batch} whole numbers of samples from {MIN_SAMPLES} to {samples}: drop or pad shorter clips"
     try:
         own = [operator.index(length) for length in (lengths.tolist() if hasattr(lengths, "tolist") else lengths)]
     except TypeError as error:

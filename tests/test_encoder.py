@@ -13,7 +13,7 @@ OPTIONS = [
     *(
         AxLSTMConfig(width=16, depth=2, expansion=e, flip=f, input_gate=g)
         for e in (2, 3, 4)
-        for f in (0, 1)
+        for f in (False, True)
         for g in ("exp", "sigmoid")
     ),
     *(SSAMConfig(width=16, depth=2, bidirectional=b) for b in (False, True)),

@@ -81,16 +81,9 @@ def cache_file(variant: str) -> Path:
 
     Raises WeightsError where there is no such folder.
     """
-    folder = os.environ.get(CACHE_VARIABLE)
-    if not folder:
-        caches = os.environ.get("XDG_CACHE_HOME", "")  # a relative one is to be ignored, says its specification
-        caches = caches if os.path.isabs(caches) else os.path.expanduser("~/.cache")
-        folder = os.path.join(caches, "hear-axlstm")
-        if not os.path.isabs(folder):
-            raise WeightsError(f"this user has no home folder to keep weights in; set {CACHE_VARIABLE} to a folder for them")
-    if os.path.exists(folder) and not (os.path.isdir(folder) and os.access(folder, os.X_OK)):
-        raise WeightsError(f"{folder}, where weights are kept, is no folder that you may read; set {CACHE_VARIABLE} to one")
-    return Path(folder, f"{variant}.safetensors")
+    from hear_axlstm.storage import cache_folder
+
+    return cache_folder("hear-axlstm", CACHE_VARIABLE, WeightsError) / f"{variant}.safetensors"
 
 
 def _weights_of(variant: str) -> Path:
@@ -104,8 +97,7 @@ def _weights_of(variant: str) -> Path:
         if found != bundled["fingerprint"]:
             raise WeightsError(f"{path} is not the file that the manifest names; install hear-axlstm again")
         return path
-    cached = cache_file(variant)
-    if os.path.isfile(cached):
+    if os.path.isfile(cached := cache_file(variant)):
         return cached
     if hub := sources["hub"]:
         from hear_axlstm.weights.hub import fetch
