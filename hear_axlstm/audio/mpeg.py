@@ -76,16 +76,20 @@ class Stream:
 
 def is_as_promised(file: BinaryIO, size: int) -> bool:
     """Whether an MPEG file is one stream with a head that speaks of as many bytes as the file has. Quick."""
-    start = after_tags(file, 0)
-    file.seek(start)
-    data = file.read(256)
+    file.seek(0)
+    start, data = 0, file.read(256)
+    if data[:1] != b"\xff":
+        start = after_tags(file, 0)
+        file.seek(start)
+        data = file.read(256)
     frame = frame_at(data, 0)
     if frame is None or data[frame.tag : frame.tag + 4] not in (b"Xing", b"Info") or data[frame.tag + 7] & 3 != 3:
         return False
     frames, promised = (int.from_bytes(data[frame.tag + at : frame.tag + at + 4], "big") for at in (8, 12))
     if frames > promised // 24 + 1:  # no frame is shorter
         return False
-    return any(promised + more in (size - start, end_of_frames(file, size) - start) for more in (0, frame.size))
+    lengths = start + promised, start + promised + frame.size
+    return size in lengths or end_of_frames(file, size) in lengths
 
 
 def streams(file: BinaryIO, size: int) -> list[Stream]:

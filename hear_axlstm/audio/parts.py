@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import BinaryIO, Literal
 
 from hear_axlstm.audio import mpeg
@@ -16,38 +15,37 @@ FLAC_AHEAD = 1 << 14  # bytes that its decoder reads ahead, at most
 SLACK = 4_096  # bytes after the sound that may be anything
 
 
-def find_parts(file: BinaryIO, format: str, frames: int) -> list[Part]:
+def find_parts(file: BinaryIO, size: int, format: str, frames: int) -> list[Part]:
     """What to decode, part by part, where a file holds more than its header says; else nothing. The place is kept.
 
-    file: as libsndfile left it when it had read the header. format, frames: by the header.
+    file: as libsndfile left it when it had read the header. size: in bytes. format, frames: by the header.
     """
     place = file.tell()
     try:
         if format == "MP3":
-            return [] if mpeg.is_as_promised(file, size_of(file)) else mpeg_parts(file, frames)
+            return [] if mpeg.is_as_promised(file, size) else mpeg_parts(file, size, frames)
         if format == "OGG":
-            return _ogg_parts(file)
+            return _ogg_parts(file, size)
         if format in ("WAV", "WAVEX") or (format == "RF64" and not frames):
-            return _wav_parts(file, place)
-        if format == "AU" and not frames and size_of(file) > place:
-            return [(_bytes(file, 0, 8) + b"\xff" * 4 + _bytes(file, 12, place), place, size_of(file))]
+            return _wav_parts(file, size, place)
+        if format == "AU" and not frames and size > place:
+            return [(_bytes(file, 0, 8) + b"\xff" * 4 + _bytes(file, 12, place), place, size)]
         return []
     finally:
         file.seek(place)
 
 
-def mpeg_parts(file: BinaryIO, frames: int | None = None) -> list[Part]:
+def mpeg_parts(file: BinaryIO, size: int, frames: int | None = None) -> list[Part]:
     """The streams in a file that are MPEG audio, unless there is one of ``frames`` samples, as the header says."""
-    found = mpeg.streams(file, size_of(file))
+    found = mpeg.streams(file, size)
     if [one.samples for one in found if not one.head] == [frames]:
         return []
     return [(one.mended_head(), one.start, one.end) for one in found]
 
 
-def check_the_end(file: BinaryIO, format: str) -> None:
+def check_the_end(file: BinaryIO, size: int, format: str) -> None:
     """Look at what follows when all was read that a header promises. Raises AudioError, without the name, if it is sound."""
-    place, size = file.tell(), size_of(file)
-    left = 0
+    place, left = file.tell(), 0
     if format == "MP3":
         left = mpeg.end_of_frames(file, size) - place
     elif format == "FLAC":
@@ -58,19 +56,20 @@ def check_the_end(file: BinaryIO, format: str) -> None:
                 "holds two FLAC streams, one after the other; split it, or join their sound: flac -d, then flac"
             )
         left = left if left > PIECE else 0
-    elif format in ("WAV", "WAVEX", "AIFF"):
-        order: Literal["big", "little"] = "big" if format == "AIFF" else "little"
-        left = int.from_bytes(_bytes(file, 4, 8), order) + 8 - place
-        left = 0 if _is_chunk(file, place + place % 2, order) else min(left, size - place)
+    elif format in ("WAV", "WAVEX", "AIFF") and size - place > SLACK:
+        head = _bytes(file, 0, 8)
+        order: Literal["big", "little"] = "little" if head[:4] == b"RIFF" else "big"
+        left = int.from_bytes(head[4:], order) + 8 - place
+        left = 0 if _is_chunk(file, size, place + place % 2, order) else min(left, size - place)
     elif format == "AU":
         left = size - place
     if left > SLACK:
         raise AudioError(f"its header promises less than there is: {left:,} bytes follow; mend the header, or convert it")
 
 
-def _ogg_parts(file: BinaryIO) -> list[Part]:
+def _ogg_parts(file: BinaryIO, size: int) -> list[Part]:
     """The streams that are chained in an Ogg file, one after the other, where there is more than one."""
-    starts, position, begins, size = [], 0, False, size_of(file)
+    starts, position, begins = [], 0, False
     while position < size:
         page = _bytes(file, position, position + OGG_HEAD)
         if page[:4] != b"OggS" or len(page) < 27:
@@ -84,18 +83,19 @@ def _ogg_parts(file: BinaryIO) -> list[Part]:
     return [(b"", *link) for link in zip(starts, [*starts[1:], size], strict=True)] if len(starts) > 1 else []
 
 
-def _wav_parts(file: BinaryIO, place: int) -> list[Part]:
+def _wav_parts(file: BinaryIO, size: int, place: int) -> list[Part]:
     """The sound of a WAV file, from ``place`` to its end, where its length was never written or is over 4 GB."""
-    size = size_of(file)
     head = _bytes(file, place - 8, place)
     length = int.from_bytes(head[4:], "little")
+    if size - place - length <= 8 and length < (1 << 32) - 1:
+        return []
     kind = _bytes(file, 0, 4)
     if kind == b"RF64":
         length = 0  # said in another chunk, where it is 0 or it would not be asked for
     left = size - place - length
     if kind not in (b"RIFF", b"RF64") or head[:4] != b"data" or left <= 8:
         return []
-    if (length or _is_chunk(file, place, "little")) and left % (1 << 32):
+    if (length or _is_chunk(file, size, place, "little")) and left % (1 << 32):
         return []
     chunks = _bytes(file, 8, place - 4).replace(b"ds64", b"JUNK", 1)
     start = b"RIFF" + OPEN_ENDED.to_bytes(4, "little") + chunks + bytes(4)
@@ -110,20 +110,12 @@ def part_seconds(part: Part) -> float | None:
     return (end - start) / speed if speed else None
 
 
-def _is_chunk(file: BinaryIO, place: int, order: Literal["big", "little"]) -> bool:
+def _is_chunk(file: BinaryIO, size: int, place: int, order: Literal["big", "little"]) -> bool:
     """Whether a chunk of a RIFF or an AIFF file begins there: a name and a length."""
     head = _bytes(file, place, place + 8)
-    return head[:4].decode("latin-1").strip().isalnum() and int.from_bytes(head[4:], order) <= size_of(file) - place
+    return head[:4].decode("latin-1").strip().isalnum() and int.from_bytes(head[4:], order) <= size - place
 
 
 def _bytes(file: BinaryIO, start: int, end: int) -> bytes:
     file.seek(start)
     return file.read(end - start)
-
-
-def size_of(file: BinaryIO) -> int:
-    """The bytes in a file; the place in it is kept."""
-    place = file.tell()
-    size = file.seek(0, os.SEEK_END)
-    file.seek(place)
-    return size

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import soundfile
 
 from hear_axlstm.audio import mpeg
-from hear_axlstm.audio.parts import Part, check_the_end, find_parts, mpeg_parts, part_seconds, size_of
+from hear_axlstm.audio.parts import Part, check_the_end, find_parts, mpeg_parts, part_seconds
 from hear_axlstm.errors import AudioError
 
 MIN_RATE, MAX_RATE = 1_000, 1_000_000  # Hz; a sound at 1 Hz would become 16,000 times as long
@@ -43,9 +43,11 @@ CAUSES = {
 class Stream(soundfile.SoundFile):  # type: ignore[misc]
     """A sound that is read from start to end. Nothing seeks, which some codings cannot and wrong lengths make fail.
 
-    expected: how many samples of a channel to ask for; None where the header does not say, or cannot be believed.
+    size: bytes in the file. expected: how many samples of a channel to ask for; None where the header does not say, or
+    cannot be believed.
     """
 
+    size: int = 0
     expected: int | None = None
 
     def seekable(self) -> bool:
@@ -69,7 +71,7 @@ def regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 @contextmanager
 def opened(file: BinaryIO) -> Iterator[Stream]:
     """The first stream of a file. Raises AudioError, without the name, on a header that cannot be true."""
-    size = size_of(file)
+    size = file.seek(0, os.SEEK_END)
     if not size:
         raise AudioError("the file is empty")
     file.seek(0)
@@ -77,6 +79,7 @@ def opened(file: BinaryIO) -> Iterator[Stream]:
     if isinstance(file, io.FileIO):  # quicker; but SD2 has its header in another file, which is found by the name
         handle = file.name if os.fsdecode(file.name).lower().endswith(".sd2") else file.fileno()
     with Stream(handle, closefd=False) as stream:
+        stream.size = size
         _check_rate(stream)
         packs = stream.format in PACKED
         if stream.format == "SDS":  # frames that are not there would be read as the last ones again
@@ -95,24 +98,26 @@ def header_seconds(file: BinaryIO) -> float | None:
     """How long a file lasts; None where its header does not say, or is wrong. Raises AudioError as ``opened`` does."""
     try:
         with opened(file) as stream:
-            if stream.format == "MP3" and not mpeg.is_as_promised(file, size_of(file)):
-                return mpeg.seconds(file, size_of(file)) or None
-            parts = [] if stream.format == "OGG" else find_parts(file, stream.format, stream.frames)
-            return part_seconds(parts[0]) if parts else stream.expected and stream.expected / stream.samplerate
+            if stream.format == "MP3" and not mpeg.is_as_promised(file, stream.size):
+                return mpeg.seconds(file, stream.size) or None
+            if stream.format not in ("MP3", "OGG"):
+                for part in find_parts(file, stream.size, stream.format, stream.frames):
+                    return part_seconds(part)
+            return stream.expected and stream.expected / stream.samplerate
     except soundfile.LibsndfileError:
-        return mpeg.seconds(file, size_of(file)) or None
+        return mpeg.seconds(file, file.seek(0, os.SEEK_END)) or None
 
 
 def streams(file: BinaryIO) -> Iterator[Stream]:
     """The streams of a file, one after the other: several in joined files. Raises AudioError as ``opened`` does."""
     try:
         with opened(file) as stream:
-            parts = find_parts(file, stream.format, stream.frames)
+            parts = find_parts(file, stream.size, stream.format, stream.frames)
             if not parts:
                 yield stream
-                check_the_end(file, stream.format)
+                check_the_end(file, stream.size, stream.format)
     except soundfile.LibsndfileError:
-        parts = mpeg_parts(file)  # a recording of a broadcast begins in the middle of a frame
+        parts = mpeg_parts(file, file.seek(0, os.SEEK_END))  # a recording of a broadcast begins in the middle of a frame
         if not parts:
             raise
     for part in parts:
