@@ -20,6 +20,7 @@ from hear_axlstm.progress import printable
 from hear_axlstm.weights.find import WEIGHTS_FILE, list_models, read_manifest
 
 FAILED, REFUSED = 1, 2
+WAY_TO_READ = "files left out that are sound are read when you name them, or convert them first: ffmpeg -i x.m4a x.flac"
 GO_ON = "what was finished is kept: mend that, and repeat the command"
 
 model_option = click.option(

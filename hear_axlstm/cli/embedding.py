@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,6 +12,7 @@ from hear_axlstm.cli.common import (
     FAILED,
     GO_ON,
     REFUSED,
+    WAY_TO_READ,
     chosen_device,
     failing,
     main,
@@ -26,11 +26,9 @@ from hear_axlstm.config import Layout, Precision
 from hear_axlstm.encoder import Layers
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.files import Embedded, embed
-from hear_axlstm.files.find import find_files
+from hear_axlstm.files.find import counted, find_files
 from hear_axlstm.files.write import Format
 from hear_axlstm.hear import load_model
-
-WAY_TO_READ = "files left out that are sound are read when you name them, or convert them first: ffmpeg -i x.m4a x.flac"
 
 
 @main.command("embed")
@@ -75,7 +73,7 @@ def embed_command(
         left_out: list[Path] = []
         sounds = find_files(inputs, left_out)
         if not sounds:
-            way = f"{_left_out(left_out)}; {WAY_TO_READ}" if left_out else "; expected files, or folders with some"
+            way = f"{counted(left_out)}; {WAY_TO_READ}" if left_out else "; expected files, or folders with some"
             raise ConfigError(f"no audio files below {', '.join(inputs)}{way}")
         chosen = _layers(layers)
         embedder = load_model(model, layout=layout, precision=precision).to(chosen_device(device))
@@ -104,16 +102,7 @@ def _summary(result: Embedded, out: Path, left_out: list[Path]) -> list[str]:
     total = sum(result.seconds.values())
     return [
         f"{len(result.names)} embedded, {len(result.skipped)} there already, {len(result.failures)} failed: {out}"
-        f"{_left_out(left_out)}",
+        f"{counted(left_out)}",
         *([WAY_TO_READ] if left_out else []),
         f"{total:.1f} s: {len(result.names) / total:.1f} sounds a second, {result.audio_seconds / total:.0f} x real time",
     ]
-
-
-def _left_out(paths: list[Path]) -> str:
-    """How many files of which suffixes were no audio, after a semicolon; empty for none."""
-    if not paths:
-        return ""
-    suffixes = Counter(path.suffix.lower() or "no suffix" for path in paths)
-    counts = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common())
-    return f"; {len(paths)} other files left out ({counts})"

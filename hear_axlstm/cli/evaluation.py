@@ -276,7 +276,7 @@ def _subject(
         raise ConfigError("--layout and --precision are for our models; a --module takes --model-options")
     try:
         options = json.loads(model_options or "{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"--model-options {model_options!r} is not JSON ({error})") from error
     if not isinstance(options, dict):
         raise ConfigError(f'--model-options {model_options!r}: expected an object such as {{"size": 3}}')
@@ -383,10 +383,17 @@ def _named(names: Any, known: list[str]) -> list[str]:
 @click.option("--format", type=click.Choice(get_args(ReportFormat)), default="html")
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="File for the report; stdout otherwise.")
 def report_command(folders: tuple[Path, ...], format: ReportFormat, out: Path | None) -> None:
-    """Show the results of `evaluate` beside the published ones: tables, plots, intervals, where every number is from."""
+    """Show the results of `evaluate` beside the published ones: tables, plots, intervals, where every number is from.
+
+    A damaged file of results is named and left out, and the exit code is 1.
+    """
     with reported(FAILED):
-        text = write_report(read_results(folders), format)
+        results = read_results(folders)
+        text = write_report(results, format)
         if out is None:
-            click.echo(text, nl=False)
+            click.echo(text.encode(), nl=False)  # the page says that it is UTF-8
         else:
             write_text(out, text)
+    for damaged in results.damaged:
+        tell(f"left out: {damaged}")
+    sys.exit(FAILED if results.damaged else 0)

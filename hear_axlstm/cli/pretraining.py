@@ -13,6 +13,7 @@ from hear_axlstm.cli.common import (
     FAILED,
     GO_ON,
     REFUSED,
+    WAY_TO_READ,
     failing,
     main,
     quiet_option,
@@ -22,6 +23,7 @@ from hear_axlstm.cli.common import (
     tell_failures,
 )
 from hear_axlstm.errors import AudioError, TrainingError
+from hear_axlstm.files.find import counted
 from hear_axlstm.pretraining.loop import pretrain
 from hear_axlstm.pretraining.recipe import read_recipe, recipe_names
 from hear_axlstm.pretraining.shards import FILES_PER_SHARD, ShardFormat, write_shards
@@ -70,7 +72,8 @@ def shards_command(inputs: tuple[Path, ...], out: Path, quiet: bool, **options: 
     if not quiet:
         tell(
             f"{len(packed.shards)} shards, {packed.clips} clips, {packed.seconds / 3600:.2f} hours, "
-            f"{len(packed.failures)} files failed: {out}"
+            f"{len(packed.failures)} files failed: {out}{counted(packed.left_out)}",
+            *([WAY_TO_READ] if packed.left_out else []),
         )
     sys.exit(FAILED if packed.failures else 0)
 

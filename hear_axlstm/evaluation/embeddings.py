@@ -28,13 +28,21 @@ END_OF_EVENT = 0.0001  # ms: an event still counts at its very end
 
 
 def is_embedded(task: TaskFolder, out: Path) -> bool:
-    """Whether ``out`` holds all embeddings of the task as it is described now."""
-    if not (out / DONE).is_file():
-        return False
+    """Whether ``out`` holds all embeddings of the task as it is described now, and of its sounds as they are now."""
+    noted = sounds_embedded(out)
     try:
-        return read_task(out).sha256 == task.sha256
-    except (TaskError, OSError):
+        same = noted is not None and read_task(out).sha256 == task.sha256
+    except TaskError:
         return False
+    return same and ("" in (noted, now := task.sounds_sha256(SAMPLE_RATE)) or noted == now)
+
+
+def sounds_embedded(out: Path) -> str | None:
+    """The hash of the sounds of which ``out`` holds all embeddings, empty where it was not noted; None without them."""
+    try:
+        return (out / DONE).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
 
 
 def embed_task(task: TaskFolder, model: Embedder, out: Path, *, workers: int | None = None, progress: bool = False) -> None:
@@ -46,7 +54,7 @@ def embed_task(task: TaskFolder, model: Embedder, out: Path, *, workers: int | N
     Raises TaskError when a clip cannot be embedded (the others are kept) or the task is damaged, OutputError when the folder
     was made with other weights or settings.
     """
-    start = time.perf_counter()
+    start, sounds_sha256 = time.perf_counter(), task.sounds_sha256(SAMPLE_RATE)
     (out / DONE).unlink(missing_ok=True)
     for folder in (out, *(out / split for split in task.splits)):
         sweep(folder)
@@ -70,7 +78,7 @@ def embed_task(task: TaskFolder, model: Embedder, out: Path, *, workers: int | N
         {"time_elapsed": time.perf_counter() - start, "gpu_max_mem": None, "gpu_device_name": _device_name(model)},
         indent=4,
     )
-    (out / DONE).touch()
+    write_text(out / DONE, sounds_sha256)
 
 
 def frame_labels(events: Sequence[dict[str, Any]], timestamps: Sequence[float]) -> list[list[str]]:

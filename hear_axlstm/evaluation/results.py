@@ -9,10 +9,10 @@ RESULTS/MODEL/failures/PROTOCOL/ENGINE/TASK.json                    a Failure, u
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from hear_axlstm.errors import OutputError
 from hear_axlstm.storage import read_json, strict_json, write_text
@@ -20,6 +20,7 @@ from hear_axlstm.storage import read_json, strict_json, write_text
 Engine = Literal["native", "heareval", "linear"]
 SCHEMA = 1
 MODEL = "model.json"
+KINDS = {"str": str, "Engine": str, "int": int, "list": list, "dict": dict}  # of a field's values, by its annotation
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,16 @@ class Record:
         try:
             if found.pop("schema") != SCHEMA:
                 raise OutputError(f"{path}: made by another version of hear-axlstm; repeat the evaluation elsewhere")
+            for item in fields(cls):
+                kind = KINDS.get(str(item.type).partition("[")[0])
+                if kind is not None and item.name in found and not isinstance(found[item.name], kind):
+                    raise TypeError(f"{item.name} is {found[item.name]!r}")
             return cls(**found)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise OutputError(f"{path} is damaged ({error!r}); delete it and repeat the evaluation") from error
+
+
+Kept = TypeVar("Kept", bound=Record)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +91,8 @@ class Score(Record):
     """The score of one model on one task with one seed, and what it depends on.
 
     score: mean over the test splits of the task's first metric, ``metric``; a fraction for all but d_prime.
-    splits, settings: as in Outcome. task_sha256: the hash of the files that describe the task. differences: how the task
+    splits, settings: as in Outcome. task_sha256: the hash of the files that describe the task. sounds_sha256: that of the
+    names, sizes and times of its clips, empty in scores of before it was noted. differences: how the task
     differs from the HEAR task of its name; empty for the real one. versions: by package, and Python's. device: where the
     classifier was trained.
     """
@@ -105,6 +114,7 @@ class Score(Record):
     device: str
     seconds: float
     finished: str
+    sounds_sha256: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "score", float(self.score))  # "NaN" as it is kept
@@ -125,11 +135,15 @@ class Failure(Record):
 
 @dataclass(frozen=True)
 class Results:
-    """The contents of one or several folders of results, in the order of the models' names."""
+    """The contents of one or several folders of results, in the order of the models' names.
+
+    damaged: for each file that could not be read, its name and why.
+    """
 
     models: dict[str, ModelRecord]
     scores: list[Score]
     failures: list[Failure]
+    damaged: list[str] = field(default_factory=list)
 
 
 def score_path(folder: Path, protocol: str, engine: Engine, task: str, seed: int) -> Path:
@@ -143,23 +157,35 @@ def failure_path(folder: Path, protocol: str, engine: Engine, task: str) -> Path
 
 
 def read_results(folders: Iterable[Path]) -> Results:
-    """The results of all models in these folders.
+    """The results of all models in these folders, without the files that are damaged.
 
-    Raises OutputError when there are none, when two folders have a model of the same name, or when a file is damaged.
+    Raises OutputError when there are none, or when two folders have a model of the same name.
     """
-    models: dict[str, ModelRecord] = {}
     origins: dict[str, Path] = {}
-    scores: list[Score] = []
-    failures: list[Failure] = []
+    results = Results({}, [], [])
     for folder in folders:
         for header in sorted(folder.glob(f"*/{MODEL}")):
-            record = ModelRecord.read(header)
-            if record.name in origins:
-                raise OutputError(f"{origins[record.name]} and {header.parent} are both called {record.name}; report one")
-            origins[record.name] = header.parent
-            models[record.name] = record
-            scores += [Score.read(path) for path in sorted(header.parent.glob("scores/*/*/*/seed-*.json"))]
-            failures += [Failure.read(path) for path in sorted(header.parent.glob("failures/*/*/*.json"))]
-    if not models:
-        raise OutputError("no results there; expected folders that `hear-axlstm evaluate -o RESULTS` wrote")
-    return Results(models, scores, failures)
+            for record in _readable(ModelRecord, [header], results.damaged):
+                if record.name in origins:
+                    raise OutputError(
+                        f"{origins[record.name]} and {header.parent} are both called {record.name}; report one"
+                    )
+                origins[record.name] = header.parent
+                results.models[record.name] = record
+                scores, failures = (
+                    sorted(header.parent.glob(p)) for p in ("scores/*/*/*/seed-*.json", "failures/*/*/*.json")
+                )
+                results.scores.extend(_readable(Score, scores, results.damaged))
+                results.failures.extend(_readable(Failure, failures, results.damaged))
+    if not results.models:
+        why = results.damaged[0] if results.damaged else "no results there"
+        raise OutputError(f"{why}; expected folders that `hear-axlstm evaluate -o RESULTS` wrote")
+    return results
+
+
+def _readable(kind: type[Kept], paths: Iterable[Path], damaged: list[str]) -> Iterator[Kept]:
+    for path in paths:
+        try:
+            yield kind.read(path)
+        except OutputError as error:
+            damaged.append(str(error))

@@ -17,7 +17,7 @@ from time import perf_counter
 import torch
 
 from hear_axlstm.errors import ConfigError, HearAxlstmError
-from hear_axlstm.evaluation.embeddings import embed_task, is_embedded
+from hear_axlstm.evaluation.embeddings import embed_task, is_embedded, sounds_embedded
 from hear_axlstm.evaluation.kit.launch import embed_with_kit, evaluate_with_kit, require_kit
 from hear_axlstm.evaluation.metrics import check_metrics
 from hear_axlstm.evaluation.native.batched import evaluate_batched
@@ -153,10 +153,13 @@ class _Run:
                 check_one_label(task)
             if self.engine != "heareval":
                 check_metrics(task.metrics)
+            task.stored_order, task.differences()  # every file that describes it
             self._embed(task, workers, progress)
             there = self._scores(task, seeds)
-        except HearAxlstmError as error:
-            self._fail(path.name, str(error))
+        except OSError:
+            raise
+        except Exception as error:
+            self._fail(path.name, _failure_reason(error))
             return None
         self.evaluated.scores += there.values()
         return task, [seed for seed in seeds if seed not in there]
@@ -219,6 +222,7 @@ class _Run:
             weights_sha256=self.subject.record.weights_sha256,
             task=task.name,
             task_sha256=task.sha256,
+            sounds_sha256=sounds_embedded(self._embeddings(task)) or "",
             differences=task.differences(),
             protocol=self.protocol.name,
             protocol_sha256=self.protocol.sha256,
@@ -242,8 +246,13 @@ class _Run:
         sweep(self._score_path(task, 0).parent)
         paths = {seed: self._score_path(task, seed) for seed in seeds}
         found = {seed: Score.read(path) for seed, path in paths.items() if path.is_file()}
-        current = (task.sha256, self.protocol.sha256)
-        return {seed: score for seed, score in found.items() if (score.task_sha256, score.protocol_sha256) == current}
+        sounds = sounds_embedded(self._embeddings(task))
+
+        def is_current(score: Score) -> bool:
+            of_this_task = (score.task_sha256, score.protocol_sha256) == (task.sha256, self.protocol.sha256)
+            return of_this_task and (not (sounds and score.sounds_sha256) or sounds == score.sounds_sha256)
+
+        return {seed: score for seed, score in found.items() if is_current(score)}
 
     def _fail(self, task: str, reason: str) -> None:
         LOGGER.info("%s failed: %s", task, reason)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Number, Real
@@ -71,6 +71,13 @@ def find_files(inputs: Iterable[FilePath], left_out: list[Path] | None = None) -
     for sound in (sound for entry in inputs for sound in _found(entry, left_out)):
         found.setdefault((sound.name, os.path.abspath(sound.path) if sound.path else sound.name), sound)
     return list(found.values())
+
+
+def counted(left_out: Sequence[Path]) -> str:
+    """How many files of which suffixes were left out, after a semicolon; empty for none."""
+    suffixes = Counter(path.suffix.lower() or "no suffix" for path in left_out)
+    counts = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common())
+    return f"; {len(left_out)} other files left out ({counts})" if left_out else ""
 
 
 def _found(entry: FilePath, left_out: list[Path] | None) -> Iterable[FileSound | NoSound]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hear_axlstm.config import CHUNK_FRAMES, N_MELS
-from hear_axlstm.errors import ConfigError
+from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.frontend import log_mel
 from hear_axlstm.pretraining.objective import random_mask
 from hear_axlstm.pretraining.recipe import Recipe
@@ -185,7 +185,14 @@ def _batch(plan: Plan, part: range, crops: Iterator[Tensor], device: torch.devic
         mel = log_mel(synthesize(ids, recipe.seed))
         spectrogram[made] = crop(mel, streams(clips[made], recipe.seed, CROPS))
     if not made.all():
-        spectrogram[~made] = next(crops).to(device, non_blocking=True)
+        spectrogram[~made] = _next(crops).to(device, non_blocking=True)
     columns, rows = recipe.encoder.grid
     mask = random_mask(streams(clips, recipe.seed, MASKS), columns * rows, recipe.mask_ratio)
     return Batch(spectrogram, mask)
+
+
+def _next(crops: Iterator[Tensor]) -> Tensor:
+    try:
+        return next(crops)
+    except AudioError as error:  # of a process, which torch puts after its traceback
+        raise AudioError(str(error).strip().rpartition(f"{AudioError.__name__}: ")[2]) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ from hear_axlstm.errors import ConfigError, TrainingError
 from hear_axlstm.pretraining.batches import Share, updates
 from hear_axlstm.pretraining.recipe import Recipe, Schedule
 from hear_axlstm.pretraining.shard_clips import ShardClips
-from hear_axlstm.pretraining.state import LOGS, WEIGHTS, Curve, RunFolder
+from hear_axlstm.pretraining.state import WEIGHTS, Board, Curve, RunFolder
 from hear_axlstm.pretraining.trainer import Trainer
 from hear_axlstm.progress import progress_bar
 from hear_axlstm.version import __version__
@@ -50,7 +51,8 @@ def pretrain(
     stderr.
 
     Raises ConfigError on a recipe that does not fit, OutputError on a folder that must not be continued, AudioError on a
-    clip that cannot be decoded, TrainingError on a loss that is not finite.
+    clip that cannot be decoded, TrainingError on a loss that is not finite, OSError when a file cannot be written; the last
+    checkpoint is whole then.
     """
     recorded = ShardClips(recipe.shards)
     schedule = Schedule.of(recipe, len(recorded))
@@ -101,7 +103,7 @@ class _Log:
         self.since = time.monotonic()
         if self.active:
             self.curve = Curve(folder, step)
-            self.board = _tensorboard(folder.path / LOGS, step)
+            self.board = Board(folder, step)
             self.bar = progress_bar(total=total, initial=step, unit="step", shown=progress, smoothing=0.05)
 
     def add(self, step: int, loss: Tensor, lr: float, clips: int) -> None:
@@ -127,9 +129,9 @@ class _Log:
                     "base_lr, or with precision 'float32'"
                 )
             self.curve.add({"step": step, "loss": loss, "lr": rate, "clips_per_second": speed})
-            self.board.add_scalar("loss", loss, step)
-            self.board.add_scalar("lr", rate, step)
-        self.board.add_scalar("clips_per_second", speed, steps[-1])
+            self.board.add(step, {"loss": loss, "lr": rate})
+        self.board.add(steps[-1], {"clips_per_second": speed})
+        self.board.flush()
         self.bar.update(len(steps))
         self.bar.set_postfix(loss=f"{loss:.4f}", clips_per_second=f"{speed:.1f}")
 
@@ -142,14 +144,6 @@ class _Log:
                 self.flush()
         finally:
             if self.active:
-                self.curve.close()
-                self.board.close()
-                self.bar.close()
-
-
-def _tensorboard(folder: Path, step: int) -> Any:
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as error:
-        raise ConfigError("pretraining needs tensorboardX; pip install 'hear-axlstm[pretrain]'") from error
-    return SummaryWriter(str(folder), purge_step=step + 1)
+                with ExitStack() as stack:  # all of them, whatever one raises
+                    for part in (self.bar, self.board, self.curve):
+                        stack.callback(part.close)

@@ -158,11 +158,13 @@ def read_recipe(source: str | os.PathLike[str], **changes: Any) -> Recipe:
             raise ConfigError(f"{source} is neither a file nor a recipe; there are {', '.join(recipe_names())}")
         try:
             options = _resolved(str(path), tomllib.loads(path.read_text(encoding="utf-8")))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        except ConfigError:
+            raise
+        except (ValueError, TypeError, OSError, RecursionError) as error:
             raise ConfigError(f"{path}: {error}; expected TOML with the fields of a recipe") from error
     try:
         return _recipe({**options, **{name: value for name, value in changes.items() if value is not None}})
-    except (ConfigError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise ConfigError(f"recipe {source}: {error}") from error
 
 

@@ -61,9 +61,12 @@ class ShardClips:
         shards = find_shards(sources)
         for shard in shards:
             try:
-                with tarfile.open(shard, "r:") as tar:
+                with open(shard, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
                     self.members += [Member(shard, m.name, m.offset_data, m.size) for m in tar if _is_clip(m)]
-            except (tarfile.TarError, OSError) as error:
+                    file.seek(tar.offset)
+                    if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile would take it for the end
+                        raise ValueError(f"neither a member nor the end at byte {tar.offset:,}")
+            except (tarfile.TarError, OSError, ValueError) as error:
                 raise ConfigError(f"{shard}: not a whole tar file ({error}); make the shard again") from error
         if shards and not self.members:
             raise ConfigError(f"no clips in {len(shards)} shards ({shards[0]}, ...); expected audio or log-mels (.npy)")
@@ -81,10 +84,12 @@ class ShardClips:
             file.seek(member.offset)
             content = io.BytesIO(file.read(member.size))
         try:
+            if content.getbuffer().nbytes != member.size:
+                raise AudioError(f"{content.getbuffer().nbytes:,} of {member.size:,} bytes are there")
             if member.name.endswith(LOG_MEL_SUFFIX):
                 return torch.from_numpy(_log_mel(np.load(content, allow_pickle=False))).float()
             return log_mel(torch.from_numpy(read_audio(content, "audio").copy())[None])[0]
-        except (ValueError, OSError, EOFError, RuntimeError) as error:
+        except Exception as error:
             raise AudioError(f"{member.shard}: member {member.name}: {error}; make the shard again") from error
 
 
@@ -95,4 +100,6 @@ def _is_clip(member: tarfile.TarInfo) -> bool:
 def _log_mel(mel: NDArray[np.floating]) -> NDArray[np.floating]:
     if mel.ndim != 2 or mel.shape[1] != N_MELS or not len(mel) or mel.dtype.kind != "f":
         raise AudioError(f"shape {mel.shape}, {mel.dtype}; expected floating point (frames, {N_MELS})")
+    if not np.isfinite(mel).all():
+        raise AudioError("holds NaN or infinity; expected finite numbers")
     return mel

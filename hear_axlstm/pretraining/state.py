@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from hear_axlstm.errors import OutputError
+from hear_axlstm.errors import ConfigError, OutputError
 from hear_axlstm.pretraining.trainer import Trainer
 from hear_axlstm.storage import claim_folder, replacing, sweep
+from hear_axlstm.weights.check import sealed
+from hear_axlstm.weights.save import write_safetensors
 
 RECIPE, CHECKPOINT, CURVE = "recipe.json", "checkpoint.safetensors", "curve.csv"
 WEIGHTS, LOGS = "model.safetensors", "tensorboard"
 OURS = (CHECKPOINT, CURVE, WEIGHTS, f"{LOGS}/events.out.tfevents.*")
 COLUMNS = ["step", "loss", "lr", "clips_per_second"]
 METADATA_KEY = "hear_axlstm_pretraining"
-FORMAT = 2  # of the checkpoint: the tensors have the encoder's flat names
+FORMAT = 3  # of the checkpoint: sealed with a fingerprint
 OPTIMIZER = "optimizer"  # beside the names of Trainer.modules
 
 
@@ -41,16 +43,15 @@ class RunFolder:
         sweep(self.path)
 
     def save(self, step: int, trainer: Trainer) -> None:
-        """Write everything that a run needs to go on after ``step`` updates."""
+        """Write all that a run needs to go on after ``step`` updates. Raises OSError, and then the file before is whole."""
         tensors: dict[str, Tensor] = {}
         for part, module in trainer.modules.items():
             tensors |= {f"{part}.{name}": tensor for name, tensor in module.state_dict().items()}
         for index, state in trainer.optimizer.state_dict()["state"].items():
             tensors |= {f"{OPTIMIZER}.{index}.{name}": tensor for name, tensor in state.items()}
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        facts = {"format": FORMAT, "step": step, "scaler": trainer.scaler.state_dict()}
-        with replacing(self.path / CHECKPOINT) as temporary:
-            save_file(whole, temporary, metadata={METADATA_KEY: json.dumps(facts)})
+        facts = sealed({"format": FORMAT, "step": step, "scaler": trainer.scaler.state_dict()}, whole)
+        write_safetensors(whole, self.path / CHECKPOINT, {METADATA_KEY: json.dumps(facts)})
 
     def load(self, trainer: Trainer) -> int:
         """Restore what ``save`` wrote, and return the number of updates by then, 0 in a new run.
@@ -64,14 +65,17 @@ class RunFolder:
         try:
             with safe_open(path, "pt") as file:
                 facts = json.loads((file.metadata() or {})[METADATA_KEY])
-                for key in file.keys():  # noqa: SIM118 - it is no mapping
-                    part, name = key.split(".", 1)
-                    parts[part][name] = file.get_tensor(key)
+                whole = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no mapping
             if (found := facts.get("format", 1)) != FORMAT:
                 raise OutputError(
                     f"{path} has format {found}, of another version of hear-axlstm; expected {FORMAT}. Finish this run with "
                     "the version that began it, choose another folder, or start again with --overwrite"
                 )
+            if facts != sealed({key: value for key, value in facts.items() if key != "sha256"}, whole):
+                raise ValueError("it is not what its fingerprint was made of")
+            for key, tensor in whole.items():
+                part, name = key.split(".", 1)
+                parts[part][name] = tensor
             state: dict[int, dict[str, Tensor]] = {}
             for key, tensor in parts.pop(OPTIMIZER).items():
                 index, name = key.split(".", 1)
@@ -84,16 +88,22 @@ class RunFolder:
             return int(facts["step"])
         except OutputError:
             raise
-        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        except (SafetensorError, OSError, LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             raise OutputError(f"{path} is damaged ({error}); start again with --overwrite") from error
 
 
 class Curve:
-    """The loss curve in curve.csv, a line an update. Lines that a killed run wrote after its last checkpoint are cut off."""
+    """The loss curve in curve.csv, a line an update. Lines that a killed run wrote after its last checkpoint are cut off.
+
+    Raises OutputError when the file is damaged, OSError when it cannot be written.
+    """
 
     def __init__(self, folder: RunFolder, step: int) -> None:
         path = folder.path / CURVE
-        kept = [row for row in read_curve(path) if int(row["step"]) <= step] if path.is_file() else []
+        try:
+            kept = [row for row in read_curve(path) if int(row["step"]) <= step] if path.is_file() else []
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise OutputError(f"{path} is damaged ({error!r}); delete it, and repeat: the run goes on without it") from error
         with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
@@ -114,3 +124,40 @@ def read_curve(path: Path) -> list[dict[str, str]]:
     """The rows of a curve.csv, as strings by column; an unfinished last line is left out."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     return list(csv.DictReader(line for line in lines if line.endswith("\n")))
+
+
+class Board:
+    """Scalars for TensorBoard, in the folder tensorboard/, written at once.
+
+    tensorboardX writes in a thread, which a full disk ends without a word: whoever gives it more then waits for ever.
+
+    Raises ConfigError without tensorboardX, OSError when the file cannot be written.
+    """
+
+    def __init__(self, folder: RunFolder, step: int) -> None:
+        try:
+            from tensorboardX.event_file_writer import EventsWriter
+            from tensorboardX.proto.event_pb2 import Event, SessionLog
+            from tensorboardX.proto.summary_pb2 import Summary
+        except ImportError as error:
+            raise ConfigError("pretraining needs tensorboardX; pip install 'hear-axlstm[pretrain]'") from error
+        self._event, self._summary = Event, Summary
+        (folder.path / LOGS).mkdir(exist_ok=True)
+        self._writer = EventsWriter(str(folder.path / LOGS / "events"))
+        # What a killed run wrote after its last checkpoint is not shown.
+        self._writer.write_event(
+            Event(wall_time=time.time(), step=step + 1, session_log=SessionLog(status=SessionLog.START))
+        )
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Write the values of one update, by name."""
+        scalars = [self._summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._writer.write_event(self._event(wall_time=time.time(), step=step, summary=self._summary(value=scalars)))
+
+    def flush(self) -> None:
+        """Have what was added on the disk."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Close the file; nothing may be added after."""
+        self._writer.close()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import soundfile
 import torch
 
 from hear_axlstm.audio import Wave, write_flac
@@ -98,11 +98,10 @@ def random_clip(kind: Kind, seed: int, index: int, seconds: float, soundfont: Pa
 
 
 def _write_clip(target: Path, wave: Wave) -> None:
+    content = io.BytesIO()  # libsndfile says of a full disk that all is well
+    write_flac(content, wave)
     with replacing(target) as temporary:
-        try:
-            write_flac(temporary, wave)
-        except soundfile.SoundFileError as error:
-            raise OSError(f"{target} cannot be written ({error})") from error
+        temporary.write_bytes(content.getbuffer())
 
 
 def _settings(kind: Kind, clip_seconds: float, soundfont: Path | None) -> dict[str, Any]:

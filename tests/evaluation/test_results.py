@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 
@@ -71,12 +72,17 @@ def test_nothing_there_and_two_of_a_name_are_refused(results, tmp_path):
 def test_damage_and_other_versions_are_named(results):
     path = score_path(results / "m", "axlstm", "native", SCORE.task, 3)
     content = json.loads(path.read_text())
-    path.write_text(json.dumps({**content, "schema": 99}))
-    with pytest.raises(OutputError, match="another version"):
-        read_results([results])
-    path.write_text(json.dumps({**content, "surprise": 1}))
-    with pytest.raises(OutputError, match="damaged"):
-        read_results([results])
-    path.write_text("{")
-    with pytest.raises(OutputError, match=r"seed-003\.json is damaged"):
-        read_results([results])
+    path.write_text("")
+    others = len(read_results([results]).scores)
+    for text, why in (
+        (json.dumps({**content, "schema": 99}), "another version"),
+        (json.dumps({**content, "surprise": 1}), r"seed-003\.json is damaged"),
+        ("{", r"seed-003\.json is damaged"),
+    ):
+        path.write_text(text)
+        with pytest.raises(OutputError, match=why):
+            Score.read(path)
+        found = read_results([results])
+        assert len(found.scores) == others
+        (damaged,) = found.damaged
+        assert re.search(why, damaged)

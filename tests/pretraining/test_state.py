@@ -90,7 +90,7 @@ def test_a_checkpoint_of_another_version_is_refused_with_the_ways_to_go_on(tmp_p
     old = {"step": 7, "scaler": {}}  # as it was before checkpoints had a format
     save_file(tensors, tmp_path / CHECKPOINT, metadata={METADATA_KEY: json.dumps(old)})
     with pytest.raises(
-        OutputError, match=r"has format 1, .*; expected 2\. Finish this run .*, or start again with --overwrite"
+        OutputError, match=r"has format 1, .*; expected 3\. Finish this run .*, or start again with --overwrite"
     ):
         RunFolder(tmp_path).load(trainer)
 

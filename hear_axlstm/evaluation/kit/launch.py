@@ -27,13 +27,14 @@ from typing import Any
 
 import torch
 
+from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import EvaluationError, OutputError, TaskError
-from hear_axlstm.evaluation.embeddings import is_embedded
+from hear_axlstm.evaluation.embeddings import DONE, is_embedded
 from hear_axlstm.evaluation.native.network import INITIALIZATIONS
 from hear_axlstm.evaluation.protocols import SETTINGS, Protocol, Settings, task_grid
 from hear_axlstm.evaluation.results import Outcome
 from hear_axlstm.evaluation.tasks.taskfolder import METADATA, VOCABULARY, TaskFolder, read_task
-from hear_axlstm.storage import read_json
+from hear_axlstm.storage import read_json, write_text
 
 KIT_VERSION = "2021.1.3"
 IMPORTED = (  # by the kit, when it runs
@@ -74,8 +75,10 @@ def embed_with_kit(
     """
     require_kit()
     task, out = Path(abspath(task)), Path(abspath(out))
-    if is_embedded(read_task(task), out):
+    found = read_task(task)
+    if is_embedded(found, out):
         return out
+    sounds_sha256 = found.sounds_sha256(SAMPLE_RATE)
     try:
         if out.exists() and any(out.iterdir()) and not (out / METADATA).is_file():
             raise OutputError(f"{out} holds something else than embeddings (no {METADATA}); choose another folder")
@@ -84,6 +87,7 @@ def embed_with_kit(
             shutil.rmtree(left)
         with TemporaryDirectory(prefix=f".{out.name}.", suffix=SUFFIX, dir=out.parent, ignore_cleanup_errors=True) as folder:
             made = _embed(module, task, Path(folder), model, model_options, device)
+            write_text(made / DONE, sounds_sha256)
             if out.exists():
                 out.replace(Path(folder) / "old")
             made.replace(out)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import soundfile
 
+from hear_axlstm.audio import native_blocks
+from hear_axlstm.audio.sources import regular
 from hear_axlstm.config import SAMPLE_RATE
-from hear_axlstm.errors import TaskError
+from hear_axlstm.errors import AudioError, TaskError
 from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS
 from hear_axlstm.evaluation.tasks.taskfolder import Labels, TaskFolder, read_task
 from hear_axlstm.parallel import ordered_map
@@ -21,6 +26,7 @@ BATCH = 1_024  # clips that the kit trains with at once
 SHOWN = 5  # cases of one kind of problem
 DURATION_SLACK = 0.05  # s between a clip and the task's sample_duration
 ONSET_SLACK, OFFSET_SLACK = 100.0, 1_000.0  # ms that an event may begin and end after its clip does
+CUT_SHORT = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)  # in libsndfile's account of a WAV file
 METRICS = frozenset(metric for task in KNOWN_TASKS.values() for metric in task.metrics)
 NOT_A_NAME = frozenset({"", "NA", "N/A", "n/a", "nan", "NaN", "null", "NULL", "None", "<NA>"})  # missing values to pandas
 
@@ -56,7 +62,8 @@ class Check:
 def check_task(path: Path, sample_rate: int = SAMPLE_RATE, *, progress: bool = False) -> Check:
     """Look through a task folder: descriptions, labels, and the headers of the sounds at ``sample_rate`` Hz.
 
-    Sounds are not decoded. progress: a bar on stderr. Problems are returned; nothing is raised.
+    Sounds are decoded where their numbers may be no numbers, or headers may be wrong: all but 16-bit WAV. progress: a bar
+    on stderr. Problems are returned; nothing is raised.
     """
     check = Check(path)
     try:
@@ -164,16 +171,28 @@ def _check_sounds(
         headers[name] = header
         if (header.channels, header.samplerate) != (1, sample_rate) or header.frames < 1:
             wrong.append(f"{name} ({header.channels} channels, {header.samplerate} Hz, {header.frames:,} samples)")
-    check.add(f"files in {folder} cannot be read", unreadable)
+    check.add(f"files in {folder} are damaged or cannot be read", unreadable)
     check.add(f"files in {folder} are not mono at {sample_rate} Hz, with one sample at least", wrong)
     return headers
 
 
 def _header(path: Path) -> Any:
-    """soundfile's header of a file, or as text the reason why it cannot be read."""
+    """soundfile's header of a file, or as text the reason why it cannot be read or is not what it should be."""
     try:
-        return soundfile.info(path)
-    except (soundfile.SoundFileError, OSError, TypeError) as error:
+        with regular(path):
+            header = soundfile.info(os.fsencode(path))
+        if (header.format, header.subtype) == ("WAV", "PCM_16"):
+            cut = CUT_SHORT.search(header.extra_info)
+            if cut and int(cut[1]) > int(cut[2]):
+                return f"cut short: {int(cut[2]):,} bytes of sound of {int(cut[1]):,}"
+            return header
+        samples = 0
+        for _, block in native_blocks(path):
+            samples += len(block)
+            if not np.isfinite(block).all():
+                return "holds NaN or infinity"
+        return header if samples == header.frames else f"{samples:,} samples, but its header says {header.frames:,}"
+    except (AudioError, soundfile.SoundFileError, OSError, TypeError, ValueError, MemoryError) as error:
         return str(error).partition(": ")[2] or str(error)
 
 

@@ -6,11 +6,12 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import shutil
 import tarfile
 import zlib
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -20,15 +21,24 @@ import soxr
 from numpy.typing import NDArray
 from tqdm.utils import CallbackIOWrapper
 
+from hear_axlstm.audio import native_blocks
 from hear_axlstm.config import SAMPLE_RATE
-from hear_axlstm.errors import TaskError
+from hear_axlstm.errors import AudioError, TaskError
 from hear_axlstm.evaluation.tasks.taskfolder import METADATA, VOCABULARY, TaskFolder, read_task
 from hear_axlstm.parallel import ordered_map
 from hear_axlstm.progress import progress_bar
-from hear_axlstm.storage import replacing, sweep
+from hear_axlstm.storage import LARGEST_JSON, replacing, sweep, write_text
 
 RATES = (48_000, 44_100, 32_000, 22_050)  # Hz, that HEAR publishes beside 16 kHz; of several, the first is taken
 UNFINISHED = ".unfinished"  # folder beside the tasks: what is in it is never taken for a task
+PREPARED = ".prepared"  # folder beside the tasks: for each that was made of a folder, the hash of what the sounds there were
+SHOWN = 5  # clips that an error names
+LONGEST = 3_600  # seconds of a clip; HEAR's longest have 600
+LARGEST_CLIP = 1 << 30  # bytes
+LARGEST_HEADER = 1 << 20  # bytes of a member's description
+PACKED_AT_MOST = 100  # times smaller than its content is an archive of sound
+DESCRIBING = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+WAV_HEADER = 44  # bytes of the files that ``write_wav`` writes
 ROUNDING = 2  # samples that a clip may be off by
 WAITING_BYTES = 256 << 20  # of clips that have been read from an archive and wait to be resampled
 FOLDERS = frozenset(map(str, (SAMPLE_RATE, *RATES)))
@@ -85,36 +95,81 @@ def _tidy(folder: Path) -> None:
 
 
 def resample_clip(source: Path | bytes, target: Path) -> None:
-    """Write a sound as 16 kHz mono WAV of 16 bits. Channels are averaged.
+    """Write a sound as 16 kHz mono WAV of 16 bits. Channels are averaged. The file has the time of its source.
 
-    Shape: n samples at ``rate`` -> round(n * 16000 / rate), halves upwards. Raises TaskError when it cannot be decoded.
+    Shape: n samples at ``rate`` -> round(n * 16000 / rate), halves upwards. Raises TaskError when it cannot be decoded, is
+    not finite, or lasts longer than ``LONGEST``.
     """
-    name = "/".join(target.parts[-2:]) if isinstance(source, bytes) else source
+    name = "/".join(target.parts[-2:]) if isinstance(source, bytes) else str(source)
+    status = None if isinstance(source, bytes) else _status(source)
     try:
-        with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
-            wave = file.read(dtype="float32", always_2d=True).mean(axis=1)
-            rate = file.samplerate
-    except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
-        reason = str(error).partition(": ")[2] or error
-        raise TaskError(f"{name}: cannot be decoded ({reason}); mend or replace it") from error
+        wave, rate = _decoded(io.BytesIO(source) if isinstance(source, bytes) else source, name)
+    except AudioError as error:
+        raise TaskError(f"{error}; mend or replace it") from error
     if not len(wave):
         raise TaskError(f"{name}: holds no samples; mend or replace it")
+    if not np.isfinite(wave).all():
+        raise TaskError(f"{name}: holds NaN or infinity; mend or replace it")
     if rate != SAMPLE_RATE:
         wave = soxr.resample(wave, rate, SAMPLE_RATE, quality="VHQ")
     write_wav(target, wave, SAMPLE_RATE)
+    if status is not None:
+        os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _decoded(source: Path | io.BytesIO, name: str) -> tuple[NDArray[np.float32], int]:
+    """The samples of a clip, (n,), and their rate. Raises AudioError."""
+    blocks: list[NDArray[np.float32]] = []
+    rates: set[int] = set()
+    samples = 0
+    for rate, block in native_blocks(source, name):
+        blocks.append(block)
+        rates.add(rate)
+        samples += len(block)
+        if len(rates) > 1 or samples > LONGEST * rate:
+            raise AudioError(f"{name}: {f'rates of {rates} Hz' if len(rates) > 1 else f'longer than {LONGEST:,} s'}")
+    return (np.concatenate(blocks), rates.pop()) if blocks else (np.zeros(0, np.float32), SAMPLE_RATE)
+
+
+def _status(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError as error:
+        raise TaskError(f"{path}: cannot be read ({error.strerror}); mend or replace it") from error
 
 
 def write_wav(target: Path, wave: NDArray[Any], sample_rate: int) -> None:
     """Samples (n,) in [-1, 1] -> a WAV file of 16 bits, which appears whole or not at all. Raises OSError."""
     # Not scaled by libsndfile, which takes 32767 one way and 32768 the other.
     samples = np.clip(np.rint(wave * 32768), -32768, 32767).astype(np.int16)
+    content = io.BytesIO()  # libsndfile says of a full disk that all is well
+    soundfile.write(content, samples, sample_rate, format="WAV", subtype="PCM_16")
     with replacing(target) as temporary:
-        soundfile.write(temporary, samples, sample_rate, format="WAV", subtype="PCM_16")
+        temporary.write_bytes(content.getbuffer())
 
 
-def _resampled(jobs: Iterable[Job], workers: int | None) -> Generator[None, None, None]:
-    """Do the jobs, and yield when each is done. Threads: libsndfile, soxr and zlib let others work meanwhile."""
-    return ordered_map(lambda job: resample_clip(*job), jobs, workers, size=_bytes_waiting, limit=WAITING_BYTES)
+def _resampled(jobs: Iterable[Job], workers: int | None) -> Generator[str, None, None]:
+    """Do the jobs, and yield for each why it cannot be done, nothing where it is. Threads: libsndfile, soxr and zlib let
+    others work meanwhile. Raises OSError when a file cannot be written.
+    """
+    return ordered_map(_tried, jobs, workers, size=_bytes_waiting, limit=WAITING_BYTES)
+
+
+def _tried(job: Job) -> str:
+    try:
+        resample_clip(*job)
+    except TaskError as error:
+        return str(error)
+    except (MemoryError, RuntimeError, ValueError) as error:
+        return f"{'/'.join(job[1].parts[-2:])}: cannot be prepared ({error!r}); mend or replace it"
+    return ""
+
+
+def _raise_failures(source: Path, outcomes: Iterable[str]) -> None:
+    """Wait for the jobs. Raises TaskError with the first few reasons when some could not be done."""
+    if failures := [outcome for outcome in outcomes if outcome]:
+        rest = f", and {len(failures) - SHOWN:,} more" if len(failures) > SHOWN else ""
+        raise TaskError(f"{source}: {len(failures):,} clips cannot be prepared: {', '.join(failures[:SHOWN])}{rest}")
 
 
 def _bytes_waiting(job: Job) -> int:
@@ -123,25 +178,31 @@ def _bytes_waiting(job: Job) -> int:
 
 def _prepare_folder(source: Path, tasks: Path, workers: int | None, progress: bool) -> TaskFolder:
     task = read_task(source)
-    if (source / str(SAMPLE_RATE)).is_dir():
-        return task
     target = tasks / source.absolute().name
-    in_place = target.resolve() == source.resolve()
-    if not in_place and _is_finished(target):
-        return read_task(target)
+    record, in_place = tasks / PREPARED / target.name, target.resolve() == source.resolve()
+    if (source / str(SAMPLE_RATE)).is_dir() and not (in_place and record.is_file()):
+        return task
     rate = next((rate for rate in RATES if (source / str(rate)).is_dir()), None)
     if rate is None:
         raise TaskError(f"{source}: no folder of sounds; expected one of {SAMPLE_RATE}, {', '.join(map(str, RATES))}")
     clips = [Path(split, name) for split in task.splits for name in _clip_names(task, split)]
     if missing := [str(clip) for clip in clips if not (source / str(rate) / clip).is_file()]:
         raise TaskError(f"{source / str(rate)}: {len(missing)} clips are missing, {missing[0]} first; extract it again")
+    made_of = _made_of(source / str(rate), clips)
+    if (in_place and (source / str(SAMPLE_RATE)).is_dir()) or (not in_place and _is_finished(target)):
+        if record.is_file() and record.read_bytes() != made_of.encode():
+            what = target / str(SAMPLE_RATE) if in_place else target
+            raise TaskError(f"{what} was made before sounds of {source} changed; remove it, and repeat: it is made again")
+        return read_task(target)
     work = unfinished(target, {"source": str(source.resolve()), "rate": rate, "task": task.sha256})
     audio = work / str(SAMPLE_RATE)
-    jobs = [(source / str(rate) / clip, audio / clip) for clip in clips if not (audio / clip).is_file()]
+    jobs = [
+        (source / str(rate) / clip, audio / clip) for clip in clips if not _is_of(audio / clip, source / str(rate) / clip)
+    ]
     with progress_bar(_resampled(jobs, workers), total=len(jobs), unit="clip", desc=source.name, shown=progress) as bar:
-        for _ in bar:
-            pass
+        _raise_failures(source, bar)
     _even_out(task, audio)
+    write_text(record, made_of)
     if in_place:
         audio.replace(target / str(SAMPLE_RATE))
         shutil.rmtree(work)
@@ -153,10 +214,29 @@ def _prepare_folder(source: Path, tasks: Path, workers: int | None, progress: bo
     return read_task(target)
 
 
+def _made_of(folder: Path, clips: Iterable[Path]) -> str:
+    """The hash of the names, sizes and times of clips."""
+    digest = hashlib.sha256()
+    for clip in clips:
+        status = _status(folder / clip)
+        digest.update(f"{clip} {status.st_size} {status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _is_of(made: Path, source: Path) -> bool:
+    """Whether a clip was made of its source as that is now, whose time it has."""
+    return made.is_file() and made.stat().st_mtime_ns == _status(source).st_mtime_ns
+
+
 def _prepare_archive(source: Path, tasks: Path, workers: int | None, progress: bool) -> TaskFolder:
     archive = _Archive(source, tasks, progress)
-    for _ in _resampled(archive.jobs(), workers):
-        pass
+    try:
+        with closing(_resampled(archive.jobs(), workers)) as outcomes:
+            _raise_failures(source, outcomes)
+    except BadArchiveError:
+        if archive.work is not None:
+            shutil.rmtree(archive.work)  # its clips may be damaged, too
+        raise
     target, work = archive.target, archive.work
     if target is None:
         raise TaskError(f"{source}: holds no sounds in NAME/48000/SPLIT/; expected a HEAR task")
@@ -170,8 +250,22 @@ def _prepare_archive(source: Path, tasks: Path, workers: int | None, progress: b
     if missing := [str(clip) for clip in clips if not (audio / clip).is_file()]:
         raise TaskError(f"{source}: {len(missing)} clips are missing, {missing[0]} first; download it again")
     _even_out(task, audio)
+    (tasks / PREPARED / target.name).unlink(missing_ok=True)
     finish(work, target)
     return read_task(target)
+
+
+class BadArchiveError(TaskError):
+    """An archive that is damaged, or a trap."""
+
+
+class _Member(tarfile.TarInfo):
+    """A member of an archive, whose description may not be larger than any honest one's: tarfile reads that at once."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in DESCRIBING and self.size > LARGEST_HEADER:
+            raise tarfile.ReadError(f"a description of {self.size:,} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc]
 
 
 class _Archive:
@@ -196,18 +290,21 @@ class _Archive:
             for path, file in self._files():
                 if path.suffix in DESCRIPTIONS:
                     self._texts[path] = file.read()
+                    self._check_size("descriptions", sum(map(len, self._texts.values())), LARGEST_JSON)
                 elif path.suffix == ".wav" and len(path.parts) > 3 and path.parts[-3] in FOLDERS:
                     if self.target is None:
                         self._begin(path)
                     if self.work is None:
                         return
                     if path.parents[2] != self._root:
-                        raise TaskError(f"{self._source}: holds two tasks, {self._root} and {path.parents[2]}; expected one")
+                        raise BadArchiveError(
+                            f"{self._source}: holds two tasks, {self._root} and {path.parents[2]}; expected one"
+                        )
                     target = self.work / str(SAMPLE_RATE) / path.parts[-2] / path.name
                     if path.parts[-3] == self._rate and not target.is_file():
                         yield file.read(), target
         except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise TaskError(f"{self._source}: not a whole .tar.gz ({error}); download it again") from error
+            raise BadArchiveError(f"{self._source}: not a whole .tar.gz ({error}); download it again") from error
 
     def descriptions(self) -> dict[str, bytes]:
         """Metadata, vocabulary and splits, by file name. Raises TaskError when there is no metadata."""
@@ -230,21 +327,29 @@ class _Archive:
             open(self._source, "rb") as packed,
             progress_bar(total=size, unit="B", unit_scale=True, desc=self._source.name, shown=self._progress) as bar,
             gzip.open(CallbackIOWrapper(bar.update, packed)) as unpacked,
-            tarfile.open(fileobj=unpacked, mode="r|", bufsize=1 << 20) as tar,
+            tarfile.open(fileobj=unpacked, mode="r|", bufsize=1 << 20, tarinfo=_Member) as tar,
         ):
             for member in tar:
                 path = self._checked_path(member)
+                self._check_size("files", member.offset_data + member.size, PACKED_AT_MOST * size + LARGEST_CLIP)
+                self._check_size(member.name, member.size, LARGEST_CLIP)
                 if member.isfile() and not path.name.startswith("."):
                     file = tar.extractfile(member)
                     assert file is not None
                     yield path, file
-            while unpacked.read(1 << 20):  # to its end, where the checksum is
-                pass
+            end = 0
+            while rest := unpacked.read(1 << 20):  # to its end, where the checksum is
+                end += len(rest)
+                self._check_size("bytes after its end", end, LARGEST_CLIP)
+
+    def _check_size(self, what: str, size: int, most: int) -> None:
+        if size > most:
+            raise BadArchiveError(f"{self._source}: {what!r}: {size:,} bytes; expected {most:,} at most: do not trust it")
 
     def _checked_path(self, member: tarfile.TarInfo) -> PurePosixPath:
         path = PurePosixPath(member.name)
         if path.is_absolute() or ".." in path.parts or "\\" in member.name or not (member.isfile() or member.isdir()):
-            raise TaskError(
+            raise BadArchiveError(
                 f"{self._source}: holds {member.name!r}, a link or a path that leads out of it; HEAR's archives have none: "
                 "do not trust this one"
             )
@@ -277,6 +382,8 @@ def _even_out(task: TaskFolder, audio: Path) -> None:
     for split in task.splits:
         for name in task.clips(split):
             path = audio / split / name
-            if 0 < abs(expected - soundfile.info(path).frames) <= ROUNDING:
-                wave, _ = soundfile.read(path)
+            samples, status = (path.stat().st_size - WAV_HEADER) // 2, path.stat()
+            if 0 < abs(expected - samples) <= ROUNDING:
+                wave, _ = soundfile.read(os.fsencode(path))
                 write_wav(path, np.pad(wave[:expected], (0, max(0, expected - len(wave)))), SAMPLE_RATE)
+                os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))

@@ -17,7 +17,7 @@ import soxr
 from numpy.typing import NDArray
 
 from hear_axlstm.config import SAMPLE_RATE, check_choice
-from hear_axlstm.errors import AudioError, ConfigError, OutputError
+from hear_axlstm.errors import AudioError, ConfigError, OutputError, TaskError
 from hear_axlstm.evaluation.probe.tasks import MODE, TASKS, VERSION, held_out_soundfont
 from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS, PAPER_TASKS, KnownTask, check_names
 from hear_axlstm.evaluation.tasks.imitations import IMITATIONS, Imitation, Label
@@ -25,7 +25,7 @@ from hear_axlstm.evaluation.tasks.prepare import RATES, finish, unfinished, writ
 from hear_axlstm.evaluation.tasks.taskfolder import METADATA, VOCABULARY, Labels
 from hear_axlstm.parallel import ordered_map
 from hear_axlstm.progress import progress_bar
-from hear_axlstm.storage import sha256_of, write_text
+from hear_axlstm.storage import read_json, sha256_of, write_text
 from hear_axlstm.synthesis.held_out import Choices, Part, Samples, fade, in_noise
 from hear_axlstm.synthesis.music import find_soundfont
 from hear_axlstm.synthesis.programs import program_version
@@ -156,11 +156,11 @@ def _write_task(target: Path, plan: _Plan, sample_rate: int, workers: int | None
 def _check_made_so(target: Path, metadata: Mapping[str, Any]) -> None:
     """Raises OutputError when the task that is there has other metadata than is wanted."""
     try:
-        there = json.loads((target / METADATA).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        there = {}
+        there = read_json(target / METADATA, TaskError, "it is not a suite's")
+    except TaskError:
+        there = None
     if there != metadata:
-        made = there.get("synthesis") if there.get("synthetic") else None
+        made = there.get("synthesis") if isinstance(there, dict) and there.get("synthetic") else None
         what = f"made with {made}, but now wanted with {metadata['synthesis']}" if made else "not made by a suite"
         raise OutputError(f"{target} is there, and was {what}; choose another folder")
 

@@ -7,6 +7,7 @@ import hashlib
 import random
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,8 @@ from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS, EmbeddingType, K
 from hear_axlstm.storage import read_json
 
 METADATA, VOCABULARY = "task_metadata.json", "labelvocabulary.csv"
-SPLIT_NAME = re.compile(r"[\w.-]+")
+LONGEST = 1e6  # seconds, of what can be meant as the duration of a clip
+SPLIT_NAME = re.compile(r"[\w-][\w.-]*")
 
 Labels = list[Any]  # one clip's: names in a scene task, {"label", "start" ms, "end" ms} in an event task
 
@@ -108,7 +110,27 @@ class TaskFolder:
         """The hash of everything that describes the task: metadata, vocabulary, the clips of each split and their labels."""
         digest = hashlib.sha256()
         for name in (METADATA, VOCABULARY, *(f"{split}.json" for split in sorted(self.splits))):
-            digest.update(hashlib.sha256((self.path / name).read_bytes()).digest())
+            try:
+                digest.update(hashlib.sha256((self.path / name).read_bytes()).digest())
+            except OSError as error:
+                raise TaskError(f"{self.path / name} cannot be read ({error.strerror}); mend or replace it") from error
+        return digest.hexdigest()
+
+    def sounds_sha256(self, sample_rate: int) -> str:
+        """The hash of the names, sizes and times of all clips at a rate as they are now: another one where any has changed.
+
+        Empty where there are no sounds at this rate.
+        """
+        if not (self.path / str(sample_rate)).is_dir():
+            return ""
+        digest = hashlib.sha256()
+        for split in self.splits:
+            for name in self.clips(split):
+                facts = "missing"
+                with suppress(OSError, ValueError):
+                    status = (self.audio(split, sample_rate) / name).stat()
+                    facts = f"{status.st_size} {status.st_mtime_ns}"
+                digest.update(f"{split}/{name} {facts}\n".encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
 
     def differences(self) -> list[str]:
@@ -165,7 +187,7 @@ def read_task(path: Path) -> TaskFolder:
     if split_mode == "trainvaltest" and set(splits) != {"train", "valid", "test"}:
         raise TaskError(f"{file}: splits are {splits}; expected train, valid and test, since split_mode is trainvaltest")
     duration = field("sample_duration")
-    if duration is not None and (not isinstance(duration, int | float) or not duration > 0):
+    if duration is not None and (type(duration) not in (int, float) or not 0 < duration < LONGEST):
         raise TaskError(f"{file}: sample_duration is {duration!r}; expected seconds, or null where clips differ")
     return TaskFolder(
         path=path,
@@ -195,8 +217,10 @@ def _read_vocabulary(path: Path) -> tuple[str, ...]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = sorted((int(row["idx"]), row["label"]) for row in csv.DictReader(file))
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise TaskError(f"{path} cannot be read ({error!r}); expected rows of idx,label") from error
     if [index for index, _ in rows] != list(range(len(rows))) or not rows:
         raise TaskError(f"{path}: the indices are not 0, 1, ... each once")
+    if unnamed := [index for index, label in rows if label is None]:
+        raise TaskError(f"{path}: index {unnamed[0]} has no label; expected rows of idx,label")
     return tuple(label for _, label in rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import shutil
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,9 @@ TRANSIENT = frozenset({408, 425, 429})  # besides 5xx
 BYTES_PER_SECOND = 2 * SAMPLE_RATE  # of a clip once it is prepared
 PREPARED_SHARE = 0.5  # of an archive's size, where clips differ in length: a third of the samples, not compressed
 
+LARGEST_ANSWER = 16 << 20  # bytes; the record of the tasks has 100 kB
+LARGEST_FILE = 1 << 50
+NO_RECORD = "is the record's number right?"
 RECORD_TRIES = 4  # fewer than for an archive, since nothing is lost by then
 
 T = TypeVar("T")
@@ -139,18 +143,21 @@ def read_record(record: str = RECORD, *, api: str = API, patience: Patience = PA
     def ask() -> Any:
         with _open(url, {"Accept": "application/json"}, patience) as response:
             try:
-                return json.loads(response.read())
-            except (OSError, HTTPException, ValueError) as error:
+                content = response.read(LARGEST_ANSWER + 1)
+                if len(content) > LARGEST_ANSWER:
+                    raise TaskError(f"{url}: the answer has more than {LARGEST_ANSWER:,} bytes; {NO_RECORD}")
+                return json.loads(content)
+            except (OSError, HTTPException, ValueError, RecursionError) as error:
+                if isinstance(error, TaskError):
+                    raise
                 raise _BrokenError(f"{url}: the answer is not whole ({_cause(error)})") from error
 
     patience = replace(patience, tries=min(patience.tries, RECORD_TRIES))
     answer = _patiently(ask, patience, lambda: 0)
     try:
         files = [_record_file(entry, url) for entry in _entries(answer)]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise TaskError(
-            f"{url}: not a Zenodo record as its API documents one ({error!r}); is the record's number right?"
-        ) from error
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise TaskError(f"{url}: not a Zenodo record as its API documents one ({error!r}); {NO_RECORD}") from error
     return {file.name: file for file in files}
 
 
@@ -161,9 +168,11 @@ def _entries(answer: Any) -> list[Mapping[str, Any]]:
 
 
 def _record_file(entry: Mapping[str, Any], record_url: str) -> RecordFile:
-    name, links = entry["key"], entry.get("links", {})
+    name, size, links = entry["key"], entry["size"], entry.get("links", {})
+    if not isinstance(name, str) or not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < LARGEST_FILE:
+        raise ValueError(f"a file called {name!r} has a size of {size!r} bytes")
     kind, _, md5 = entry["checksum"].partition(":")
-    if kind != "md5" or not md5:
+    if kind != "md5" or not re.fullmatch("[0-9a-f]{32}", md5):
         raise ValueError(f"{name}: checksum {entry['checksum']!r} is not an md5")
     # "self" was the content in the API of 2023 and before; today it may be the file's description, one level above that.
     url = links.get("content") or links.get("download") or links.get("self") or f"{record_url}/files/{name}/content"
@@ -171,7 +180,7 @@ def _record_file(entry: Mapping[str, Any], record_url: str) -> RecordFile:
         url += "/content"
     if not url.startswith(("https://", "http://")):
         raise ValueError(f"{name}: {url!r} is not a web address")
-    return RecordFile(name, int(entry["size"]), md5, url)
+    return RecordFile(name, size, md5, url)
 
 
 def _check_space(files: Mapping[str, RecordFile], folder: Path) -> None:
