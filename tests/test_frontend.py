@@ -19,7 +19,6 @@ from tests.tolerances import BATCH_MATES
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torchaudio") is None, reason="torchaudio is not installed")
-@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() == "DEFAULT", reason="torchaudio's filters are others there")
 def test_equals_torchaudio(tmp_path):
     audio = noise(2, 20_123)
     torch.save(audio, tmp_path / "wave.pt")
