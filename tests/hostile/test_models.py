@@ -113,7 +113,12 @@ def of_a_layer(change):
 def other_forward(encoder):
     layer = encoder.blocks[0]
     forward = layer.forward
-    layer.forward = lambda *arguments: tuple(2 * x for x in forward(*arguments))
+
+    def negated(*arguments):
+        x, update = forward(*arguments)
+        return x, -update
+
+    layer.forward = negated
 
 
 def other_epsilon(encoder):
