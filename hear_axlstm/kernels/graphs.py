@@ -19,8 +19,8 @@ from hear_axlstm.ops.mlstm import fold
 GRAPH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 WARM_UPS = 2  # runs before a capture: kernels are compiled and workspaces allocated in them
 CAPTURED = ("cuda",)  # types of devices whose work can be captured
-LAYERS = nn.Linear, nn.Conv1d, nn.Conv2d, nn.GELU, nn.Sequential, nn.ModuleList  # that an encoder is built of
-TENSORS = Tensor, nn.Parameter, type(None)
+LAYERS = {nn.Linear, nn.Conv1d, nn.Conv2d, nn.GELU, nn.Sequential, nn.ModuleList}  # that an encoder is built of
+TENSORS, SCALARS = {Tensor, nn.Parameter, type(None)}, {bool, int, float, str}
 
 Encode = Callable[[Tensor], Tensor]
 
@@ -131,10 +131,10 @@ def _is_plain(module: nn.Module) -> bool:
 def _facts(module: nn.Module) -> Iterator[Any]:
     """What a capture of a module has written into it: its code, numbers and options, and where its tensors lie."""
     yield type(module).forward
-    yield {name: fact for name, fact in vars(module).items() if isinstance(fact, str | int | float) and name != "training"}
+    yield [fact for fact in vars(module).items() if type(fact[1]) in SCALARS and fact[0] != "training"]
     for tensor in (*module._parameters.values(), *module._buffers.values()):
         if tensor is not None:
-            yield tensor.data_ptr(), tensor.dtype, tensor.device, tensor.shape, tensor.stride()
+            yield tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
 
 
 def _settings() -> tuple[Any, ...]:
