@@ -29,6 +29,7 @@ FRAMES_PER_BYTE = {"FLAC": 20_000, "CAF": 20_000, "OGG": 20_000, "MP3": 120}  # 
 FRAMES_PER_BYTE_ELSEWHERE = 16
 ADPCM_BLOCK = 8_192  # frames: the last one may have been cut
 LONGEST_MESSAGE = 4_000  # characters
+LOST = 3_000  # samples at 16 kHz: a few frames around damage
 RESAMPLED_ALIKE = 1e-3  # of the largest sample: in blocks, and at once
 EMBEDDED_ALIKE = 1e-6
 
@@ -78,37 +79,37 @@ def read_sound(
         return Verdict("wrong", "holds NaN or infinity")
     if promised is not None and not 0 <= promised < float("inf"):
         return Verdict("wrong", f"a duration of {promised} s")
-    info, size = soundfile.info(path), path.stat().st_size
-    if info.format == "RAW":
-        return Verdict("wrong", "has no header: taken as raw samples because of its suffix")
-    frames = len(wave) / SAMPLE_RATE * info.samplerate
-    if frames > FRAMES_PER_BYTE.get(info.format, FRAMES_PER_BYTE_ELSEWHERE) * size + ADPCM_BLOCK:
-        return Verdict("wrong", f"{frames:.0f} frames out of {size} bytes of {info.format}")
-    if difference := unlike(wave, delivered(path, info.format, frames)):
+    container, rate, truth = delivered(path, len(wave))
+    size, frames = path.stat().st_size, len(wave) / SAMPLE_RATE * rate
+    if frames > FRAMES_PER_BYTE.get(container, FRAMES_PER_BYTE_ELSEWHERE) * size + ADPCM_BLOCK:
+        return Verdict("wrong", f"{frames:.0f} frames out of {size} bytes of {container}")
+    if difference := unlike(wave, truth, streamed=container in {"MP3", "OGG"}):
         return Verdict("wrong", f"{difference} ({promised} s by its header)")
     return Verdict("ok", f"{len(wave)} samples, {promised} s by its header", hashlib.sha256(wave).hexdigest())
 
 
-def delivered(path: Path, container: str, enough: float) -> audio.Wave:
-    """A sound as libsndfile delivers it block by block, mono at 16 kHz: little more than ``enough`` frames.
+def delivered(path: Path, enough: int) -> tuple[str, int, audio.Wave]:
+    """What libsndfile makes of a file: its container, its rate, and little more than ``enough`` samples at 16 kHz.
 
     MPEG audio comes through a pipe as well, where libsndfile reads on whatever its header says; the longer one counts.
     """
-    wave = _in_blocks(path, enough)
-    if container == "MP3":
+    with open(path, "rb") as file:  # by its content: a suffix makes libsndfile take anything for raw samples
+        found = _in_blocks(file.fileno(), enough)
+    if found[0] == "MP3":
         reader, writer = os.pipe()
         threading.Thread(target=_pour, args=(path, writer)).start()
-        wave = max(wave, _in_blocks(reader, enough), key=len)
-    return wave
+        with open(reader, "rb"):
+            found = max(found, _in_blocks(reader, enough), key=lambda one: len(one[2]))
+    return found
 
 
-def _in_blocks(source: Path | int, enough: float) -> audio.Wave:
+def _in_blocks(source: int, enough: int) -> tuple[str, int, audio.Wave]:
     """What libsndfile reads one block after the other, until it ends, fails or has given enough."""
-    blocks, rate = [np.zeros(0, np.float32)], SAMPLE_RATE
-    with suppress(soundfile.SoundFileError), soundfile.SoundFile(source) as file:
+    container, rate, blocks, count = "", SAMPLE_RATE, [np.zeros(0, np.float32)], 0
+    with suppress(soundfile.SoundFileError), soundfile.SoundFile(source, closefd=False) as file:
         file.seekable = lambda: False  # soundfile would seek to where it is after each read, which some files cannot
-        rate, count = file.samplerate, 0
-        while count < enough + rate:
+        container, rate = file.format, file.samplerate
+        while count / rate < enough / SAMPLE_RATE + 1:
             rest = file.frames - count  # asked for more than the header promises, some decoders fail and give nothing
             block = file.read(out=np.zeros((min(4096, rest) if rest > 0 else 4096, file.channels), np.float32))
             if not len(block):
@@ -116,22 +117,23 @@ def _in_blocks(source: Path | int, enough: float) -> audio.Wave:
             blocks.append(block.mean(1))
             count += len(block)
     wave = np.concatenate(blocks)
-    return wave if rate == SAMPLE_RATE else soxr.resample(wave, rate, SAMPLE_RATE)
+    return container, rate, wave if rate == SAMPLE_RATE else soxr.resample(wave, rate, SAMPLE_RATE)
 
 
 def _pour(path: Path, pipe: int) -> None:
-    with open(path, "rb") as file, open(pipe, "wb") as target:
-        try:
-            shutil.copyfileobj(file, target)
-        except BrokenPipeError:
-            return
+    with suppress(BrokenPipeError), open(path, "rb") as file, open(pipe, "wb", buffering=0) as target:
+        shutil.copyfileobj(file, target)
 
 
-def unlike(wave: audio.Wave, truth: audio.Wave) -> str:
-    """How a sound differs from what it should be, by more than resampling in blocks does."""
-    if abs(len(wave) - len(truth)) > 2:
+def unlike(wave: audio.Wave, truth: audio.Wave, streamed: bool) -> str:
+    """How a sound differs from what libsndfile delivers, by more than resampling in blocks does.
+
+    streamed: made of frames that a decoder may find again after damage; then there may be more, and not much less.
+    """
+    missing = len(truth) - len(wave)
+    if missing > (LOST if streamed else 2) or (missing < -2 and not streamed):
         return f"{len(wave)} samples, libsndfile delivers {len(truth)}"
-    common = min(len(wave), len(truth))
+    common = 0 if streamed else min(len(wave), len(truth))
     deviation = np.abs(wave[:common] - truth[:common]).max(initial=0)
     if deviation > RESAMPLED_ALIKE * np.abs(truth).max(initial=0):
         return f"differs by {deviation:.2g} from what libsndfile delivers"

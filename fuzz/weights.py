@@ -34,6 +34,7 @@ CONFIGS: dict[str, EncoderConfig] = {
     "ssam": SSAMConfig(width=16, depth=2, bidirectional=True),
     "ssast": SSASTConfig(width=16, depth=1, heads=2),
 }
+UNPROTECTED = "before-1.6.pth"  # torch's format of then has no checksums
 CHECKPOINT_EVERY = 6  # weights, one is a checkpoint: a conversion takes longer than a load
 
 
@@ -64,7 +65,7 @@ def checkpoint_seeds() -> dict[str, bytes]:
     content = {"model": {name: part.view(tensor.shape) for name, part, tensor in views}, "epoch": epoch}
     torch.save(content, old, _use_new_zipfile_serialization=False)
     address = re.compile(rb"X[\x08-\x14]\0\0\0\d{8,20}(?!\d)")
-    return found | {"before-1.6.pth": address.sub(b"X\x08\0\0\0" + b"1" * 8, old.getvalue())}
+    return found | {UNPROTECTED: address.sub(b"X\x08\0\0\0" + b"1" * 8, old.getvalue())}
 
 
 @cache
@@ -218,7 +219,7 @@ def _checkpoint(name: str, random: Random) -> Case:
         if random.random() < 0.3:
             data, more = mutate(data, random, files[other])
             how += f"+{more}"
-    return Case("checkpoint", name, ".pth", f"{origin} {how}", data, facts, kept)
+    return Case("checkpoint", name, ".pth", f"{origin} {how}", data, facts, "" if kept == UNPROTECTED else kept)
 
 
 def _with_content(origin: str, random: Random) -> tuple[bytes, str]:
