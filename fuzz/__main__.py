@@ -16,7 +16,7 @@ from time import monotonic
 import click
 from tqdm import tqdm
 
-from fuzz import sounds, subjects, weights
+from fuzz import checkpoints, sounds, subjects, weights
 from fuzz.case import BAD, Case, Verdict
 from fuzz.children import Child
 from hear_axlstm.parallel import ordered_map, processors
@@ -95,10 +95,10 @@ def good_cases(with_sounds: bool, with_weights: bool) -> Iterator[Case]:
     """The undamaged files that others are made of."""
     for name, data in sounds.seeds().items() if with_sounds else ():
         yield Case("sound", f"good-{Path(name).stem}", Path(name).suffix, name, data)
-    for name, data in weights.weights_seeds().items() if with_weights else ():
+    for name, data in weights.seeds().items() if with_weights else ():
         yield Case("weights", f"good-{Path(name).stem}", Path(name).suffix, name, data)
-    for name, data in weights.checkpoint_seeds().items() if with_weights else ():
-        yield Case("checkpoint", f"good-{Path(name).stem}", ".pth", name, data, {"options": weights.conversion(name)})
+    for name, data in checkpoints.seeds().items() if with_weights else ():
+        yield Case("checkpoint", f"good-{Path(name).stem}", ".pth", name, data, {"options": checkpoints.conversion(name)})
 
 
 def damaged_cases(seed: int, sound_count: int, weights_count: int, until: float) -> Iterator[Case]:

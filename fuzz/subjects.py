@@ -83,7 +83,10 @@ def read_sound(
     size, frames = path.stat().st_size, len(wave) / SAMPLE_RATE * rate
     if frames > FRAMES_PER_BYTE.get(container, FRAMES_PER_BYTE_ELSEWHERE) * size + ADPCM_BLOCK:
         return Verdict("wrong", f"{frames:.0f} frames out of {size} bytes of {container}")
-    if difference := unlike(wave, truth, streamed=container in {"MP3", "OGG"}):
+    if container == "SDS":
+        truth = truth[: max(len(wave), 1)]  # libsndfile makes up the frames that were cut off
+    # Of a recording that was never closed, whose header promises nothing, libsndfile delivers nothing.
+    if len(truth) and (difference := unlike(wave, truth, streamed=container in {"MP3", "OGG"})):
         return Verdict("wrong", f"{difference} ({promised} s by its header)")
     return Verdict("ok", f"{len(wave)} samples, {promised} s by its header", hashlib.sha256(wave).hexdigest())
 

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import fuzz.__main__ as program
-from fuzz import sounds, subjects, weights
+from fuzz import checkpoints, sounds, subjects, weights
 from fuzz.case import Case
 from fuzz.children import Child
 from hear_axlstm.audio import audio_seconds, read_audio
@@ -70,8 +70,8 @@ print(hashlib.sha256(b"".join(sounds.case(3, index).data for index in range(300)
 
 def test_weights_of_a_number_are_the_same_when_made_anew():
     before = [weights.case(0, index) for index in range(60)]
-    weights.weights_seeds.cache_clear()
-    weights.checkpoint_seeds.cache_clear()
+    weights.seeds.cache_clear()
+    checkpoints.seeds.cache_clear()
     assert [weights.case(0, index) for index in range(60)] == before
 
 
@@ -182,7 +182,7 @@ def test_a_sound_is_embedded_beside_good_ones(good, tmp_path, monkeypatch):
 
 def test_weights_are_known_by_all_that_they_hold(tmp_path):
     files = {}
-    for name, data in weights.weights_seeds().items():
+    for name, data in weights.seeds().items():
         (tmp_path / name).write_bytes(data)
         files[name] = subjects.weights(tmp_path / name)
     assert {verdict.kind for verdict in files.values()} == {"ok"}
@@ -192,8 +192,8 @@ def test_weights_are_known_by_all_that_they_hold(tmp_path):
 
 
 def test_checkpoints_are_converted_and_loaded(tmp_path):
-    (tmp_path / "a.pth").write_bytes(weights.checkpoint_seeds()["axlstm_e3_noflip.pth"])
-    options = weights.conversion("axlstm_e3_noflip.pth")
+    (tmp_path / "a.pth").write_bytes(checkpoints.seeds()["axlstm_e3_noflip.pth"])
+    options = checkpoints.conversion("axlstm_e3_noflip.pth")
     assert subjects.checkpoint(tmp_path / "a.pth", options).kind == "ok"
     (tmp_path / "b.pth").write_bytes(b"PK")
     assert subjects.checkpoint(tmp_path / "b.pth", {}).kind == "refused"
