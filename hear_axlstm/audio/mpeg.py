@@ -85,6 +85,8 @@ def is_as_promised(file: BinaryIO, size: int) -> bool:
     frame = frame_at(data, 0)
     if frame is None or data[frame.tag : frame.tag + 4] not in (b"Xing", b"Info") or data[frame.tag + 7] & 3 != 3:
         return False
+    if any(data[6 : frame.tag]):  # mpg123 then takes the frame for sound, and guesses the length
+        return False
     frames, promised = (int.from_bytes(data[frame.tag + at : frame.tag + at + 4], "big") for at in (8, 12))
     if frames > promised // 24 + 1:  # no frame is shorter
         return False
