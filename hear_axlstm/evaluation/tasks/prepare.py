@@ -31,7 +31,7 @@ from hear_axlstm.storage import LARGEST_JSON, replacing, sweep, write_text
 
 RATES = (48_000, 44_100, 32_000, 22_050)  # Hz, that HEAR publishes beside 16 kHz; of several, the first is taken
 UNFINISHED = ".unfinished"  # folder beside the tasks: what is in it is never taken for a task
-PREPARED = ".prepared"  # folder beside the tasks: for each that was made of a folder, the hash of what the sounds there were
+MADE_OF = "made-of"  # file beside the splits of a task that was made of a folder: the hash of what the sounds there were
 SHOWN = 5  # clips that an error names
 LONGEST = 3_600  # seconds of a clip; HEAR's longest have 600
 LARGEST_CLIP = 1 << 30  # bytes
@@ -179,10 +179,10 @@ def _bytes_waiting(job: Job) -> int:
 def _prepare_folder(source: Path, tasks: Path, workers: int | None, progress: bool) -> TaskFolder:
     task = read_task(source)
     target = tasks / source.absolute().name
-    record, in_place = tasks / PREPARED / target.name, target.resolve() == source.resolve()
-    if (source / str(SAMPLE_RATE)).is_dir() and not (in_place and record.is_file()):
-        return task
+    record, in_place = target / str(SAMPLE_RATE) / MADE_OF, target.resolve() == source.resolve()
     rate = next((rate for rate in RATES if (source / str(rate)).is_dir()), None)
+    if (source / str(SAMPLE_RATE)).is_dir() and (rate is None or not (in_place and record.is_file())):
+        return task
     if rate is None:
         raise TaskError(f"{source}: no folder of sounds; expected one of {SAMPLE_RATE}, {', '.join(map(str, RATES))}")
     clips = [Path(split, name) for split in task.splits for name in _clip_names(task, split)]
@@ -202,7 +202,7 @@ def _prepare_folder(source: Path, tasks: Path, workers: int | None, progress: bo
     with progress_bar(_resampled(jobs, workers), total=len(jobs), unit="clip", desc=source.name, shown=progress) as bar:
         _raise_failures(source, bar)
     _even_out(task, audio)
-    write_text(record, made_of)
+    write_text(audio / MADE_OF, made_of)
     if in_place:
         audio.replace(target / str(SAMPLE_RATE))
         shutil.rmtree(work)
@@ -250,7 +250,6 @@ def _prepare_archive(source: Path, tasks: Path, workers: int | None, progress: b
     if missing := [str(clip) for clip in clips if not (audio / clip).is_file()]:
         raise TaskError(f"{source}: {len(missing)} clips are missing, {missing[0]} first; download it again")
     _even_out(task, audio)
-    (tasks / PREPARED / target.name).unlink(missing_ok=True)
     finish(work, target)
     return read_task(target)
 
