@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 STOPPING = """
-import os, signal, sys
+import os, signal, sys, threading
 from fnmatch import fnmatch
 from hear_axlstm.cli import main
 
@@ -21,7 +21,7 @@ appeared = []
 def stop(event, arguments):
     if event in ("os.rename", "os.link") and fnmatch(os.fsdecode(arguments[1]), pattern):
         if len(appeared) == int(count):
-            os.kill(os.getpid(), signal.SIGSTOP)
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # before this thread goes on
         appeared.append(arguments[1])
 
 sys.addaudithook(stop)
