@@ -84,8 +84,11 @@ def embed_with_kit(
             raise OutputError(f"{out} holds something else than embeddings (no {METADATA}); choose another folder")
         out.parent.mkdir(parents=True, exist_ok=True)
         for left in out.parent.glob(f".{escape(out.name)}.*{SUFFIX}"):
-            shutil.rmtree(left)
-        with TemporaryDirectory(prefix=f".{out.name}.", suffix=SUFFIX, dir=out.parent, ignore_cleanup_errors=True) as folder:
+            if not _is_at_work(left.name.split(".")[-3]):
+                shutil.rmtree(left)
+        with TemporaryDirectory(
+            prefix=f".{out.name}.{os.getpid()}.", suffix=SUFFIX, dir=out.parent, ignore_cleanup_errors=True
+        ) as folder:
             made = _embed(module, task, Path(folder), model, model_options, device)
             write_text(made / DONE, sounds_sha256)
             if out.exists():
@@ -94,6 +97,17 @@ def embed_with_kit(
     except OSError as error:
         raise OutputError(f"{out} cannot be written ({error}); choose another folder") from error
     return out
+
+
+def _is_at_work(process: str) -> bool:
+    """Whether another process of this number lives."""
+    try:
+        os.kill(int(process), 0)
+    except (ValueError, OverflowError, ProcessLookupError):
+        return False
+    except OSError:  # somebody else's
+        return True
+    return int(process) != os.getpid()
 
 
 def _embed(
