@@ -66,7 +66,7 @@ def reported(exit_code: int) -> Iterator[None]:
     try:
         yield
     except (HearAxlstmError, OSError, MemoryError) as error:
-        tell(f"error: {cause_of(error)}")
+        tell(*f"error: {cause_of(error)}".split("\n"))  # some give steps, line by line
         sys.exit(REFUSED if isinstance(error, ConfigError) else exit_code)
 
 
@@ -76,7 +76,7 @@ def failing(advice: str, *errors: type[Exception]) -> Iterator[None]:
     try:
         yield
     except errors as error:
-        tell(f"error: {cause_of(error)}; {advice}")
+        tell(*f"error: {cause_of(error)}; {advice}".split("\n"))
         sys.exit(FAILED)
 
 

@@ -79,4 +79,5 @@ def publish_command(variant: str, repo: str, weights: str) -> None:
     """Push weights, configuration and a model card to the Hugging Face Hub; print what pins them."""
     with reported(FAILED):
         pinned = publish(variant, find_weights(weights, variant), repo)
-        show(json.dumps({"hub": pinned}, indent=2))
+        for line in json.dumps({"hub": pinned}, indent=2).splitlines():
+            show(line)

@@ -79,6 +79,11 @@ def test_names_are_printed_with_escapes_in_one_line(sounds, tmp_path, environmen
     assert b"2 files failed" in done.stderr
 
 
+def test_steps_to_take_are_printed_line_by_line():
+    said = CliRunner().invoke(main, ["download", "ssam-tiny"]).stderr.splitlines()
+    assert [line[:5] for line in said[1:4]] == ["  1. ", "  2. ", "  3. "]
+
+
 def test_text_for_a_terminal_is_one_line_without_surprises():
     assert printable("plain ä 猫.wav") == "plain ä 猫.wav"
     assert printable(ODD) == r"m\xe4\n\x1b[2J.wav"
