@@ -57,8 +57,9 @@ class NpyFolder(EmbeddingFolder):
         return self._paths(name)[-1].exists()
 
     def _is_whole(self, name: str) -> bool:
+        paths = self._paths(name)
         try:
-            return self._bytes[name] == [os.stat(path).st_size for path in self._paths(name)]
+            return self._bytes[name] == [os.stat(path).st_size for path in paths] and all(map(_is_written, paths))
         except OSError:
             return False
 
@@ -129,6 +130,12 @@ def _line(name: str, source: Source, sizes: list[int]) -> str:
     """A line of the ledger, in ASCII, which bears names that are not UTF-8."""
     entry = {"name": name, "path": source.path, "size": source.size, "modified": source.modified, "bytes": sizes}
     return json.dumps(entry) + "\n"
+
+
+def _is_written(path: Path) -> bool:
+    """Whether a file has content: where power was lost before it reached the disk, it may have its size, and zeros in it."""
+    with open(path, "rb") as file:
+        return file.read(1) != b"\0"
 
 
 def ignores_case(folder: Path) -> bool:

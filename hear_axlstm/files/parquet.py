@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 import uuid
 from collections import defaultdict
@@ -30,7 +31,7 @@ class ParquetFolder(EmbeddingFolder):
     """embeddings-*.parquet: one data set, a row a scene or timestamp.
 
     Columns: name; path, size and modified of its source; timestamp_ms (null for scenes); embedding. All rows of a sound are
-    in one part. Names that are not UTF-8 have escapes.
+    in one part. Names that are not UTF-8 have escapes; their path is a URI.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
@@ -53,7 +54,11 @@ class ParquetFolder(EmbeddingFolder):
             self._catch_up()
 
     def _recorded(self, name: str, source: Source) -> tuple[str, Source]:
-        return valid_text(name), replace(source, path=valid_text(source.path))
+        try:
+            path = os.fsencode(source.path).decode()
+        except UnicodeError:
+            path = Path(source.path).as_uri()  # which is no other file's path, as one with escapes may be
+        return valid_text(name), replace(source, path=path)
 
     def _is_there(self, name: str) -> bool:
         return True  # all parts have been read

@@ -49,6 +49,24 @@ def test_a_name_that_is_not_utf_8_is_embedded(model, sound_folder, tmp_path, for
 
 
 @bytes_names
+@pytest.mark.parametrize("together", [True, False])
+def test_a_name_that_reads_as_the_escapes_of_another_is_not_that_file(model, tmp_path, format, together):
+    (tmp_path / "d").mkdir()
+    paths = [tmp_path / "d" / ODD, tmp_path / "d" / r"m\xe4.wav"]
+    for path, frequency in zip(paths, (220, 440), strict=True):
+        soundfile.write(tmp_path / "t.wav", tone(frequency, 1), SAMPLE_RATE)
+        (tmp_path / "t.wav").rename(path)
+    options = {"out": tmp_path / "out", "format": format}
+    results = [embed(paths, model, **options)] if together else [embed([path], model, **options) for path in paths]
+    assert sum(len(result.names) for result in results) == len(held(tmp_path / "out")) == (2 if format == "npy" else 1)
+    before = held(tmp_path / "out")
+    again = embed(paths, model, **options)
+    assert again.names == []
+    assert len(again.failures) == (0 if format == "npy" else 1)
+    assert all(np.array_equal(before[name], value) for name, value in held(tmp_path / "out").items())
+
+
+@bytes_names
 @pytest.mark.parametrize("locale", ["C.UTF-8", "ASCII"])
 def test_the_command_bears_any_name_in_any_locale(sound_folder, random_weights, tmp_path, locale):
     (sound_folder / "a.wav").rename(sound_folder / ODD)
