@@ -15,6 +15,7 @@ This page is made by `python -m benchmarks.page` from `results/`, which these co
     python -m benchmarks.kernels                                         # each Triton kernel beside plain torch, on CUDA
     python -m benchmarks.pretraining                                     # training clips a second
     python -m benchmarks.evaluation                                      # the native evaluator beside hear-eval-kit
+    python -m benchmarks.long                                            # ten hours under a memory limit
 
 `python -m benchmarks.versions compare` holds embeddings, gradients and scores against those that version c334b76 recorded.
 
@@ -69,6 +70,11 @@ def page():
     for record in read_records(RESULTS / "evaluation.json"):
         rows = [evaluation_row(row) for row in record["evaluation"]]
         parts.append(f"## Evaluation: {heading(record)}\n\n{table(list(rows[0]), [list(row.values()) for row in rows])}")
+    for record in read_records(RESULTS / "long.json"):
+        row = {name.replace("_", " "): str(value) for name, value in record["long"].items()}
+        parts.append(
+            f"## A long recording under a memory limit: {heading(record)}\n\n{table(list(row), [list(row.values())])}"
+        )
     return "\n".join(parts)
 
 
