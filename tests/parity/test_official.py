@@ -8,20 +8,24 @@ from hear_axlstm.frontend import log_mel
 from hear_axlstm.patches import scene_steps, steps_from_tokens
 from hear_axlstm.pretraining.objective import reconstruction_loss
 from tests.conftest import CASES
-from tests.tolerances import FLOAT32_VS_RELEASED, FLOAT64
+from tests.tolerances import FLOAT32_MOST_VALUES, FLOAT32_VS_RELEASED, FLOAT32_WORST_VALUE, FLOAT64
 
 BOTH = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 
 
 def assert_close(case, name, value, dtype):
-    truth = case.truth[name]
-    error = (value.double() - truth.double()).abs().max().item()
+    truth, released = case.truth[name], case.released_error[name]
+    errors = (value.double() - truth.double()).abs().flatten()
     if dtype == torch.float64:
-        assert error <= FLOAT64
+        assert errors.max() <= FLOAT64
+        return
+    # The truth itself was rounded to float32, and a loss is, too: at magnitude 1 that is as large as the released error.
+    stored = torch.finfo(torch.float32).eps / (2 if truth.ndim else 1) * truth.abs().max()
+    if name in ("features", "pred"):
+        assert errors.quantile(0.999) <= FLOAT32_MOST_VALUES * released
+        assert errors.max() <= FLOAT32_WORST_VALUE * released + stored
     else:
-        # The truth itself was rounded to float32; for a scalar of magnitude 1 that is as large as the released error.
-        stored = torch.finfo(torch.float32).eps / 2 * truth.abs().max().item()
-        assert error <= FLOAT32_VS_RELEASED * case.released_error[name] + stored
+        assert errors.max() <= FLOAT32_VS_RELEASED * released + stored
 
 
 @BOTH
