@@ -16,7 +16,7 @@ from torch import Tensor
 from hear_axlstm.errors import ConfigError, OutputError
 from hear_axlstm.pretraining.trainer import Trainer
 from hear_axlstm.storage import claim_folder, replacing, sweep
-from hear_axlstm.weights.check import sealed
+from hear_axlstm.weights.check import is_sealed, sealed
 from hear_axlstm.weights.save import write_safetensors
 
 RECIPE, CHECKPOINT, CURVE = "recipe.json", "checkpoint.safetensors", "curve.csv"
@@ -71,7 +71,7 @@ class RunFolder:
                     f"{path} has format {found}, of another version of hear-axlstm; expected {FORMAT}. Finish this run with "
                     "the version that began it, choose another folder, or start again with --overwrite"
                 )
-            if facts != sealed({key: value for key, value in facts.items() if key != "sha256"}, whole):
+            if not is_sealed(facts, whole):
                 raise ValueError("it is not what its fingerprint was made of")
             for key, tensor in whole.items():
                 part, name = key.split(".", 1)

@@ -46,10 +46,14 @@ def sealed(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str,
     return {**facts, "sha256": digest(facts, tensors)}
 
 
-def verify(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Raise WeightsError unless the header of a file was sealed with exactly these tensors, which were read from it."""
-    facts = read_facts(path)
-    if sealed({key: value for key, value in facts.items() if key != "sha256"}, tensors) != facts:
+def is_sealed(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bool:
+    """Whether these are exactly the facts and tensors whose digest the facts have."""
+    return sealed({key: value for key, value in facts.items() if key != "sha256"}, tensors) == facts
+
+
+def verify(path: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Raise WeightsError unless the facts in a file's header are sealed with exactly the tensors that were read from it."""
+    if not is_sealed(facts, tensors):
         raise WeightsError(
             f"{path} is damaged: its header and tensors are not those that its fingerprint, {facts['sha256']:.12}.., was "
             "made of; delete it and get it again (install hear-axlstm again if it came with that)"

@@ -32,21 +32,21 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
 def load_weights(path: str | os.PathLike[str], expected: EncoderConfig | None = None) -> tuple[Encoder, dict[str, Any]]:
     """The encoder in a weights file, in float32 on the CPU, and what ``read_header`` returns of the file.
 
-    expected: the configuration that the encoder must have. Raises WeightsError when it has another, or unless every
-    tensor is there, fits and is what was saved.
+    Raises WeightsError unless its configuration is ``expected``, if given, and every tensor is there, fits and is as saved.
     """
-    from hear_axlstm.weights.check import kinds_in, require_fit, verify
+    from hear_axlstm.weights.check import kinds_in, read_facts, read_options, require_fit, verify
 
-    header = read_header(path)
-    if expected is not None and header["config"] != expected:
-        raise WeightsError(f"{path} holds {header['config']}, but {expected} is wanted; load it by its path alone")
+    facts = read_facts(Path(path))
+    config = read_options(Path(path), facts)
+    if expected is not None and config != expected:
+        raise WeightsError(f"{path} holds {config}, but {expected} is wanted; load it by its path alone")
     with safe_open(path, "pt") as file:
-        require_fit(header["config"], kinds_in(file), str(path))
+        require_fit(config, kinds_in(file), str(path))
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - it is no mapping
-    verify(Path(path), tensors)
-    encoder = fill(header["config"], tensors, str(path))
-    encoder.layout = header["layout"]
-    return encoder, header
+    verify(Path(path), facts, tensors)
+    encoder = fill(config, tensors, str(path))
+    encoder.layout = facts["layout"]
+    return encoder, {**facts, "config": config}
 
 
 def fill(config: EncoderConfig, tensors: Mapping[str, Tensor], origin: str) -> Encoder:

@@ -48,7 +48,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], int | None]:
     """The model's tensors and the epoch of a released checkpoint.
 
     torch's restricted unpickler reads it in another process: known tensor constructors, plain containers, and inert
-    stand-ins for the foreign classes above. The checksums of its zip are compared. What comes back is no pickle.
+    stand-ins for the foreign classes above. The checksums of its zip are compared. The tensors come back as safetensors.
 
     Raises WeightsError on anything else, before it could run, and when reading takes more memory or time than a checkpoint
     of this size needs.

@@ -4,14 +4,15 @@ import json
 
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from hear_axlstm.config import AxLSTMConfig, SSAMConfig
 from hear_axlstm.encoder import Encoder
 from hear_axlstm.errors import ConfigError, WeightsError
 from hear_axlstm.hear import load_model
-from hear_axlstm.weights import load as module
+from hear_axlstm.weights import check
+from hear_axlstm.weights.check import read_metadata
 from hear_axlstm.weights.load import METADATA_KEY, load_weights, read_header
 from hear_axlstm.weights.save import fingerprint, save_weights, write_weights
 
@@ -57,7 +58,7 @@ def test_a_file_says_the_layout_of_its_scene_embeddings(path):
 
 def test_the_header_is_read_once_a_load(path, monkeypatch):
     opened = []
-    monkeypatch.setattr(module, "read_header", lambda path: opened.append(path) or read_header(path))
+    monkeypatch.setattr(check, "read_metadata", lambda path: opened.append(path) or read_metadata(path))
     load_model(path, variant=None)
     assert len(opened) == 1
 
@@ -125,15 +126,23 @@ def test_the_fingerprint_follows_tensors_and_configuration():
     assert fingerprint(one) != fingerprint(one.half())
 
 
-def test_an_interrupted_write_leaves_nothing_behind(path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError("No space left on device"), "No space"),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), "cannot be written .*No space left"),
+    ],
+    ids=["of the system", "of safetensors"],
+)
+def test_an_interrupted_write_leaves_what_was_there_and_nothing_else(path, monkeypatch, error, said):
     before = path.read_bytes()
 
     def fails(tensors, target, metadata):
         target.write_bytes(b"half")
-        raise OSError("No space left on device")
+        raise error
 
     monkeypatch.setattr("hear_axlstm.weights.save.save_file", fails)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match=said):
         save_weights(Encoder(CONFIG), path)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
