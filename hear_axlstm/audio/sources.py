@@ -54,13 +54,24 @@ class Stream(soundfile.SoundFile):  # type: ignore[misc]
         return False
 
 
+def status_of(path: str | os.PathLike[str]) -> os.stat_result:
+    """The facts of a file as it is now. Raises AudioError, without the name, when it is none that has an end."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        unknown = f"cannot be found ({getattr(error, 'strerror', error)}); mend the path"
+        raise AudioError(CAUSES.get(getattr(error, "errno", None) or 0, unknown)) from error
+    if not stat.S_ISREG(status.st_mode):
+        kind = KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise AudioError(f"{kind}; expected a regular file: save the sound to one first")
+    return status
+
+
 @contextmanager
 def regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A file, open for reading. Raises AudioError, without the name, when it is none that can be read to its end."""
+    status_of(path)  # opening a pipe would wait for a writer
     try:
-        about = os.stat(path)
-        if not stat.S_ISREG(about.st_mode):
-            raise AudioError(f"{KINDS.get(stat.S_IFMT(about.st_mode), 'something else')}; expected a regular file")
         file = open(path, "rb", buffering=0)  # noqa: SIM115
     except OSError as error:
         raise AudioError(CAUSES.get(error.errno or 0, f"cannot be opened ({error.strerror})")) from error

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hear_axlstm.audio import Wave, array_seconds, audio_seconds, prepare_array, read_audio
-from hear_axlstm.audio.sources import CAUSES, KINDS
+from hear_axlstm.audio.sources import status_of
 from hear_axlstm.errors import AudioError
 
 
@@ -29,15 +28,10 @@ class Source:
     def of(cls, path: str | os.PathLike[str]) -> Source:
         """The file as it is now. Raises AudioError when there is none."""
         try:
-            status = os.stat(path)
-        except (OSError, ValueError) as error:
-            number = getattr(error, "errno", None) or 0
-            cause = "a link to a file that is not there" if os.path.islink(path) and number == errno.ENOENT else ""
-            cause = cause or CAUSES.get(number, f"cannot be found ({getattr(error, 'strerror', error)}); mend the path")
-            raise AudioError(f"{path}: {cause}") from error
-        if not stat.S_ISREG(status.st_mode):
-            kind = KINDS.get(stat.S_IFMT(status.st_mode), "something else")
-            raise AudioError(f"{path}: {kind}; expected a regular file: save the sound to one first")
+            status = status_of(path)
+        except AudioError as error:
+            is_dangling = getattr(error.__cause__, "errno", None) == errno.ENOENT and os.path.islink(path)
+            raise AudioError(f"{path}: {'a link to a file that is not there' if is_dangling else error}") from error
         return cls(os.path.abspath(path), status.st_size, status.st_mtime_ns)
 
 
