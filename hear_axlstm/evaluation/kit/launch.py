@@ -34,7 +34,7 @@ from hear_axlstm.evaluation.native.network import INITIALIZATIONS
 from hear_axlstm.evaluation.protocols import SETTINGS, Protocol, Settings, task_grid
 from hear_axlstm.evaluation.results import Outcome
 from hear_axlstm.evaluation.tasks.taskfolder import METADATA, VOCABULARY, TaskFolder, read_task
-from hear_axlstm.storage import read_json, write_text
+from hear_axlstm.storage import lives, read_json, write_text
 
 KIT_VERSION = "2021.1.3"
 IMPORTED = (  # by the kit, when it runs
@@ -101,13 +101,7 @@ def embed_with_kit(
 
 def _is_at_work(process: str) -> bool:
     """Whether another process of this number lives."""
-    try:
-        os.kill(int(process), 0)
-    except (ValueError, OverflowError, ProcessLookupError):
-        return False
-    except OSError:  # somebody else's
-        return True
-    return int(process) != os.getpid()
+    return process.isdecimal() and int(process) != os.getpid() and lives(int(process))
 
 
 def _embed(
