@@ -1,7 +1,5 @@
 """Batches decoded ahead of their use, by threads and by processes."""
 
-import os
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from hear_axlstm.files import decode
 from hear_axlstm.files.decode import decode_batches
 from hear_axlstm.files.find import ArraySound, FileSound, find_files
 from tests.conftest import noise
+from tests.processes import is_running, read_or_wait_for_ever, wait_until
 
 
 def arrays(*lengths):
@@ -45,17 +44,15 @@ def test_every_process_has_a_long_recording_to_decode(sound_folder, processes, s
         assert len(taken) == expected
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a file that is never read to its end")
-def test_leaving_waits_for_no_process(sound_folder):
-    os.mkfifo(sound_folder / "endless.wav")
-    endless = FileSound("endless.wav", sound_folder / "endless.wav")
+def test_leaving_waits_for_no_process(sound_folder, monkeypatch):
+    endless = FileSound("endless.wav", sound_folder / "endless")  # the file in which its reader says that it is at work
     (sound,) = find_files([sound_folder / "a.wav"])
+    monkeypatch.setattr(decode, "read_unless_longer", read_or_wait_for_ever)
     with closing(decode_batches(iter([[sound], [endless, sound], [endless] * 9]), 2)) as batches:
         batch = next(batches)
         assert np.array_equal(batch.audio[0], sound.load())
-        time.sleep(0.2)
-        start = time.monotonic()
-    assert time.monotonic() - start < 2
+        wait_until(lambda: endless.path.exists() and endless.path.read_text())
+    assert not is_running(int(endless.path.read_text()))
 
 
 def test_another_process_decodes_the_same_whatever_the_name_holds(sound_folder):
