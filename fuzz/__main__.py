@@ -44,6 +44,11 @@ class Lane:
         path = self.folder / f"{case.name}{case.suffix}"
         path.write_bytes(case.data)
         verdicts = [child.examine(path, case.facts) for child in self.children[case.subject]]
+        if any(verdict.kind == "hang" for verdict in verdicts):  # or the machine was busy
+            tqdm.write(
+                f"{case.name}: {self.children[case.subject][0].seconds:g} s were not enough; once more", file=sys.stderr
+            )
+            verdicts = [child.examine(path, case.facts) for child in self.children[case.subject]]
         path.unlink()
         if bad := [verdict for verdict in verdicts if verdict.kind in BAD]:
             return bad[0]

@@ -40,7 +40,8 @@ def seeds() -> dict[str, bytes]:
 @cache
 def content_of(name: str) -> tuple[dict[str, torch.Tensor], Any]:
     """The tensors and the epoch of a golden checkpoint."""
-    return read_checkpoint(GOLDEN / (name if (GOLDEN / name).exists() else "ssast.pth"))
+    tensors, epoch = read_checkpoint(GOLDEN / (name if (GOLDEN / name).exists() else "ssast.pth"))
+    return dict(sorted(tensors.items())), epoch  # which come in any order
 
 
 @cache

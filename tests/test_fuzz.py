@@ -72,6 +72,7 @@ def test_weights_of_a_number_are_the_same_when_made_anew():
     before = [weights.case(0, index) for index in range(60)]
     weights.seeds.cache_clear()
     checkpoints.seeds.cache_clear()
+    checkpoints.content_of.cache_clear()
     assert [weights.case(0, index) for index in range(60)] == before
 
 
