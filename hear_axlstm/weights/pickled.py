@@ -93,6 +93,8 @@ def extract(path: str, memory: int, seconds: int) -> tuple[bytes, int | None, bo
                 f"{path}: no tensors under the key 'model'; expected a released AxLSTM, SSAM or SSAST checkpoint"
             )
         require_floats(kinds_of(tensors), path)
+        if sum(tensor.nbytes for tensor in tensors.values()) > Path(path).stat().st_size:
+            raise WeightsError(f"{path}: refused, its tensors are larger than the file, as in no released checkpoint")
         plain = {name: tensor.detach().resolve_neg().contiguous().clone() for name, tensor in tensors.items()}
         epoch = content.get("epoch")
         return safetensors.torch.save(plain), epoch if type(epoch) is int and abs(epoch) < 1 << 31 else None, bool(records)

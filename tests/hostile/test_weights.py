@@ -359,9 +359,14 @@ def test_a_pickle_that_crashes_its_reader_is_refused(tmp_path, a_reader_of_its_o
 def test_memory_is_bounded(tmp_path):
     (tmp_path / "plain.pth").write_bytes(pickle.dumps(Call(bytearray, (3 * 10**9,)), 2))
     saved(tmp_path / "zip.pth", {"model": {}, "args": Call(bytearray, (3 * 10**9,))})
-    saved(tmp_path / "expanded.pth", {"model": {"x": torch.zeros(1).expand(10**9)}})
-    for name in ("plain.pth", "zip.pth", "expanded.pth"):
+    for name in ("plain.pth", "zip.pth"):
         assert "more memory" in refused(tmp_path / name)
+
+
+@pytest.mark.parametrize("tensor", [torch.zeros(1).expand(10**9), torch.zeros(1, 48).expand(10**3, 48)], ids=["1e9", "1e3"])
+def test_a_tensor_larger_than_its_bytes_is_refused(tmp_path, tensor):
+    saved(tmp_path / "expanded.pth", {"model": {"x": tensor}})
+    assert "tensors are larger than the file" in refused(tmp_path / "expanded.pth")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="time is bounded where the system can")
