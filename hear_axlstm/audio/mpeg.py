@@ -19,6 +19,7 @@ KBITS = {  # by (MPEG 1, layer), for the indices 1 to 14
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 ID3_HEAD, ID3_TAIL = 10, 128
+PADDING = 2 * 4_095  # samples at both ends that an encoder adds, and its head counts, at most
 RESYNC = 1_024  # bytes between frames that the decoder passes over
 CHUNK = 1 << 20
 
@@ -74,8 +75,11 @@ class Stream:
         return at + 8 if at > 0 and len(self.head) >= at + 16 else 0
 
 
-def is_as_promised(file: BinaryIO, size: int) -> bool:
-    """Whether an MPEG file is one stream with a head that speaks of as many bytes as the file has. Quick."""
+def is_as_promised(file: BinaryIO, size: int, samples: int) -> bool:
+    """Whether an MPEG file is one stream with a head that speaks of as many bytes as the file has. Quick.
+
+    samples: as many as the decoder finds in a channel, which fit the head unless it did not take it for one.
+    """
     file.seek(0)
     start, data = 0, file.read(256)
     if data[:1] != b"\xff":
@@ -85,10 +89,8 @@ def is_as_promised(file: BinaryIO, size: int) -> bool:
     frame = frame_at(data, 0)
     if frame is None or data[frame.tag : frame.tag + 4] not in (b"Xing", b"Info") or data[frame.tag + 7] & 3 != 3:
         return False
-    if any(data[6 : frame.tag]):  # mpg123 then takes the frame for sound, and guesses the length
-        return False
     frames, promised = (int.from_bytes(data[frame.tag + at : frame.tag + at + 4], "big") for at in (8, 12))
-    if frames > promised // 24 + 1:  # no frame is shorter
+    if frames > promised // 24 + 1 or not 0 <= frames * frame.samples - samples <= PADDING:  # no frame is shorter
         return False
     lengths = start + promised, start + promised + frame.size
     return size in lengths or end_of_frames(file, size) in lengths

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import BinaryIO, Literal
 
 from hear_axlstm.audio import mpeg
@@ -9,7 +10,9 @@ from hear_axlstm.errors import AudioError
 
 Part = tuple[bytes, int, int]  # what goes before, and the place in the file of what is decoded: from, to
 PIECE = 1 << 16
-OGG_HEAD = 27 + 255  # bytes of a page before its sound, at most
+OGG_HEAD = 27  # bytes of a page before the lengths of its pieces, 255 at most
+OGG_ADVICE = "get it again, or save what is left with `ffmpeg -i IN OUT.flac`"
+MIRROR = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # each byte's bits the other way round
 OPEN_ENDED = 8  # the length by which libsndfile knows a WAV file that was not closed
 FLAC_AHEAD = 1 << 14  # bytes that its decoder reads ahead, at most
 SLACK = 4_096  # bytes after the sound that may be anything
@@ -23,7 +26,7 @@ def find_parts(file: BinaryIO, size: int, format: str, frames: int) -> list[Part
     place = file.tell()
     try:
         if format == "MP3":
-            return [] if mpeg.is_as_promised(file, size) else mpeg_parts(file, size, frames)
+            return [] if mpeg.is_as_promised(file, size, frames) else mpeg_parts(file, size, frames)
         if format == "OGG":
             return _ogg_parts(file, size)
         if format in ("WAV", "WAVEX") or (format == "RF64" and not frames):
@@ -68,19 +71,45 @@ def check_the_end(file: BinaryIO, size: int, format: str) -> None:
 
 
 def _ogg_parts(file: BinaryIO, size: int) -> list[Part]:
-    """The streams that are chained in an Ogg file, one after the other, where there is more than one."""
-    starts, position, begins = [], 0, False
+    """The streams that are chained in an Ogg file, one after the other, where there is more than one.
+
+    Raises AudioError on damage before the end, which a decoder would pass over: the sound of a page would be missing.
+    """
+    starts: list[int] = []
+    position, begins = 0, False
     while position < size:
-        page = _bytes(file, position, position + OGG_HEAD)
-        if page[:4] != b"OggS" or len(page) < 27:
-            lost = _bytes(file, position, position + PIECE).find(b"OggS", 1)
-            position += lost if lost > 0 else PIECE - 3
+        head = _bytes(file, position, position + OGG_HEAD + 255)
+        if head[:4] != b"OggS" or len(head) < OGG_HEAD:
+            following = _find(file, b"OggS", position + 1)
+            if following and starts:
+                raise AudioError(f"its pages are damaged from byte {position:,} on; {OGG_ADVICE}")
+            position = following or size
             continue
-        if page[5] & 2 and not begins:
+        end = position + OGG_HEAD + head[26] + sum(head[OGG_HEAD : OGG_HEAD + head[26]])
+        if end <= size and _ogg_checksum(_bytes(file, position, end)) != head[22:26]:
+            raise AudioError(f"its page at byte {position:,} is damaged; {OGG_ADVICE}")
+        if head[5] & 2 and not begins:
             starts.append(position)
-        begins = bool(page[5] & 2)
-        position += 27 + page[26] + sum(page[27 : 27 + page[26]])
+        begins = bool(head[5] & 2)
+        position = end
     return [(b"", *link) for link in zip(starts, [*starts[1:], size], strict=True)] if len(starts) > 1 else []
+
+
+def _ogg_checksum(page: bytes) -> bytes:
+    """The four bytes of a page from its 22nd on: zlib's CRC-32 with each byte's bits turned round, and none inverted."""
+    mirrored = (page[:22] + bytes(4) + page[26:]).translate(MIRROR)
+    return (zlib.crc32(mirrored, 0xFFFFFFFF) ^ 0xFFFFFFFF).to_bytes(4, "big").translate(MIRROR)
+
+
+def _find(file: BinaryIO, mark: bytes, position: int) -> int | None:
+    """Where a mark stands next in a file."""
+    file.seek(position)
+    data = b""
+    while piece := file.read(PIECE):
+        data = data[-len(mark) + 1 :] + piece
+        if (at := data.find(mark)) >= 0:
+            return file.tell() - len(data) + at
+    return None
 
 
 def _wav_parts(file: BinaryIO, size: int, place: int) -> list[Part]:

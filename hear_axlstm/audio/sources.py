@@ -109,7 +109,7 @@ def header_seconds(file: BinaryIO) -> float | None:
     """How long a file lasts; None where its header does not say, or is wrong. Raises AudioError as ``opened`` does."""
     try:
         with opened(file) as stream:
-            if stream.format == "MP3" and not mpeg.is_as_promised(file, stream.size):
+            if stream.format == "MP3" and not mpeg.is_as_promised(file, stream.size, stream.frames):
                 return mpeg.seconds(file, stream.size) or None
             if stream.format not in ("MP3", "OGG"):
                 for part in find_parts(file, stream.size, stream.format, stream.frames):

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -77,7 +78,7 @@ def read(tmp_path):
 
 def refused(content, message, tmp_path):
     (tmp_path / "odd.snd").write_bytes(content)
-    with pytest.raises(AudioError, match=rf"odd\.snd: .*{message}"):
+    with pytest.raises(AudioError, match=rf"odd\.snd: .*({message})"):
         read_audio(tmp_path / "odd.snd")
 
 
@@ -137,6 +138,13 @@ def test_an_mp3_whose_head_is_taken_for_sound_is_read_whole(read):
     """The decoder knows the head by the zeros in it, and guesses the length without one."""
     whole = mp3()
     assert len(decoded(whole)) <= len(read(put(whole, 11, whole[11] ^ 1))) < len(decoded(whole)) + 3 * 1_152
+
+
+def test_an_mp3_whose_first_frame_is_blank_is_read_whole(read):
+    whole = mp3()
+    first = whole.index(whole[:2], 40)
+    wave = read(whole[:first] + bytes(500) + whole[first + 500 :])
+    assert len(wave) == pytest.approx(3 * RATE, abs=3_000)
 
 
 @pytest.mark.parametrize("between", [b"", b"TAG" + bytes(125), b"ID3\x03\0\0\0\0\x02\0" + bytes(256)], ids=["", "v1", "v2"])
@@ -216,6 +224,41 @@ def test_chained_ogg_streams_are_read_whole(tmp_path, coding):
         same(wave, np.concatenate([decoded(content) for content in chain]))
     cut = one[: len(one) * 2 // 3]
     same(read_audio(io.BytesIO(cut), "it"), decoded(cut))
+
+
+def pages(content):
+    """Where the pages of an Ogg file begin."""
+    return [place.start() for place in re.finditer(b"OggS", content)]
+
+
+def damages(content, start, end):
+    """An Ogg file with one page damaged in each way, by its name."""
+    bit = put(content, start + 100, content[start + 100] ^ 1)
+    return {
+        "a flipped bit": bit,
+        "a lost mark": put(content, start, 0),
+        "blank": content[:start] + bytes(end - start) + content[end:],
+        "missing": content[:start] + content[end:],
+        "cut inside": content[: start + 50] + content[start + 90 :],
+    }
+
+
+@pytest.mark.parametrize("coding", ["VORBIS", "OPUS"])
+def test_an_ogg_file_with_a_damaged_page_is_a_failure(tmp_path, coding):
+    content = written(sound(6.0), "OGG", subtype=coding)
+    start, end = pages(content)[-3:-1]
+    for damaged in damages(content, start, end).values():
+        refused(damaged, "page at byte|pages are damaged|samples are missing", tmp_path)
+    refused(put(content, start + 100, content[start + 100] ^ 1) + content, "page at byte", tmp_path)
+
+
+@pytest.mark.parametrize("coding", ["VORBIS", "OPUS"])
+def test_an_ogg_file_may_be_cut_or_have_something_around_it(read, coding):
+    content = written(sound(6.0), "OGG", subtype=coding)
+    last = pages(content)[-1]
+    for end in (b"", content[last : last + 50], bytes(100), b"TAG" + bytes(125), b"Ogg, and no page"):
+        same(read(content[:last] + end), decoded(content[:last]))
+    same(read(content + b"TAG" + bytes(125)), decoded(content))
 
 
 # Lengths never written, or wrong
