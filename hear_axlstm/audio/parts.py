@@ -11,6 +11,7 @@ from hear_axlstm.errors import AudioError
 Part = tuple[bytes, int, int]  # what goes before, and the place in the file of what is decoded: from, to
 PIECE = 1 << 16
 OGG_HEAD = 27  # bytes of a page before the lengths of its pieces, 255 at most
+OPUS_CLOCK = 48_000  # Hz, in which a page says where its sound ends, whatever the rate is
 OGG_ADVICE = "get it again, or save what is left with `ffmpeg -i IN OUT.flac`"
 MIRROR = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # each byte's bits the other way round
 OPEN_ENDED = 8  # the length by which libsndfile knows a WAV file that was not closed
@@ -18,17 +19,17 @@ FLAC_AHEAD = 1 << 14  # bytes that its decoder reads ahead, at most
 SLACK = 4_096  # bytes after the sound that may be anything
 
 
-def find_parts(file: BinaryIO, size: int, format: str, frames: int) -> list[Part]:
+def find_parts(file: BinaryIO, size: int, format: str, frames: int, rate: int) -> list[Part]:
     """What to decode, part by part, where a file holds more than its header says; else nothing. The place is kept.
 
-    file: as libsndfile left it when it had read the header. size: in bytes. format, frames: by the header.
+    file: as libsndfile left it when it had read the header. size: in bytes. format, frames, rate in Hz: by the header.
     """
     place = file.tell()
     try:
         if format == "MP3":
             return [] if mpeg.is_as_promised(file, size, frames) else mpeg_parts(file, size, frames)
         if format == "OGG":
-            return _ogg_parts(file, size)
+            return _ogg_parts(file, size, frames / rate)
         if format in ("WAV", "WAVEX") or (format == "RF64" and not frames):
             return _wav_parts(file, size, place)
         if format == "AU" and not frames and size > place:
@@ -70,13 +71,14 @@ def check_the_end(file: BinaryIO, size: int, format: str) -> None:
         raise AudioError(f"its header promises less than there is: {left:,} bytes follow; mend the header, or convert it")
 
 
-def _ogg_parts(file: BinaryIO, size: int) -> list[Part]:
+def _ogg_parts(file: BinaryIO, size: int, seconds: float) -> list[Part]:
     """The streams that are chained in an Ogg file, one after the other, where there is more than one.
 
-    Raises AudioError on damage before the end, which a decoder would pass over: the sound of a page would be missing.
+    seconds: of sound, as the decoder found. Raises AudioError on damage before the end, which it would pass over: the sound
+    of a page would be missing, or made up.
     """
     starts: list[int] = []
-    position, begins = 0, False
+    position, begins, last = 0, False, 0
     while position < size:
         head = _bytes(file, position, position + OGG_HEAD + 255)
         if head[:4] != b"OggS" or len(head) < OGG_HEAD:
@@ -91,7 +93,12 @@ def _ogg_parts(file: BinaryIO, size: int) -> list[Part]:
         if head[5] & 2 and not begins:
             starts.append(position)
         begins = bool(head[5] & 2)
+        last = max(last, int.from_bytes(head[6:14], "little", signed=True))
         position = end
+    if b"OpusHead" in _bytes(file, 0, OGG_HEAD + 255) and len(starts) == 1 and seconds * OPUS_CLOCK > last + 1:
+        raise AudioError(
+            f"its last page ends after {last / OPUS_CLOCK:.1f} s, its packets after {seconds:.1f} s; {OGG_ADVICE}"
+        )
     return [(b"", *link) for link in zip(starts, [*starts[1:], size], strict=True)] if len(starts) > 1 else []
 
 

@@ -112,7 +112,7 @@ def header_seconds(file: BinaryIO) -> float | None:
             if stream.format == "MP3" and not mpeg.is_as_promised(file, stream.size, stream.frames):
                 return mpeg.seconds(file, stream.size) or None
             if stream.format not in ("MP3", "OGG"):
-                for part in find_parts(file, stream.size, stream.format, stream.frames):
+                for part in find_parts(file, stream.size, stream.format, stream.frames, stream.samplerate):
                     return part_seconds(part)
             return stream.expected and stream.expected / stream.samplerate
     except soundfile.LibsndfileError:
@@ -123,7 +123,7 @@ def streams(file: BinaryIO) -> Iterator[Stream]:
     """The streams of a file, one after the other: several in joined files. Raises AudioError as ``opened`` does."""
     try:
         with opened(file) as stream:
-            parts = find_parts(file, stream.size, stream.format, stream.frames)
+            parts = find_parts(file, stream.size, stream.format, stream.frames, stream.samplerate)
             if not parts:
                 yield stream
                 check_the_end(file, stream.size, stream.format)
