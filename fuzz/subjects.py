@@ -29,7 +29,7 @@ FRAMES_PER_BYTE = {"FLAC": 20_000, "CAF": 20_000, "OGG": 20_000, "MP3": 120}  # 
 FRAMES_PER_BYTE_ELSEWHERE = 16
 ADPCM_BLOCK = 8_192  # frames: the last one may have been cut
 LONGEST_MESSAGE = 4_000  # characters
-EDGE = 200  # samples at 16 kHz: what resampling makes of an end
+EDGE = 60  # samples before resampling, which makes another end of them where more follow
 LOST = 3_000  # samples at 16 kHz: a few frames around damage
 RESAMPLED_ALIKE = 1e-3  # of the largest sample: in blocks, and at once
 EMBEDDED_ALIKE = 1e-6
@@ -86,7 +86,8 @@ def read_sound(
         return Verdict("wrong", f"{frames:.0f} frames out of {size} bytes of {container}")
     compared = wave
     if container == "SDS" and len(truth) > len(wave):  # libsndfile makes up the frames that were cut off
-        compared, truth = (samples[: max(len(wave) - EDGE, 1)] for samples in (wave, truth))
+        edge = EDGE * SAMPLE_RATE // rate + EDGE
+        compared, truth = (samples[: max(len(wave) - edge, 1)] for samples in (wave, truth))
     # Of a recording that was never closed, whose header promises nothing, libsndfile delivers nothing.
     if len(truth) and (difference := unlike(compared, truth, streamed=container in {"MP3", "OGG"})):
         return Verdict("wrong", f"{difference} ({promised} s by its header)")
