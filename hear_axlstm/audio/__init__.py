@@ -9,6 +9,7 @@ from hear_axlstm.audio.files import (
     native_blocks,
     read_audio,
     read_unless_longer,
+    warn_if_loud,
     write_flac,
 )
 from hear_axlstm.audio.sources import MAX_RATE, MIN_RATE
@@ -25,5 +26,6 @@ __all__ = [
     "prepare_array",
     "read_audio",
     "read_unless_longer",
+    "warn_if_loud",
     "write_flac",
 ]

@@ -128,11 +128,14 @@ def checked(wave: Wave, name: str) -> Wave:
     low, high = wave.min(), wave.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         raise AudioError(f"{name}: holds NaN or infinity; expected finite samples in [-1, 1]")
-    if max(-low, high) > LOUD:
-        logger.warning(
-            "%s: peaks at %.0f; expected samples in [-1, 1]: divide those of 16 bits by 32768", name, max(-low, high)
-        )
+    warn_if_loud(max(-low, high), name)
     return wave
+
+
+def warn_if_loud(peak: float, name: str) -> None:
+    """A line in the log of samples that are beyond [-1, 1] by far."""
+    if peak > LOUD:
+        logger.warning("%s: peaks at %.0f; expected samples in [-1, 1]: divide those of 16 bits by 32768", name, peak)
 
 
 def write_flac(target: str | os.PathLike[str] | BinaryIO, wave: Wave) -> None:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hear_axlstm.audio import Wave
+from hear_axlstm.audio import Wave, warn_if_loud
 from hear_axlstm.config import CHUNK_FRAMES, HOP, N_FFT, N_MELS
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Layers
@@ -25,7 +25,12 @@ HELD_FRAMES = (
 
 
 def embed_long(
-    decode: Callable[[], Iterable[Wave]], model: Embedder, *, timestamps: bool = False, layers: Layers | None = None
+    decode: Callable[[], Iterable[Wave]],
+    model: Embedder,
+    *,
+    timestamps: bool = False,
+    layers: Layers | None = None,
+    name: str = "audio",
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """The embedding of one recording, and with ``timestamps`` the centres of its steps in ms.
 
@@ -33,12 +38,14 @@ def embed_long(
     a second one standardises and encodes it.
 
     decode: called for each pass, gives the samples of the same recording, mono at 16 kHz, in blocks of any length.
+    name: what the log calls it when it is far too loud.
 
     Shape: -> ([layers,] E) and None; with timestamps ([layers,] N, E) and (N,). Raises AudioError when the recording cannot
     be embedded, or changes between the passes.
     """
     with torch.inference_mode():
         pieces = _Pieces(decode, model)
+        warn_if_loud(pieces.peak, name)
         length = pieces.samples
         grid, patch = model.encoder.config.grid, model.encoder.config.patch
         count = timestamp_steps(length, patch[0]) if timestamps else scene_steps(length, grid[0])
@@ -65,14 +72,14 @@ def embed_long(
 class _Pieces:
     """The standardised log-mel of a recording, (1, N, F) each, ``PIECE_CHUNKS`` chunks at a time.
 
-    samples: the recording's length.
+    samples: the recording's length. peak: its largest value.
     """
 
     def __init__(self, decode: Callable[[], Iterable[Wave]], model: Embedder) -> None:
         self._decode, self._device = decode, model.device
         self._dtype = torch.float64 if model.compute_dtype == torch.float64 else torch.float32
         self._held: list[Tensor] | None = []
-        self.samples = frames = 0
+        self.samples, self.peak, frames = 0, 0.0, 0
         first, total, squares = 0.0, 0.0, 0.0
         for mel in self._log_mels(count=True):
             # As in ``log_mel``, sums are taken about the first value: silence has exactly no deviation.
@@ -111,7 +118,9 @@ class _Pieces:
             return log_mel_power(torch.from_numpy(samples)[None].to(self._device, self._dtype))
 
         for block in self._decode():
-            self.samples += len(block) if count else 0
+            if count:
+                self.samples += len(block)
+                self.peak = max(self.peak, float(np.abs(block).max(initial=0.0)))
             wave = np.concatenate([wave, block])
             if not begun and len(wave) > edge:
                 wave, begun = np.concatenate([wave[edge:0:-1], wave]), True

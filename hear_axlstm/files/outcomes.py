@@ -106,7 +106,7 @@ def _outcome(sound: Sound, row: Row) -> Outcome:
 
 def _embed_long(sound: FileSound, model: Embedder, timestamps: bool, layers: Layers | None) -> Row:
     try:
-        return embed_long(lambda: audio_blocks(sound.path), model, timestamps=timestamps, layers=layers)
+        return embed_long(lambda: audio_blocks(sound.path), model, timestamps=timestamps, layers=layers, name=sound.name)
     except Exception as error:
         if _is_nobodys(error):
             raise

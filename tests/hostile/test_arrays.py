@@ -13,7 +13,7 @@ import torch
 from hear_axlstm.audio import array_seconds, prepare_array
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import AudioError
-from hear_axlstm.files import embed
+from hear_axlstm.files import decode, embed
 from tests.conftest import tone
 
 RATE = SAMPLE_RATE
@@ -194,3 +194,13 @@ def test_a_bad_array_is_one_failure_and_the_others_are_embedded(model):
     assert sorted(result.failures, key=int) == [str(index) for index in range(1, len(items) - 1)]
     expected = embed([WAVE, 0.5 * WAVE], model)
     np.testing.assert_allclose(result.embeddings, expected.embeddings, rtol=0, atol=1e-6)
+
+
+def test_a_long_recording_that_is_far_too_loud_gets_the_same_warning(model, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(decode, "LONGEST_SECONDS", 1.0)
+    for name, scale in (("loud.wav", 32_768), ("fine.wav", 1)):
+        soundfile.write(tmp_path / name, np.tile(WAVE, 1 + 3 * RATE // len(WAVE)) * scale, RATE, subtype="FLOAT")
+    result = embed([tmp_path], model)
+    assert len(result.names) == 2
+    assert caplog.text.count("peaks at 16384; expected samples in [-1, 1]") == 1
+    assert "loud.wav: " in caplog.text
