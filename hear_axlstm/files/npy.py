@@ -114,9 +114,9 @@ class NpyFolder(EmbeddingFolder):
             self._is_cut = len(whole) < len(added)
             for line in whole.splitlines():
                 self._lines += 1
-                with suppress(ValueError, TypeError, KeyError, AttributeError):
+                with suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
                     entry = json.loads(line)
-                    source = Source(entry["path"], entry["size"], entry["modified"])
+                    source = Source(os.fspath(entry["path"]), entry["size"], entry["modified"])
                     name, source = self._recorded(entry["name"], source)
                     self._sources[name], self._bytes[name] = source, entry["bytes"]
 

@@ -166,6 +166,20 @@ def test_a_ledger_that_was_cut_loses_one_line(model, sound_folder, tmp_path):
     assert run().names == NAMES
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [lambda line: b"[" * 100_000, lambda line: line.replace(b'"path": ', b'"path": null, "p": ')],
+    ids=["deep", "no path"],
+)
+def test_a_line_of_the_ledger_that_is_damaged_is_passed_over(model, sound_folder, tmp_path, damage):
+    embed([sound_folder], model, out=tmp_path / "o")
+    ledger = tmp_path / "o" / "_embed.jsonl"
+    first, *others = ledger.read_bytes().splitlines()
+    ledger.write_bytes(b"\n".join([damage(first), *others, b""]))
+    again = embed([sound_folder], model, out=tmp_path / "o")
+    assert (len(again.names), len(again.skipped)) == (1, len(others))
+
+
 def test_a_ledger_that_has_grown_is_written_anew(model, sound_folder, tmp_path):
     run = lambda: embed([sound_folder], model, out=tmp_path)  # noqa: E731
     run()
