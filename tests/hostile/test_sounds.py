@@ -13,6 +13,7 @@ import soundfile
 import soxr
 
 from hear_axlstm.audio import MAX_RATE, MIN_RATE, audio_blocks, audio_seconds, native_blocks, read_audio
+from hear_axlstm.audio.parts import find_parts
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import AudioError
 from tests.conftest import tone
@@ -259,6 +260,14 @@ def test_an_ogg_file_may_be_cut_or_have_something_around_it(read, coding):
     for end in (b"", content[last : last + 50], bytes(100), b"TAG" + bytes(125), b"Ogg, and no page"):
         same(read(content[:last] + end), decoded(content[:last]))
     same(read(content + b"TAG" + bytes(125)), decoded(content))
+
+
+def test_an_opus_file_whose_packets_outlast_its_pages_is_a_failure():
+    """Its decoder then gives memory that nothing wrote."""
+    content = written(sound(), "OGG", subtype="OPUS")
+    assert find_parts(io.BytesIO(content), len(content), "OGG", 2 * RATE, RATE) == []
+    with pytest.raises(AudioError, match=r"last page ends after 2\.0 s, its packets after 3\.0 s"):
+        find_parts(io.BytesIO(content), len(content), "OGG", 3 * RATE, RATE)
 
 
 # Lengths never written, or wrong
