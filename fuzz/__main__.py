@@ -43,12 +43,11 @@ class Lane:
         """The worst that a process found of a file, or that they do not agree."""
         path = self.folder / f"{case.name}{case.suffix}"
         path.write_bytes(case.data)
-        verdicts = [child.examine(path, case.facts) for child in self.children[case.subject]]
+        children = self.children[case.subject]
+        verdicts = [child.examine(path, case.facts) for child in children]
         if any(verdict.kind == "hang" for verdict in verdicts):  # or the machine was busy
-            tqdm.write(
-                f"{case.name}: {self.children[case.subject][0].seconds:g} s were not enough; once more", file=sys.stderr
-            )
-            verdicts = [child.examine(path, case.facts) for child in self.children[case.subject]]
+            tqdm.write(f"{case.name}: {children[0].seconds:g} s were not enough; once more", file=sys.stderr)
+            verdicts = [child.examine(path, case.facts) for child in children]
         path.unlink()
         if bad := [verdict for verdict in verdicts if verdict.kind in BAD]:
             return bad[0]

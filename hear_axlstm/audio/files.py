@@ -15,7 +15,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from hear_axlstm.audio.parts import OGG_ADVICE
+from hear_axlstm.audio.parts import check_the_count
 from hear_axlstm.audio.sources import Stream, header_seconds, regular, streams
 from hear_axlstm.config import MIN_SAMPLES, SAMPLE_RATE
 from hear_axlstm.errors import AudioError
@@ -26,7 +26,6 @@ UNREADABLE = (soundfile.SoundFileError, OSError, TypeError, ValueError, RuntimeE
 UNKNOWN = "Format not recognised."  # libsndfile's word for what is no sound, or coded otherwise
 BLOCK_SECONDS = 60  # decoded and resampled at once: long recordings need little more than their 16 kHz samples
 BLOCK_VALUES = 1 << 25  # decoded at once, all channels counted
-SLACK = 4_096  # samples by which the length that an Ogg file states may be off
 LOUD = 8.0  # a peak that samples in [-1, 1] do not have
 
 logger = logging.getLogger(__name__)
@@ -112,8 +111,7 @@ def _mono(stream: Stream) -> Iterator[Wave]:
         if len(block):
             yield block.mean(axis=1)
         if len(block) < asked:
-            if stream.format == "OGG" and left and left - len(block) > SLACK:
-                raise AudioError(f"{left - len(block):,} of its {stream.frames:,} samples are missing; {OGG_ADVICE}")
+            check_the_count(stream.frames, (left or 0) - len(block), stream.format)
             return
         left = left and left - asked
 

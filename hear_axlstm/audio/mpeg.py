@@ -90,7 +90,9 @@ def is_as_promised(file: BinaryIO, size: int, samples: int) -> bool:
     if frame is None or data[frame.tag : frame.tag + 4] not in (b"Xing", b"Info") or data[frame.tag + 7] & 3 != 3:
         return False
     frames, promised = (int.from_bytes(data[frame.tag + at : frame.tag + at + 4], "big") for at in (8, 12))
-    if frames > promised // 24 + 1 or not 0 <= frames * frame.samples - samples <= PADDING:  # no frame is shorter
+    if frames > promised // 24 + 1:  # no frame is shorter
+        return False
+    if not 0 <= frames * frame.samples - samples <= PADDING:
         return False
     lengths = start + promised, start + promised + frame.size
     return size in lengths or end_of_frames(file, size) in lengths

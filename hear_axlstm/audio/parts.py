@@ -16,7 +16,7 @@ OGG_ADVICE = "get it again, or save what is left with `ffmpeg -i IN OUT.flac`"
 MIRROR = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # each byte's bits the other way round
 OPEN_ENDED = 8  # the length by which libsndfile knows a WAV file that was not closed
 FLAC_AHEAD = 1 << 14  # bytes that its decoder reads ahead, at most
-SLACK = 4_096  # bytes after the sound that may be anything
+SLACK = 4_096  # bytes after the sound that may be anything, or samples by which the length of an Ogg file may be off
 
 
 def find_parts(file: BinaryIO, size: int, format: str, frames: int, rate: int) -> list[Part]:
@@ -71,6 +71,15 @@ def check_the_end(file: BinaryIO, size: int, format: str) -> None:
         raise AudioError(f"its header promises less than there is: {left:,} bytes follow; mend the header, or convert it")
 
 
+def check_the_count(frames: int, missing: int, format: str) -> None:
+    """Look at the end of a stream of which samples are missing. Raises AudioError, without the name, unless it was cut.
+
+    frames: as many as its header promises. A cut Ogg file promises no more than it holds.
+    """
+    if format == "OGG" and missing > SLACK:
+        raise AudioError(f"{missing:,} of its {frames:,} samples are missing; {OGG_ADVICE}")
+
+
 def _ogg_parts(file: BinaryIO, size: int, seconds: float) -> list[Part]:
     """The streams that are chained in an Ogg file, one after the other, where there is more than one.
 
@@ -95,11 +104,13 @@ def _ogg_parts(file: BinaryIO, size: int, seconds: float) -> list[Part]:
         begins = bool(head[5] & 2)
         last = max(last, int.from_bytes(head[6:14], "little", signed=True))
         position = end
-    if b"OpusHead" in _bytes(file, 0, OGG_HEAD + 255) and len(starts) == 1 and seconds * OPUS_CLOCK > last + 1:
+    if len(starts) > 1:
+        return [(b"", *link) for link in zip(starts, [*starts[1:], size], strict=True)]
+    if starts and b"OpusHead" in _bytes(file, starts[0], starts[0] + OGG_HEAD + 255) and seconds * OPUS_CLOCK > last + 1:
         raise AudioError(
             f"its last page ends after {last / OPUS_CLOCK:.1f} s, its packets after {seconds:.1f} s; {OGG_ADVICE}"
         )
-    return [(b"", *link) for link in zip(starts, [*starts[1:], size], strict=True)] if len(starts) > 1 else []
+    return []
 
 
 def _ogg_checksum(page: bytes) -> bytes:

@@ -234,9 +234,8 @@ def pages(content):
 
 def damages(content, start, end):
     """An Ogg file with one page damaged in each way, by its name."""
-    bit = put(content, start + 100, content[start + 100] ^ 1)
     return {
-        "a flipped bit": bit,
+        "a flipped bit": put(content, start + 100, content[start + 100] ^ 1),
         "a lost mark": put(content, start, 0),
         "blank": content[:start] + bytes(end - start) + content[end:],
         "missing": content[:start] + content[end:],
@@ -247,10 +246,10 @@ def damages(content, start, end):
 @pytest.mark.parametrize("coding", ["VORBIS", "OPUS"])
 def test_an_ogg_file_with_a_damaged_page_is_a_failure(tmp_path, coding):
     content = written(sound(6.0), "OGG", subtype=coding)
-    start, end = pages(content)[-3:-1]
-    for damaged in damages(content, start, end).values():
-        refused(damaged, "page at byte|pages are damaged|samples are missing", tmp_path)
-    refused(put(content, start + 100, content[start + 100] ^ 1) + content, "page at byte", tmp_path)
+    damaged = damages(content, *pages(content)[-3:-1])
+    for changed in damaged.values():
+        refused(changed, "page at byte|pages are damaged|samples are missing", tmp_path)
+    refused(damaged["a flipped bit"] + content, "page at byte", tmp_path)
 
 
 @pytest.mark.parametrize("coding", ["VORBIS", "OPUS"])
