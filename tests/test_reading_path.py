@@ -19,7 +19,12 @@ MODULES = {
 }
 CORE = {"version", "errors", "storage", "config", "ops", "frontend", "patches", "blocks", "encoder", "embedder", "hear"}
 CORE_WEIGHTS = {"hear_axlstm.weights", "hear_axlstm.weights.load", "hear_axlstm.weights.find"}
-WINGS = {"parallel", "progress", "audio", "files", "synthesis", "pretraining", "evaluation", "cli"}
+WINGS = {"parallel", "progress", "audio", "similarity", "files", "classification", "finetuning"} | {
+    "synthesis",
+    "pretraining",
+    "evaluation",
+    "cli",
+}
 LINES, CLASSES, CALLS, SMALL = 1_500, 24, 5, 40
 
 

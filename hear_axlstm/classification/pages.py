@@ -1,0 +1,41 @@
+"""Scores as parts of an HTML page: a shaded confusion matrix, and a table of the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from hear_axlstm.classification.scores import ClassScore, Matrix
+
+SHADE = "0, 90, 160"  # red, green and blue of a full cell
+
+
+def confusion_table(matrix: Matrix, classes: Sequence[str]) -> str:
+    """A table of the confusion matrix, true classes down, guessed ones across, shaded by the share of the row."""
+    head = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in classes)
+    rows = []
+    for name, counts in zip(classes, matrix.tolist(), strict=True):
+        whole = sum(counts) or 1
+        cells = "".join(_cell(count, count / whole) for count in counts)
+        rows.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
+    caption = "Clips by true class (rows) and guessed class (columns)"
+    return (
+        f'<table class="confusion"><caption>{caption}</caption>'
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _cell(count: int, share: float) -> str:
+    ink = "#fff" if share > 0.5 else "inherit"
+    return f'<td style="background: rgba({SHADE}, {share:.2f}); color: {ink}" title="{share:.0%}">{count or ""}</td>'
+
+
+def per_class_table(scores: Sequence[ClassScore]) -> str:
+    """A table with a row for each class: precision, recall, F1 and its number of clips."""
+    rows = "".join(
+        f'<tr><th scope="row">{escape(one.name)}</th><td>{one.precision:.3f}</td><td>{one.recall:.3f}</td>'
+        f"<td>{one.f1:.3f}</td><td>{one.clips:,}</td></tr>"
+        for one in scores
+    )
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("class", "precision", "recall", "F1", "clips"))
+    return f'<table class="classes"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'

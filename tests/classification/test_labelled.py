@@ -1,0 +1,91 @@
+"""What a folder of folders and a CSV say about sounds, and what is wrong with those that say nothing."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from hear_axlstm.classification.labelled import read_labelled
+from hear_axlstm.errors import ConfigError
+from hear_axlstm.files.sounds import NoSound
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("cat/a.wav", "cat/deep/b.wav", "dog/a.wav"):
+        path = tmp_path / "sounds" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, np.zeros(8_000), 16_000)
+    return tmp_path / "sounds"
+
+
+def test_a_folder_of_folders_labels_by_the_first_folder(folder):
+    (folder / "notes.txt").write_text("")
+    (folder / ".hidden").mkdir()
+    found = read_labelled(folder)
+    assert [(sound.name, label) for sound, label in zip(found.sounds, found.labels, strict=True)] == [
+        ("cat/a.wav", "cat"),
+        ("cat/deep/b.wav", "cat"),
+        ("dog/a.wav", "dog"),
+    ]
+    assert found.classes == ["cat", "dog"]
+    assert found.left_out == [folder / "notes.txt"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path,label\ncat/a.wav,miau\ndog/a.wav,wuff\n",
+        "cat/a.wav,miau\ndog/a.wav,wuff\n",
+        "\ufefflabel;path\r\nmiau;cat/a.wav\r\n\r\nwuff;dog/a.wav\r\n",
+        "Path\tLabel\n cat/a.wav\tmiau \ndog/a.wav\twuff",
+        "path,label\ncat/a.wav,miau\ncat/a.wav,miau\ndog/a.wav,wuff\n",
+    ],
+    ids=["header", "no header", "semicolons", "tabs", "a line twice"],
+)
+def test_a_table_labels_by_its_lines(folder, text):
+    (folder / "labels.csv").write_text(text, encoding="utf-8")
+    found = read_labelled(folder / "labels.csv")
+    assert found.labels == ["miau", "wuff"]
+    assert [sound.path for sound in found.sounds] == [folder / "cat/a.wav", folder / "dog/a.wav"]
+    assert found.groups == []
+
+
+def test_a_table_may_say_what_belongs_together(folder):
+    (folder / "labels.csv").write_text("path,label,group\ncat/a.wav,miau,Tom\ndog/a.wav,wuff,Rex\n")
+    assert read_labelled(folder / "labels.csv").groups == ["Tom", "Rex"]
+
+
+def test_a_file_that_is_not_there_is_a_sound_that_fails(folder):
+    (folder / "labels.csv").write_text("cat/a.wav,miau\ngone.wav,wuff\n")
+    gone = read_labelled(folder / "labels.csv").sounds[1]
+    assert isinstance(gone, NoSound)
+    assert "gone.wav" in gone.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label\ncat/a.wav,miau\ndog/a.wav\n", "line 3 has 1 columns; expected 2: path,label"),
+        ("cat/a.wav,miau\ndog/a.wav,\n", "line 2 has no label"),
+        ("cat/a.wav,miau\ncat/a.wav,wuff\n", "line 2: cat/a.wav is labelled 'wuff', but 'miau' in line 1"),
+        ("cat,miau\n", "line 1: cat is a folder"),
+        ("cat/a.wav,miau\n", "1 sounds of 1 classes"),
+        ("", "0 sounds of 0 classes"),
+    ],
+    ids=["a column too few", "no label", "two labels", "a folder", "one class", "empty"],
+)
+def test_a_table_that_cannot_be_used_names_the_line(folder, text, message):
+    (folder / "labels.csv").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_labelled(folder / "labels.csv")
+
+
+def test_what_is_neither_folder_nor_table_is_refused(tmp_path):
+    (tmp_path / "labels.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="in UTF-8"):
+        read_labelled(tmp_path / "labels.csv")
+    with pytest.raises(ConfigError, match="no such folder or file"):
+        read_labelled(tmp_path / "nowhere")
+    (tmp_path / "one").mkdir()
+    with pytest.raises(ConfigError, match="0 sounds of 0 classes"):
+        read_labelled(tmp_path / "one")
