@@ -1,7 +1,8 @@
 """The fixed front end, the options of the three families, and the one table of variants."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
 from typing import Any, ClassVar, Literal, get_args
 
 from hear_axlstm.errors import ConfigError
@@ -153,7 +154,20 @@ VARIANTS: dict[str, EncoderConfig] = {
 }
 
 
+def known_name(name: str, names: Collection[str]) -> str:
+    """The one of ``names`` that is meant, whether written with - or _. Raises ConfigError."""
+    plain = name.replace("_", "-")
+    require(plain in names, unknown(name, names))
+    return plain
+
+
+def unknown(name: str, names: Collection[str]) -> str:
+    """That no variant is called ``name``, which is the nearest, and which there are."""
+    near = get_close_matches(name.replace("_", "-").lower(), names, 1)
+    hint = f"did you mean {near[0]}? There" if near else "there"
+    return f"no variant is called {name!r}; {hint} are {', '.join(names)}"
+
+
 def variant_config(variant: str) -> EncoderConfig:
     """The row of VARIANTS, or a ConfigError that lists the names."""
-    require(variant in VARIANTS, f"no variant is called {variant!r}; there are {', '.join(VARIANTS)}")
-    return VARIANTS[variant]
+    return VARIANTS[known_name(variant, VARIANTS)]

@@ -56,12 +56,9 @@ def check_audio(audio: Tensor, lengths: Tensor | Sequence[int] | None) -> list[i
 class Embedder(nn.Module):
     """An encoder with the path from waveform to embedding around it: the model of the HEAR API.
 
-    layout: how tokens are grouped into steps for scene embeddings; timestamp embeddings always use "time".
-    precision: what the matrix products of a float32 model are computed in. "auto" is float16 on CUDA with tensor cores,
-    else float32. A model converted with ``.half()``, ``.bfloat16()`` or ``.double()`` computes in that dtype instead.
-    backend: what runs the blocks' operations: "torch", "triton" (CUDA), "numba" (CPU, without gradients), or "auto", the
-    fastest that can. One that is named and cannot run raises BackendError at the first call.
-    The encoder stays as it is: several Embedders may share it.
+    layout, precision, backend: as in ``load_model``. Timestamp embeddings always have the layout "time". A model converted
+    with ``.half()``, ``.bfloat16()`` or ``.double()`` computes in that dtype whatever the precision. A backend that is named
+    and cannot run raises BackendError at the first call. The encoder stays as it is: several Embedders may share it.
     """
 
     sample_rate = SAMPLE_RATE
@@ -93,13 +90,10 @@ class Embedder(nn.Module):
         return torch.float16 if tensor_cores else torch.float32
 
     def forward(self, audio: Tensor, lengths: Tensor | Sequence[int] | None = None, layers: Layers | None = None) -> Tensor:
-        """Scene embeddings: the mean over a clip's steps. HEAR: ``get_scene_embeddings``.
+        """Scene embeddings, the mean over a clip's steps, as in ``get_scene_embeddings``.
 
-        Shape: audio (B, T), mono at 16 kHz in [-1, 1]; lengths (B,), samples of each clip, T when left out
-        -> ([layers,] B, scene_embedding_size), float32, on the model's device; ``layers`` as in ``encoder.layer_numbers``.
-
-        Raises AudioError on input that cannot be embedded, ConfigError on layers that there are not. Differentiable;
-        under ``torch.no_grad()`` memory stays bounded however long the clips are.
+        Shape: audio (B, T), lengths (B,) -> ([layers,] B, scene_embedding_size), float32, on the model's device. Under
+        ``torch.no_grad()`` memory stays bounded however long the clips are. Raises AudioError and ConfigError.
         """
         own = check_audio(audio, lengths)
         counts = [scene_steps(length, self.encoder.config.grid[0]) for length in own]
@@ -115,13 +109,10 @@ class Embedder(nn.Module):
     def timestamps(
         self, audio: Tensor, lengths: Tensor | Sequence[int] | None = None, layers: Layers | None = None
     ) -> tuple[Tensor, Tensor]:
-        """One embedding a patch column, in the time layout, and the centre of what it covers.
+        """One embedding a patch column, in the time layout, and its centre in ms, as in ``get_timestamp_embeddings``.
 
-        Shape: audio (B, T), lengths (B,) and layers as in ``forward`` -> embeddings ([layers,] B, N,
-        timestamp_embedding_size) and timestamps (B, N) in ms, both float32. Beyond the end of a shorter clip embeddings
-        are 0 and timestamps NaN.
-
-        Raises AudioError on input that cannot be embedded, ConfigError on layers that there are not.
+        Shape: audio (B, T), lengths (B,) -> embeddings ([layers,] B, N, timestamp_embedding_size) and times (B, N), float32.
+        Raises AudioError and ConfigError.
         """
         own = check_audio(audio, lengths)
         columns, patch_frames = self.encoder.config.grid[0], self.encoder.config.patch[0]

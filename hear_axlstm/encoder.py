@@ -28,11 +28,12 @@ class Encoder(nn.Module):
     A new encoder has the papers' initial values. The residual stream is float32, float64 when the weights are.
 
     checkpointing: while training, keep only what enters each block, and compute the rest again in backward.
-    layout: of scene embeddings, as the file says that the encoder was loaded from; it is kept when it is saved again.
+    layout and centring: of scene embeddings, as the file says that the encoder was loaded from.
     """
 
     pos_embed: Tensor
     layout: Layout | None = None
+    centring: dict[str, Any] | None = None
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from tests.conftest import noise
 
 def test_signatures_are_the_documented_ones():
     defaults = {name: p.default for name, p in inspect.signature(hear_axlstm.load_model).parameters.items()}
-    options = {"variant": None, "layout": None, "precision": "auto", "backend": "auto"}
+    options = {"variant": None, "layout": None, "precision": "auto", "backend": "auto", "device": "cpu"}
     assert list(defaults.items()) == [("model_file_path", ""), *options.items()]
     for function in (hear_axlstm.get_scene_embeddings, hear_axlstm.get_timestamp_embeddings):
         assert list(inspect.signature(function).parameters) == ["audio", "model", "lengths", "layers"]
@@ -51,3 +51,16 @@ def test_weights_of_another_variant_are_refused(random_weights):
 def test_a_foreign_model_is_refused():
     with pytest.raises(ConfigError, match=r"expected what hear_axlstm\.load_model returns"):
         hear_axlstm.get_scene_embeddings(noise(1, 16_000), torch.nn.Linear(1, 1))
+
+
+def test_a_model_is_loaded_onto_a_device():
+    for device in ("cpu", torch.device("cpu"), "auto"):
+        assert hear_axlstm.load_model(device=device).device.type == (
+            "cuda" if torch.cuda.is_available() and device == "auto" else "cpu"
+        )
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", None])
+def test_a_device_that_there_is_not_is_refused(device):
+    with pytest.raises(ConfigError, match=r"cannot be used \(.*expected cpu, cuda, cuda:1 or auto"):
+        hear_axlstm.load_model(device=device)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import click
-import torch
 
 import hear_axlstm
 from hear_axlstm.errors import ConfigError, HearAxlstmError
@@ -158,15 +157,3 @@ def model_name(model: str) -> str:
         return model or str(read_manifest()["default"])
     path = Path(model).absolute()
     return path.parent.name if path.name == WEIGHTS_FILE else path.stem
-
-
-def chosen_device(name: str) -> torch.device:
-    """The device of a name, or of "auto" the fastest there is. Raises ConfigError where it cannot be used."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"--device {name}: {str(error).splitlines()[0]}") from error
-    return device

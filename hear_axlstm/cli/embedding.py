@@ -13,7 +13,6 @@ from hear_axlstm.cli.common import (
     GO_ON,
     REFUSED,
     WAY_TO_READ,
-    chosen_device,
     failing,
     main,
     model_option,
@@ -29,6 +28,7 @@ from hear_axlstm.files import Embedded, embed
 from hear_axlstm.files.find import counted, find_files
 from hear_axlstm.files.write import Format
 from hear_axlstm.hear import load_model
+from hear_axlstm.ops.backend import find_device
 
 
 @main.command("embed")
@@ -76,7 +76,7 @@ def embed_command(
             way = f"{counted(left_out)}; {WAY_TO_READ}" if left_out else "; expected files, or folders with some"
             raise ConfigError(f"no audio files below {', '.join(inputs)}{way}")
         chosen = _layers(layers)
-        embedder = load_model(model, layout=layout, precision=precision).to(chosen_device(device))
+        embedder = load_model(model, layout=layout, precision=precision).to(find_device(device))
         with failing(GO_ON, OSError):
             result = embed(sounds, embedder, out=out, layers=chosen, progress=not quiet, **options)
     tell_failures(result.failures)

@@ -15,7 +15,6 @@ from hear_axlstm.cli.common import (
     GO_ON,
     REFUSED,
     cause_of,
-    chosen_device,
     failing,
     main,
     model_name,
@@ -42,6 +41,7 @@ from hear_axlstm.evaluation.tasks.suite import Kind, Suite, task_names, write_su
 from hear_axlstm.evaluation.tasks.taskfolder import find_tasks
 from hear_axlstm.evaluation.tasks.zenodo import RECORD, download_tasks
 from hear_axlstm.hear import load_model
+from hear_axlstm.ops.backend import find_device
 from hear_axlstm.storage import write_text
 from hear_axlstm.weights.find import find_weights
 
@@ -244,7 +244,7 @@ def evaluate_command(
     with reported(REFUSED):
         settled = find_protocol(protocol or (LINEAR.name if linear else "axlstm"))
         paths = _chosen(folder, tasks)
-        on = chosen_device(device)
+        on = find_device(device)
         subject = _subject(device=on, **model)
         options: dict[str, Any] = {"engine": engine, "device": on, "workers": workers, "progress": not quiet}
         with failing(GO_ON, OSError):
@@ -309,7 +309,7 @@ def probe_command(models: tuple[str, ...], out: Path, device: str, quiet: bool, 
     models = models or ("",)
     encoders = [(model, layout) for model in (*models, f"random:{models[0]}") for layout in get_args(Layout)]
     with reported(REFUSED):
-        on = chosen_device(device)
+        on = find_device(device)
         subjects = [_subject(on, model, layout, name=f"{_name(model)}-{layout}") for model, layout in encoders]
         subjects.append(_subject(on, LOG_MEL))
         names = [subject.record.name for subject in subjects]

@@ -11,10 +11,11 @@ import click
 
 from hear_axlstm.cli.common import FAILED, main, reported, show
 from hear_axlstm.config import InputGate
-from hear_axlstm.errors import ConfigError
-from hear_axlstm.weights.find import architecture, cache_file, find_weights, read_manifest
+from hear_axlstm.errors import WeightsError
+from hear_axlstm.weights.find import architecture, find_weights, read_manifest
 from hear_axlstm.weights.hub import publish
 from hear_axlstm.weights.released import convert_checkpoint
+from hear_axlstm.weights.sources import cache_file
 
 
 @main.command("models")
@@ -48,8 +49,9 @@ def download_command(model: str) -> None:
     with reported(FAILED):
         path = find_weights(model)
         if not path.is_file():
-            names = ", ".join(read_manifest()["variants"])
-            raise ConfigError(f"no variant is called {model!r}, nor is it a repository owner/name; there are {names}")
+            raise WeightsError(
+                f"{path}: no such file; expected a variant, as `hear-axlstm models` lists them, or owner/name"
+            )
         show(path)
 
 

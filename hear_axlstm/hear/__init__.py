@@ -4,14 +4,15 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import torch
 from torch import Tensor, inference_mode, is_grad_enabled, nn
 
 from hear_axlstm.config import Layout, Precision, variant_config
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Layers
 from hear_axlstm.errors import ConfigError
-from hear_axlstm.ops.backend import Backend
-from hear_axlstm.weights.find import architecture, find_weights, list_models
+from hear_axlstm.ops.backend import Backend, find_device
+from hear_axlstm.weights.find import architecture, find_weights, variant_of
 from hear_axlstm.weights.load import load_weights
 
 Lengths = Tensor | Sequence[int] | None
@@ -25,24 +26,25 @@ def load_model(
     layout: Layout | None = None,
     precision: Precision = "auto",
     backend: Backend = "auto",
+    device: str | torch.device = "cpu",
 ) -> Embedder:
-    """An encoder with its weights, on the CPU, in eval mode, ready for the two functions below and for fine-tuning.
+    """An encoder with its weights, in eval mode, ready for the two functions below and for fine-tuning.
 
     model_file_path: weights that ``hear-axlstm convert`` or ``save_weights`` wrote, a folder that holds them as
-    model.safetensors, a Hub repository "owner/name[@revision]", or a name of ``list_models()``; empty: those of ``variant``.
-    variant: a name of ``list_models()``; with a path, what the file must hold. Neither: the bundled default.
+    model.safetensors, a Hub repository "owner/name[@revision]", or a variant where no such file is; empty: ``variant``'s.
+    variant: a name of ``list_models()``, with - or _; with a path, what the file must hold. Neither: the bundled default.
     layout: how scene embeddings group tokens. "released" does as the authors' code and the published scores do, which mixes
     time and frequency; "time" is the papers' text, one vector a frequency band, averaged over time. None: what the weights'
     file says, "released" for converted ones.
     precision: "auto" (float16 on CUDA with tensor cores, else float32), "float32", "float16" or "bfloat16".
     backend: what runs the blocks: "torch", our kernels in "triton" (CUDA) or "numba" (CPU), or "auto", the fastest that can.
+    device: "cpu", "cuda", "cuda:1", ..., or "auto", which is CUDA where there is a GPU.
 
     Raises WeightsError when the weights are missing, damaged or of another architecture, ConfigError on a bad option.
     """
-    named = variant or (str(model_file_path) if str(model_file_path) in list_models() else None)
-    expected = architecture(named) if named else None
-    encoder, header = load_weights(find_weights(model_file_path, variant), expected)
-    return Embedder(encoder, layout=layout or header["layout"], precision=precision, backend=backend)
+    chosen, named = find_device(device), variant or variant_of(model_file_path or "")
+    encoder, header = load_weights(find_weights(model_file_path, variant), architecture(named) if named else None)
+    return Embedder(encoder, layout=layout or header["layout"], precision=precision, backend=backend).to(chosen)
 
 
 def get_scene_embeddings(audio: Tensor, model: Embedder, *, lengths: Lengths = None, layers: Layers | None = None) -> Tensor:

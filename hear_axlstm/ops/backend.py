@@ -14,7 +14,7 @@ from torch.overrides import _get_current_function_mode_stack as function_modes
 from torch.utils._device import DeviceContext
 
 from hear_axlstm.config import check_choice
-from hear_axlstm.errors import BackendError
+from hear_axlstm.errors import BackendError, ConfigError
 
 Backend = Literal["auto", "torch", "triton", "numba"]
 KERNELS = {"torch": "scan.saving", "triton": "cuda", "numba": "cpu"}  # modules of hear_axlstm.kernels
@@ -50,6 +50,17 @@ def find_kernel(operation: str, backend: Backend, *operands: Tensor | None) -> C
         return None
     process.used_kernels |= name != "torch"
     return kernels.find(operation)
+
+
+def find_device(name: str | torch.device) -> torch.device:
+    """The device of a name, CUDA or else the CPU for "auto". Raises ConfigError where it cannot be used."""
+    try:
+        device = torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        cause = str(error).splitlines()[0]
+        raise ConfigError(f"device {str(name)!r} cannot be used ({cause}); expected cpu, cuda, cuda:1 or auto") from error
+    return device
 
 
 def is_watched(*operands: Tensor) -> bool:

@@ -7,13 +7,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from hear_axlstm.config import EncoderConfig, config_from_dict, require
+from hear_axlstm.config import EncoderConfig, config_from_dict, known_name, unknown
 from hear_axlstm.errors import WeightsError
-from hear_axlstm.weights.load import read_header
 
 PACKAGE = Path(__file__).resolve().parent.parent
 WEIGHTS_FILE = "model.safetensors"
-CACHE_VARIABLE = "HEAR_AXLSTM_CACHE"
 REPOSITORY = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w.-]+?)(?:@(?P<revision>[\w./-]+))?")
 
 
@@ -42,13 +40,18 @@ def list_models() -> list[str]:
 def manifest_entry(variant: str) -> dict[str, Any]:
     """A variant's row of the manifest. Raises ConfigError that lists the names."""
     variants: dict[str, dict[str, Any]] = read_manifest()["variants"]
-    require(variant in variants, f"no variant is called {variant!r}; there are {', '.join(variants)}")
-    return variants[variant]
+    return variants[known_name(variant, variants)]
 
 
 def architecture(variant: str) -> EncoderConfig:
     """The configuration of a variant's encoder. Raises ConfigError that lists the names."""
     return config_from_dict(manifest_entry(variant)["architecture"])
+
+
+def variant_of(model: str | os.PathLike[str]) -> str | None:
+    """The variant that ``model`` names; None where it names none, or weights are there under that name."""
+    name, is_there = os.fspath(model).replace("_", "-"), os.path.isfile(model) or os.path.isfile(Path(model, WEIGHTS_FILE))
+    return name if name in list_models() and not is_there else None
 
 
 def find_weights(model: str | os.PathLike[str] = "", variant: str | None = None) -> Path:
@@ -60,52 +63,21 @@ def find_weights(model: str | os.PathLike[str] = "", variant: str | None = None)
 
     Raises ConfigError on an unknown variant, WeightsError when there are no weights to be had; it says what to do.
     """
-    name = os.fspath(model or variant or read_manifest()["default"])
-    if not model or name in list_models():
-        return _weights_of(name)
+    name = os.fspath(model)
+    if not name or variant_of(name):
+        from hear_axlstm.weights.sources import weights_of
+
+        return weights_of(known_name(name or variant or read_manifest()["default"], list_models()))
     path = Path(os.path.expanduser(name))  # unchanged where nobody's home is known
     if os.path.isdir(path):
         if os.path.isfile(path / WEIGHTS_FILE):
             return path / WEIGHTS_FILE
         raise WeightsError(f"the folder {path} holds no {WEIGHTS_FILE}; put the weights there, or pass the file itself")
+    if re.fullmatch(r"[\w-]+", name) and not os.path.lexists(path):
+        raise WeightsError(f"{name}: no such file or folder, and {unknown(name, list_models())}")
     match = REPOSITORY.fullmatch(name)
     if os.path.exists(path) or match is None or path.suffix in {".safetensors", ".pth", ".pt", ".ckpt"}:
         return path  # reading it tells what is wrong with it
     from hear_axlstm.weights.hub import fetch
 
     return fetch(match["repo"], match["revision"] or "main", WEIGHTS_FILE)
-
-
-def cache_file(variant: str) -> Path:
-    """Where converted weights of a variant are kept: $HEAR_AXLSTM_CACHE, else hear-axlstm in the user's cache folder.
-
-    Raises WeightsError where there is no such folder.
-    """
-    from hear_axlstm.storage import cache_folder
-
-    return cache_folder("hear-axlstm", CACHE_VARIABLE, WeightsError) / f"{variant}.safetensors"
-
-
-def _weights_of(variant: str) -> Path:
-    sources = manifest_entry(variant)["sources"]
-    if bundled := sources["bundled"]:
-        path = PACKAGE / bundled["file"]
-        try:
-            found = read_header(path)["sha256"]  # compared with all that the file holds when it is loaded
-        except WeightsError as error:
-            raise WeightsError(f"{error}; install hear-axlstm again") from error
-        if found != bundled["fingerprint"]:
-            raise WeightsError(f"{path} is not the file that the manifest names; install hear-axlstm again")
-        return path
-    if os.path.isfile(cached := cache_file(variant)):
-        return cached
-    if hub := sources["hub"]:
-        from hear_axlstm.weights.hub import fetch
-
-        return fetch(hub["repo"], hub["revision"], hub["file"], hub["sha256"])
-    from hear_axlstm.weights.released import steps_by_hand
-
-    raise WeightsError(
-        f"no weights of {variant} at {cached}, and none are on the Hugging Face Hub.\n{steps_by_hand(variant, cached)}\n"
-        "Weights that you have: pass their file, folder or Hub repository to load_model."
-    )

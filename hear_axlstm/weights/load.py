@@ -45,7 +45,7 @@ def load_weights(path: str | os.PathLike[str], expected: EncoderConfig | None = 
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - it is no mapping
     verify(Path(path), facts, tensors)
     encoder = fill(config, tensors, str(path))
-    encoder.layout = facts["layout"]
+    encoder.layout, encoder.centring = facts["layout"], facts.get("centring")
     return encoder, {**facts, "config": config}
 
 

@@ -7,8 +7,10 @@ import pytest
 from hear_axlstm import find_weights, load_model
 from hear_axlstm.errors import ConfigError, WeightsError
 from hear_axlstm.weights import find as module
-from hear_axlstm.weights.find import PACKAGE, architecture, cache_file, manifest_entry, read_manifest
+from hear_axlstm.weights import sources
+from hear_axlstm.weights.find import PACKAGE, architecture, manifest_entry, read_manifest
 from hear_axlstm.weights.load import read_header
+from hear_axlstm.weights.sources import cache_file
 
 VARIANT = "axlstm-tiny-e2"
 DEFAULT = read_manifest()["default"]
@@ -36,9 +38,28 @@ def test_the_default_is_bundled(monkeypatch):
     assert find_weights() == find_weights(DEFAULT) == find_weights(variant=DEFAULT) == bundled
 
 
-def test_an_unknown_variant_lists_the_names():
-    with pytest.raises(ConfigError, match="axlstm-tiny, axlstm-small"):
-        load_model(variant="axlstm-huge")
+@pytest.mark.parametrize("name", ["axlstm-huge", "AxLSTM_Tiny", "axlstm"])
+def test_an_unknown_variant_lists_the_names_and_suggests_one(name):
+    for find, error in ((lambda: load_model(variant=name), ConfigError), (lambda: load_model(name), WeightsError)):
+        with pytest.raises(error, match=r"did you mean axlstm-\w+\? There are axlstm-tiny, axlstm-small"):
+            find()
+
+
+def test_a_name_is_written_with_dashes_or_underscores():
+    for name in (DEFAULT, DEFAULT.replace("-", "_")):
+        assert find_weights(name) == find_weights(variant=name) == find_weights()
+        assert load_model(name, variant=name).encoder.config == architecture(name)
+
+
+def test_a_file_or_a_folder_of_weights_goes_before_a_variant_of_its_name(tmp_path, random_weights, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / DEFAULT).mkdir()  # of something else
+    assert find_weights(DEFAULT) == find_weights()
+    shutil.copy(random_weights(VARIANT), tmp_path / DEFAULT / "model.safetensors")
+    shutil.copy(random_weights(VARIANT), tmp_path / VARIANT)
+    for name in (DEFAULT, VARIANT):
+        assert load_model(name).encoder.config == architecture(VARIANT)
+    assert find_weights(variant=DEFAULT) == find_weights()
 
 
 @pytest.mark.parametrize("by", ["variant", "model"])
@@ -83,8 +104,8 @@ def test_what_is_no_model_is_refused(tmp_path, monkeypatch, model, message):
 def test_bundled_weights_are_verified(tmp_path, random_weights, monkeypatch):
     shutil.copy(random_weights(VARIANT), tmp_path / "bundled.safetensors")
     row = {"file": "bundled.safetensors", "fingerprint": read_header(random_weights(VARIANT))["sha256"]}
-    monkeypatch.setattr(module, "PACKAGE", tmp_path)
-    monkeypatch.setattr(module, "manifest_entry", lambda variant: {"sources": {"bundled": row}})
+    monkeypatch.setattr(sources, "PACKAGE", tmp_path)
+    monkeypatch.setattr(sources, "manifest_entry", lambda variant: {"sources": {"bundled": row}})
     assert find_weights(VARIANT) == tmp_path / "bundled.safetensors"
     with open(tmp_path / "bundled.safetensors", "ab") as file:
         file.write(b"x")
