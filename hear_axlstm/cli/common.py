@@ -27,10 +27,10 @@ model_option = click.option(
     default="",
     show_default=False,
     metavar="FILE|FOLDER|REPO|VARIANT",
-    help="Weights: a file or folder, a Hub repository owner/name[@revision], or a variant; the bundled default otherwise.",
+    help="Weights: a file, a folder, a Hub repository owner/name[@revision] or a variant. The bundled ones by default.",
 )
 
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress and no summary; failures are still named.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress and no summary. Failures are still named.")
 
 
 def tell(*lines: str) -> None:
@@ -131,7 +131,9 @@ def _streams() -> Iterator[_Outlet | None]:
 
 
 class _Commands(click.Group):
-    """A group of commands whose exit code says, too, when what they print on stdout could not be written."""
+    """A group of commands that lists them whole, and whose exit code says, too, when their output could not be written."""
+
+    group_class = type
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         with _streams() as stdout:
@@ -143,6 +145,28 @@ class _Commands(click.Group):
                     raise
                 tell(f"error: stdout cannot be written ({stdout.failure.strerror}): its output is lost")
                 sys.exit(FAILED)
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt:
+            tell("", "interrupted: what was finished is kept, and the same command goes on from there")
+            sys.exit(FAILED)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a line or more for each command: its first sentence, whole."""
+        commands = [(name, self.get_command(context, name)) for name in self.list_commands(context)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _first_sentence(command)) for name, command in commands if command is not None])
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """The commands in the order in which they are met, not that of the alphabet."""
+        return list(self.commands)
+
+
+def _first_sentence(command: click.Command) -> str:
+    """What a command does, in the first sentence of its help."""
+    return " ".join((command.help or "").split("\n\n")[0].split()).partition(". ")[0].rstrip(".")
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})

@@ -20,7 +20,7 @@ from hear_axlstm.weights.sources import cache_file
 
 @main.command("models")
 def models_command() -> None:
-    """List the variants, their size, and where their weights are."""
+    """List the variants, their sizes, and where their weights are."""
     with reported(FAILED):
         manifest = read_manifest()
         width = max(map(len, manifest["variants"]))
@@ -45,7 +45,10 @@ def _whereabouts(variant: str, sources: dict[str, Any]) -> str:
 @main.command("download")
 @click.argument("model", metavar="VARIANT|REPO")
 def download_command(model: str) -> None:
-    """Fetch and verify the weights of a variant or a Hub repository; print where they are."""
+    """Fetch and verify the weights of a variant or a repository.
+
+    The path of the file is printed.
+    """
     with reported(FAILED):
         path = find_weights(model)
         if not path.is_file():
@@ -59,12 +62,16 @@ def download_command(model: str) -> None:
 @click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path))
 @click.argument("target", metavar="TARGET.safetensors", type=click.Path(path_type=Path))
 @click.option(
-    "--flip/--no-flip", default=None, help="AxLSTM: odd blocks read backwards. On for E=2; must be given otherwise."
+    "--flip/--no-flip",
+    default=None,
+    help="AxLSTM: whether odd blocks read backwards. At expansion 2 they do by default; say it for others.",
 )
-@click.option("--input-gate", type=click.Choice(get_args(InputGate)), help="AxLSTM: exp when left out.")
-@click.option("--heads", type=click.IntRange(min=1), help="SSAST: width / 64, at least 3, when left out.")
+@click.option("--input-gate", type=click.Choice(get_args(InputGate)), help="AxLSTM: the input gate; exp by default.")
+@click.option("--heads", type=click.IntRange(min=1), help="SSAST: attention heads; width / 64 by default, but at least 3.")
 def convert_command(source: Path, target: Path, **options: Any) -> None:
-    """Rewrite a released checkpoint as safetensors, running nothing that is in it.
+    """Rewrite a checkpoint that the authors released as safetensors.
+
+    Nothing that is in the checkpoint is run.
 
     A weights file that an earlier version wrote is rewritten, too: SOURCE.safetensors.
     """
@@ -76,9 +83,14 @@ def convert_command(source: Path, target: Path, **options: Any) -> None:
 @main.command("publish")
 @click.argument("variant")
 @click.argument("repo", metavar="OWNER/NAME")
-@click.option("--weights", default="", show_default=False, help="The file or folder to push; what VARIANT means otherwise.")
+@click.option(
+    "--weights", default="", show_default=False, help="File or folder to push; by default the weights that VARIANT names."
+)
 def publish_command(variant: str, repo: str, weights: str) -> None:
-    """Push weights, configuration and a model card to the Hugging Face Hub; print what pins them."""
+    """Push weights and a model card to the Hugging Face Hub.
+
+    The lines that pin the weights in weights_manifest.json are printed.
+    """
     with reported(FAILED):
         pinned = publish(variant, find_weights(weights, variant), repo)
         for line in json.dumps({"hub": pinned}, indent=2).splitlines():
