@@ -12,6 +12,7 @@ help: ## print this help
 
 demo: $(VENV)/.installed ## set up, then embed sounds that it synthesises and print how similar they are
 	$(VENV)/bin/python examples/demo.py
+	@printf '\nThe command is $(VENV)/bin/hear-axlstm; after "source $(VENV)/bin/activate" it is hear-axlstm.\n'
 
 suite: $(VENV)/.installed ## set up, then evaluate the default weights on ten small tasks that it synthesises, into demo/report.html
 	$(VENV)/bin/hear-axlstm tasks generate demo/tasks
@@ -57,11 +58,11 @@ build/lowest.txt: pyproject.toml
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) -e '.[evaluate]'
+	$(PIP) -e '.[all]'
 	touch $@
 
 $(VENV)/.core: $(VENV)/.installed
-	$(PIP) -e '.[cpu,parquet,pretrain,probe,evaluate,test]'
+	$(PIP) -e '.[all,test]'
 	touch $@
 
 $(VENV)/.tested: $(VENV)/.installed requirements/kit.txt
@@ -70,5 +71,5 @@ $(VENV)/.tested: $(VENV)/.installed requirements/kit.txt
 	touch $@
 
 $(VENV)/.documented: $(VENV)/.installed
-	$(PIP) -e '.[evaluate,docs]'
+	$(PIP) -e '.[all,docs]'
 	touch $@
