@@ -1,5 +1,6 @@
 """What README and documentation say runs: their Python, their commands, their make targets, their links."""
 
+import itertools
 import re
 import shlex
 import tomllib
@@ -13,6 +14,7 @@ import soundfile
 import hear_axlstm
 from hear_axlstm import errors
 from hear_axlstm.cli import main
+from hear_axlstm.weights.find import read_manifest
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -85,6 +87,22 @@ def test_commands_parse(line):
     while isinstance(command, click.Group):
         command = command.commands[arguments.pop(0)]
     command.make_context(command.name, arguments)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_use_weights_that_are_there(page):
+    """Bundled, or made by a command that the page gives before."""
+    bundled = {name for name, entry in read_manifest()["variants"].items() if entry["sources"]["bundled"]}
+    made = {"log-mel", "random", *bundled}
+    for line in command_lines(page):
+        if not line.startswith("hear-axlstm "):
+            continue
+        words = shlex.split(line)
+        for option, value in itertools.pairwise(words):
+            if option in ("--model", "--init") and "--module" not in words:
+                assert value.removeprefix("random:") in made, line
+            made |= {value} if option in ("-o", "--out") else set()
+        made |= {words[-1]} if words[1] == "convert" else set()
 
 
 @pytest.mark.parametrize("name", of_pages(lambda page: re.findall(r"`hear-axlstm ((?:tasks )?[a-z]+)", prose(page))))

@@ -231,3 +231,9 @@ def test_only_files_of_an_earlier_version_are_rewritten(golden, target):
             convert_checkpoint(source, target.with_name("new.safetensors"))
     with pytest.raises(ConfigError, match="leave the options out"):
         convert_checkpoint(target, target.with_name("new.safetensors"), flip=True)
+
+
+def test_a_file_that_is_no_checkpoint_is_called_so(tmp_path):
+    (tmp_path / "notes.pth").write_text("nothing of the kind")
+    with pytest.raises(WeightsError, match=r"notes.pth is no torch checkpoint, or has a program in it \(operation 110"):
+        convert_checkpoint(tmp_path / "notes.pth", tmp_path / "out.safetensors")
