@@ -104,7 +104,7 @@ def extract(path: str, memory: int, seconds: int) -> tuple[bytes, int | None, bo
         # torch's message also advises to switch the protection off; only its finding is passed on.
         if operation := re.search(r"Unsupported operand (\d+)", str(error)):
             raise WeightsError(
-                f"{path} is no torch checkpoint, or has a program in it (operation {operation[1]} of pickle, which none has); "
+                f"{path} is no torch checkpoint, or has a program in it (operation {operation[1]} of pickle); "
                 "nothing in it was run. Download it again"
             ) from None
         finding = re.search(r"[Uu]nsupported [^\n]*?(?=\.? was not|\. *(?:\n|$)|\n|$)", str(error))
