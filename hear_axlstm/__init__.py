@@ -26,7 +26,7 @@ from hear_axlstm.weights.find import find_weights, list_models
 from hear_axlstm.weights.save import save_weights
 
 if TYPE_CHECKING:
-    from hear_axlstm.files import Embedded, embed
+    from hear_axlstm.files import Embedded, embed, load_embeddings
     from hear_axlstm.weights.released import convert_checkpoint
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "get_scene_embeddings",
     "get_timestamp_embeddings",
     "list_models",
+    "load_embeddings",
     "load_model",
     "save_weights",
 ]
@@ -58,7 +59,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Names that the HEAR API, which takes tensors, does without until they are asked for."""
-    if name in {"embed", "Embedded"}:
+    if name in {"embed", "Embedded", "load_embeddings"}:
         from hear_axlstm import files
 
         return getattr(files, name)

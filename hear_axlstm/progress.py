@@ -11,14 +11,24 @@ from tqdm import tqdm
 Bar = tqdm
 
 
-def progress_bar(items: Iterable[Any] | None = None, *, shown: bool, desc: str = "", **options: Any) -> tqdm[Any]:
+def progress_bar(items: Iterable[Any] | None = None, *, shown: bool | None, desc: str = "", **options: Any) -> tqdm[Any]:
     """tqdm's bar over ``items`` on stderr, to be updated where there are none; nothing is drawn unless it is ``shown``.
 
+    shown: None where somebody looks on, at a terminal or in a notebook.
     Without a stderr, or on one that cannot be written, the work goes on without the bar. desc: what stands before the bar.
     options: others of tqdm.
     """
+    shown = somebody_looks() if shown is None else shown
     screen = _Screen(sys.stderr) if shown and sys.stderr is not None else None
     return tqdm(items, desc=printable(desc) or None, disable=screen is None, file=screen or _Screen(None), **options)
+
+
+def somebody_looks() -> bool:
+    """Whether stderr is a terminal, or a notebook's, which shows bars as well."""
+    try:
+        return "ipykernel" in sys.modules or sys.stderr.isatty()
+    except (AttributeError, ValueError):  # none, closed, or replaced by something that is no stream
+        return False
 
 
 def printable(text: str) -> str:

@@ -1,6 +1,6 @@
 """Audio files and arrays -> mono float32 samples at 16 kHz."""
 
-from hear_axlstm.audio.arrays import array_seconds, prepare_array
+from hear_axlstm.audio.arrays import array_seconds, prepare_array, with_rate
 from hear_axlstm.audio.files import (
     Wave,
     audio_blocks,
@@ -27,5 +27,6 @@ __all__ = [
     "read_audio",
     "read_unless_longer",
     "warn_if_loud",
+    "with_rate",
     "write_flac",
 ]

@@ -19,25 +19,30 @@ from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import AudioError
 
 EXPECTED = "expected (n_samples,) or (n_samples, channels), floats in [-1, 1] or int8, int16 or int32"
+CHANNELS = 8  # that may come first, as (channels, n_samples), where there are far more samples:
+SAMPLES_A_CHANNEL = 25
 QUIET = 1 << 24  # a peak that integers of 32 bits hardly stay below, unless they hold 16 or 24 bits
 
 logger = logging.getLogger(__name__)
 
 
-def prepare_array(samples: Any, sample_rate: float, name: str) -> Wave:
+def prepare_array(samples: Any, sample_rate: float, name: str, pad: bool = False) -> Wave:
     """Mono float32 at 16 kHz from samples in memory: (n,) or (n, channels), floats in [-1, 1] or int8, int16 or int32.
+
+    Up to 8 channels may come first, (channels, n), as torchaudio has them, where n is 25 times as large at least.
 
     Integers are scaled by their type's range; int32 that seem to hold fewer bits get a warning in the log. Arrays, tensors
     on any device and lists are taken; pairs (samples, rate) and dicts {"array": samples, "sampling_rate": rate}, whose rate
-    goes before ``sample_rate``; and what a file holds: bytes, an open file, {"bytes": bytes}.
+    goes before ``sample_rate``; and what a file holds: bytes, an open file, {"bytes": bytes}. pad: as ``read_audio`` has it.
 
     Shape: -> (n_samples,). Raises AudioError, which starts with ``name``.
     """
     try:
         if (file := _as_file(samples)) is not None:
-            return read_audio(file, name)
+            return read_audio(file, name, pad)
         samples, sample_rate = _unpacked(samples, sample_rate)
         array = _scaled(_array(samples), name)
+        array = array.T if _channels_first(array.shape) else array
     except AudioError as error:
         raise _named(error, name) from error
     with np.errstate(over="ignore"):  # it becomes infinite, which is refused
@@ -45,7 +50,7 @@ def prepare_array(samples: Any, sample_rate: float, name: str) -> Wave:
         mono = mono if mono.ndim == 1 else mono.mean(axis=1, dtype=np.float32)
     if sample_rate != SAMPLE_RATE:
         mono = soxr.resample(mono, sample_rate, SAMPLE_RATE)
-    return checked(mono, name)
+    return checked(mono, name, pad)
 
 
 def array_seconds(samples: Any, sample_rate: float, name: str) -> float:
@@ -59,7 +64,7 @@ def array_seconds(samples: Any, sample_rate: float, name: str) -> float:
         samples, sample_rate = _unpacked(samples, sample_rate)
         shape = tuple(samples.shape) if hasattr(samples, "shape") else _array(samples).shape
         _check_shape(shape)
-        return int(shape[0]) / float(sample_rate)
+        return int(shape[_channels_first(shape)]) / float(sample_rate)
     except AudioError as error:
         raise _named(error, name) from error
 
@@ -89,11 +94,18 @@ def _unpacked(samples: Any, sample_rate: float) -> tuple[Any, float]:
         if not {"array", "sampling_rate"} <= samples.keys():
             raise AudioError(f"is a dict of {', '.join(map(str, samples))}; expected array and sampling_rate, or bytes")
         samples, sample_rate = samples["array"], samples["sampling_rate"]
-    elif isinstance(samples, tuple) and len(samples) == 2 and isinstance(samples[1], Real) and np.ndim(samples[0]):
-        samples, sample_rate = samples
+    elif with_rate(samples):
+        samples, sample_rate = samples[:2]
     if not (isinstance(sample_rate, Real) and MIN_RATE <= sample_rate <= MAX_RATE):
         raise AudioError(f"is at {sample_rate!r} Hz; expected {MIN_RATE:,} to {MAX_RATE:,} Hz")
     return samples, sample_rate
+
+
+def with_rate(item: Any) -> bool:
+    """Whether an item is a pair (samples, rate), or begins with one, as rows of torchaudio's data sets do."""
+    if not (isinstance(item, tuple) and len(item) >= 2 and isinstance(item[1], Real)):
+        return False
+    return isinstance(item[0], list) or bool(getattr(item[0], "ndim", 0))
 
 
 def _array(samples: Any) -> NDArray[Any]:
@@ -116,8 +128,13 @@ def _array(samples: Any) -> NDArray[Any]:
 def _check_shape(shape: tuple[int, ...]) -> None:
     if not shape:
         raise AudioError(f"a single number; {EXPECTED}")
-    if len(shape) > 2 or (len(shape) == 2 and not 0 < shape[1] <= shape[0]):
-        raise AudioError(f"has shape {shape}; {EXPECTED}")
+    if len(shape) > 2 or (len(shape) == 2 and not 0 < shape[1] <= shape[0] and not _channels_first(shape)):
+        advice = "; for a batch pass list(batch), for channels first the transposed array" if len(shape) == 2 else ""
+        raise AudioError(f"has shape {shape}; {EXPECTED}{advice}")
+
+
+def _channels_first(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 2 and 0 < shape[0] <= CHANNELS and shape[1] >= SAMPLES_A_CHANNEL * shape[0]
 
 
 def _scaled(array: NDArray[Any], name: str) -> NDArray[np.floating]:

@@ -44,26 +44,26 @@ def audio_seconds(source: Source, name: str = "") -> float:
     return sum(len(block) / rate for rate, block in native_blocks(source, name)) if seconds is None else seconds
 
 
-def read_audio(source: Source, name: str = "") -> Wave:
+def read_audio(source: Source, name: str = "", pad: bool = False) -> Wave:
     """Decode a file of any format, rate and channel count that libsndfile reads. Channels are averaged.
 
-    name: what errors call it; the path when left out.
+    name: what errors call it; the path when left out. pad: whether a sound too short to embed is padded with zeros.
 
     Shape: -> (n_samples,), float32, 16 kHz. Raises AudioError, which names the file and the cause.
     """
-    wave = read_unless_longer(source, math.inf, name)
+    wave = read_unless_longer(source, math.inf, name, pad)
     assert wave is not None
     return wave
 
 
-def read_unless_longer(source: Source, seconds: float, name: str = "") -> Wave | None:
+def read_unless_longer(source: Source, seconds: float, name: str = "", pad: bool = False) -> Wave | None:
     """The samples as ``read_audio`` gives them; None when there are more than ``seconds`` of them. Raises AudioError."""
     samples = array("f")  # grows in place: a long recording is held once
     for block in audio_blocks(source, name):
         samples.frombytes(block.data.cast("B"))
         if len(samples) > seconds * SAMPLE_RATE:
             return None
-    return checked(np.frombuffer(samples, np.float32), name or str(source))
+    return checked(np.frombuffer(samples, np.float32), name or str(source), pad)
 
 
 def audio_blocks(source: Source, name: str = "") -> Iterator[Wave]:
@@ -116,11 +116,15 @@ def _mono(stream: Stream) -> Iterator[Wave]:
         left = left and left - asked
 
 
-def checked(wave: Wave, name: str) -> Wave:
+def checked(wave: Wave, name: str, pad: bool = False) -> Wave:
     """The wave unchanged, if the front end can take it; one that is far too loud gets a warning in the log.
+
+    pad: whether one that is too short, but not empty, is padded with zeros.
 
     Raises AudioError, which starts with ``name``.
     """
+    if pad and 0 < len(wave) < MIN_SAMPLES:
+        wave = np.pad(wave, (0, MIN_SAMPLES - len(wave)))
     if len(wave) < MIN_SAMPLES:
         raise AudioError(f"{name}: {len(wave)} samples at 16 kHz; expected {MIN_SAMPLES} or more: too short to embed")
     low, high = wave.min(), wave.max()

@@ -99,10 +99,21 @@ def _layers(text: str | None) -> Layers | None:
 
 def _summary(result: Embedded, out: Path, left_out: list[Path]) -> list[str]:
     """How many files were embedded and how fast, in two lines, and how those that were left out can be read."""
-    total = sum(result.seconds.values())
+    total, count, there = sum(result.seconds.values()), len(result.embedded), len(result.skipped)
+    gone = result.gone
+    done = f"{count} embedded, {there} there already, {len(result.failures)} failed: {out}"
+    if not count and not result.failures:
+        done = f"nothing to do: {there} there already: {out}"
+    speed = f"{total:.1f} s: {count / total:.1f} sounds a second, {result.audio_seconds / total:.0f} x real time"
     return [
-        f"{len(result.names)} embedded, {len(result.skipped)} there already, {len(result.failures)} failed: {out}"
-        f"{counted(left_out)}",
+        f"{done}{counted(left_out)}",
         *([WAY_TO_READ] if left_out else []),
-        f"{total:.1f} s: {len(result.names) / total:.1f} sounds a second, {result.audio_seconds / total:.0f} x real time",
+        *(
+            [
+                f"{len(gone)} embeddings are of sounds that are not there any more: {', '.join(gone[:3])}{', ...' * (len(gone) > 3)}"
+            ]
+            if gone
+            else []
+        ),
+        *([speed] if count else []),
     ]

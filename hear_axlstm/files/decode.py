@@ -61,7 +61,9 @@ def decode_batches(batches: Iterable[Sequence[Sound]], processes: int = 0) -> Ge
 
 def _load(sound: Sound, workers: Workers) -> Future[Wave] | Future[Wave | None]:
     return (
-        workers.submit(sound.load) if sound.path is None else workers.submit(read_unless_longer, sound.path, LONGEST_SECONDS)
+        workers.submit(sound.load)
+        if sound.path is None
+        else workers.submit(read_unless_longer, sound.path, LONGEST_SECONDS, "", sound.pad)
     )
 
 
@@ -80,11 +82,11 @@ def _decoded(
             elif isinstance(sound, FileSound):
                 long.append(sound)
         except WorkerDiedError as error:
-            failures[sound] = f"{sound.path}: cannot be decoded (the process that tried ended with {error.status})"
+            failures[sound] = f"cannot be decoded (the process that tried ended with {error.status})"
         except Exception as error:
             if processes and isinstance(error, OSError):
                 raise  # the process did not start
-            failures[sound] = reason(error, sound.path or sound.name)
+            failures[sound] = reason(error, sound.name)
     planned = max(sound.seconds for sound in sounds) * SAMPLE_RATE
     alone = [sound for sound in waves if planned and len(waves[sound]) > 2 * planned + SAMPLE_RATE]
     together = [sound for sound in waves if sound not in alone]

@@ -10,9 +10,7 @@ from numbers import Number, Real
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
+from hear_axlstm.audio import with_rate
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import AudioError, ConfigError, OutputError
 from hear_axlstm.files.sounds import ArraySound, FileSound, Given, NoSound, Sound, Source
@@ -27,36 +25,73 @@ LONGEST_PATH = 4_096  # bytes: more are no path
 FilePath = str | bytes | os.PathLike[str]
 
 
-def as_sounds(items: Iterable[Any], sample_rate: int, left_out: list[Path] | None = None) -> list[Given]:
+def as_sounds(items: Any, sample_rate: float | None = None, left_out: list[Path] | None = None) -> list[Given]:
     """The sounds that items stand for, in order: files, all audio files below folders, arrays, or sounds already.
 
-    Arrays and what else ``prepare_array`` takes are at ``sample_rate`` Hz unless they come with a rate, and are named by
-    their index. Bytes are a path, or the content of a file. left_out: as in ``find_files``.
+    items: one of these, or any iterable of them. Arrays are at ``sample_rate`` Hz unless they come with a rate, and
+    are named by their index. Bytes are a path, or the content of a file. left_out: as in ``find_files``.
 
-    Raises ConfigError where ``items`` are no sounds but one, or its samples.
+    Raises ConfigError where ``items`` are nothing of the kind or may be one sound or many, and on an array without a rate;
+    AudioError where they are one path, and nothing is there.
     """
-    one = (str, bytes, bytearray, os.PathLike, np.ndarray, torch.Tensor, Mapping, Given)
-    try:
-        given = None if isinstance(items, one) or hasattr(items, "read") else iter(items)
-    except TypeError:
-        given = None
-    if given is None:
-        raise ConfigError(f"sounds is a {type(items).__name__}; expected a list of files or of arrays: put one into a list")
-    if not (isinstance(sample_rate, Real) and sample_rate >= 1):
+    if sample_rate is not None and not (isinstance(sample_rate, Real) and sample_rate >= 1):
         raise ConfigError(f"sample_rate is {sample_rate!r}; expected a positive number of Hz")
-    listed = list(given)
+    given = [items] if _is_one(items) else _each(items)
+    if isinstance(items, str | os.PathLike) and os.fspath(items) and not os.path.lexists(items):
+        raise AudioError(f"{os.fspath(items)}: no such file or folder")
+    return [sound for index, item in enumerate(given) for sound in _sounds_of(item, str(index), sample_rate, left_out)]
+
+
+def _is_one(items: Any) -> bool:
+    """Whether items are one sound or folder. Raises ConfigError where they may be one sound or many."""
+    shape = getattr(items, "shape", None)
+    if shape is not None and hasattr(items, "dtype"):
+        if len(shape) > 1:
+            advice = "[sound] for one sound with channels, list(batch) for a batch of sounds"
+            raise ConfigError(f"sounds is an array of shape {tuple(shape)}, one sound or many; pass {advice}")
+        return bool(len(shape)) and str(items.dtype) != "object"
+    if isinstance(items, tuple) and with_rate(items) and not hasattr(items[0], "shape"):
+        raise ConfigError(
+            "sounds is a pair of a list and a rate; pass the list and sample_rate: embed(clips, sample_rate=rate)"
+        )
+    one = (str, bytes, bytearray, os.PathLike, Given)
+    return isinstance(items, one) or hasattr(items, "read") or with_rate(items) or _is_content(items)
+
+
+def _is_content(item: Any) -> bool:
+    """Whether an item is a row of a data set."""
+    return isinstance(item, Mapping) and not {"audio", "array", "bytes", "path"}.isdisjoint(item)
+
+
+def _each(items: Any) -> list[Any]:
+    """The items of an iterable or of a data set. Raises ConfigError when it is none, or holds numbers."""
+    try:
+        if isinstance(items, Mapping):
+            raise TypeError
+        if hasattr(items, "__getitem__") and hasattr(items, "__len__") and not hasattr(items, "__iter__"):
+            items = (items[index] for index in range(len(items)))  # torch's data sets need not end by an IndexError
+        listed = list(items)
+    except TypeError as error:
+        raise ConfigError(
+            f"sounds is a {type(items).__name__}; expected a file, a folder, an array, or a list of them"
+        ) from error
     if listed and all(isinstance(item, Number) or getattr(item, "ndim", None) == 0 for item in listed):
         raise ConfigError("sounds is a list of numbers; expected a list of files or of arrays: [samples] holds one sound")
-    return [sound for index, item in enumerate(listed) for sound in _sounds_of(item, str(index), sample_rate, left_out)]
+    return listed
 
 
-def _sounds_of(item: Any, name: str, sample_rate: int, left_out: list[Path] | None) -> Iterable[Given]:
+def _sounds_of(item: Any, name: str, sample_rate: float | None, left_out: list[Path] | None) -> Iterable[Given]:
     """The sound that an item is, or all that are below a folder. name: what it is called if it has no name."""
     if isinstance(item, Given):
         return [item]
+    if isinstance(item, Mapping) and "audio" in item and "array" not in item:
+        item = item["audio"]
     if isinstance(item, str | os.PathLike) or (isinstance(item, bytes) and b"\0" not in item and len(item) <= LONGEST_PATH):
-        return _found(item, left_out) if os.fspath(item) else [NoSound(name, f"{name}: an empty path; expected a file's")]
-    return [ArraySound(name, item, sample_rate)]
+        return _found(item, left_out) if os.fspath(item) else [NoSound(name, "an empty path; expected a file's")]
+    if sample_rate is None and (hasattr(item, "shape") or isinstance(item, list)):
+        advice = "embed(clips, sample_rate=16_000), or pass pairs (samples, rate)"
+        raise ConfigError(f"sound {name} is an array, and nothing says at which sample rate; say it: {advice}")
+    return [ArraySound(name, item, sample_rate or SAMPLE_RATE)]
 
 
 def find_files(inputs: Iterable[FilePath], left_out: list[Path] | None = None) -> list[FileSound | NoSound]:
@@ -131,7 +166,7 @@ class _Walk:
                     self._search(here)
             except OSError as error:
                 advice = "give yourself the right to, as chmod u+rx does, or leave it out"
-                why = f"{folder / here}: a folder that cannot be read ({error.strerror}); {advice}"
+                why = f"a folder that cannot be read ({error.strerror}); {advice}"
                 self.found[here] = NoSound(here or folder.name or str(folder), why, folder / here)
 
     def _search(self, here: str) -> None:
@@ -167,37 +202,47 @@ def told_apart(sounds: Sequence[Given]) -> list[Given]:
 class Plan:
     """The sounds to embed, in batches, and those that need no embedding or cannot have one.
 
-    names: all sounds in the order given. batches: the sounds to embed, which can be pickled. seconds: their durations by
-    their index among the names. skipped: names of those done already. failures: name -> why a sound cannot be embedded.
-    left_out: files in folders that have other suffixes than audio has.
+    names: all sounds in the order given. paths: theirs, absolute, empty for sounds in memory. batches: the sounds to embed,
+    which can be pickled. seconds: their durations by their index among the names. skipped: names of those done already, and
+    there: their indices. failures: name -> why a sound cannot be embedded. left_out: files in folders that have other
+    suffixes than audio has. pad_short: whether short sounds are padded.
     """
 
     names: list[str] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
     batches: list[list[Sound]] = field(default_factory=list)
     seconds: dict[int, float] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    there: list[int] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
     left_out: list[Path] = field(default_factory=list)
+    pad_short: bool = False
+
+    def add(self, sound: Given) -> None:
+        self.names.append(sound.name)
+        self.paths.append(os.path.abspath(sound.path) if sound.path else "")
 
 
 def plan(
-    items: Iterable[Any],
+    items: Any,
     *,
-    sample_rate: int = SAMPLE_RATE,
+    sample_rate: float | None = None,
     batch_seconds: float = BATCH_SECONDS,
+    pad_short: bool = False,
     is_done: Callable[[str, Source], bool] | None = None,
 ) -> Plan:
     """Find the sounds that ``items`` stands for (see ``as_sounds``) and put those that are not done into batches.
 
     Batches run from long sounds to short ones, so that padding is small and memory runs out early if at all.
 
-    batch_seconds: audio in a batch, padding included. is_done: whether there is an embedding of a name and of a file as it
+    batch_seconds: audio in a batch, padding included. pad_short: whether sounds too short to embed are padded.
+    is_done: whether there is an embedding of a name and of a file as it
     is now, as the folder that embeddings go to tells. It raises OutputError where the name is another file's; that sound
     is a failure. Without it, files that share a name are called by their paths.
 
-    Raises ConfigError on things that are no sounds.
+    Raises ConfigError and AudioError as ``as_sounds`` does.
     """
-    planned = Plan()
+    planned = Plan(pad_short=pad_short)
     sounds = as_sounds(items, sample_rate, planned.left_out)
     if is_done is None:
         sounds = told_apart(sounds)
@@ -213,8 +258,9 @@ def plan(
                     continue  # given twice, for one output
                 planned_for.add((sound.name, source.path))
                 if is_done and is_done(sound.name, source):
-                    planned.names.append(sound.name)
+                    planned.add(sound)
                     planned.skipped.append(sound.name)
+                    planned.there.append(index)
                     continue
             seconds = sound.measured()
         except Exception as error:  # whatever is wrong with a sound ends nothing
@@ -222,8 +268,8 @@ def plan(
         else:
             assert not isinstance(sound, NoSound)
             planned.seconds[index] = seconds
-            remaining.append(replace(sound, index=index, seconds=seconds))
-        planned.names.append(sound.name)
+            remaining.append(replace(sound, index=index, seconds=seconds, pad=pad_short))
+        planned.add(sound)
     planned.batches = _batches(remaining, batch_seconds)
     return planned
 
@@ -234,12 +280,20 @@ def add_failure(failures: dict[str, str], name: str, path: object, why: str) -> 
 
 
 def reason(error: BaseException, name: object) -> str:
-    """Why a sound has no embedding: the message of one of our errors, or of another one after ``name`` and its kind."""
+    """Why a sound has no embedding, without its name, which stands before it wherever it is told."""
     if isinstance(error, AudioError | OutputError):
-        return str(error)
-    if isinstance(error, MemoryError):
-        return f"{name}: ran out of memory"
-    return f"{name}: cannot be read ({type(error).__name__}: {error})"
+        return unnamed(str(error), str(name))
+    return "ran out of memory" if isinstance(error, MemoryError) else f"cannot be read ({type(error).__name__}: {error})"
+
+
+def unnamed(text: str, name: str) -> str:
+    """A message without the name that it begins with, or the path that ends in that name.
+
+    >>> unnamed("/data/birds/wren.wav: the file is empty", "birds/wren.wav")
+    'the file is empty'
+    """
+    path, found, rest = text.partition(f"{name}: ")
+    return rest if found and (not path or path.endswith("/")) else text
 
 
 def _batches(sounds: Iterable[Sound], batch_seconds: float) -> list[list[Sound]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import Any
 
 from hear_axlstm.errors import OutputError
@@ -13,9 +14,32 @@ from hear_axlstm.files.outcomes import Array, Outcome
 from hear_axlstm.files.sounds import Source
 from hear_axlstm.storage import claim_folder, sweep
 
-HEADER, LEDGER = "_embed.json", "_embed.jsonl"  # readers of data sets pass over names with an underscore
+HEADER, LEDGER, CENTRING = (
+    "_embed.json",
+    "_embed.jsonl",
+    "_centring.json",
+)  # readers of data sets pass over names with an underscore
 HEADER_BEFORE = "embed.json"  # of earlier versions, which did not record what their embeddings are of
-OURS = (HEADER_BEFORE, LEDGER, "*.embedding.npy", "*.timestamps.json", "embeddings-*.parquet", "_embeddings-*.damaged")
+OURS = (
+    HEADER_BEFORE,
+    LEDGER,
+    CENTRING,
+    "*.embedding.npy",
+    "*.timestamps.json",
+    "embeddings-*.parquet",
+    "_embeddings-*.damaged",
+)
+
+
+@dataclass
+class Stored:
+    """An embedding as a folder holds it. path: of its sound. seconds: how long that is, NaN where unknown."""
+
+    name: str
+    path: str
+    seconds: float
+    embedding: Array
+    timestamps: Array | None
 
 
 class EmbeddingFolder(ABC):
@@ -58,6 +82,14 @@ class EmbeddingFolder(ABC):
         if other is not None and other.path != source.path and self._is_there(name):
             raise taken(name, source.path, other.path)
 
+    def gone(self) -> list[str]:
+        """The names of embeddings whose sounds are not there any more."""
+        unseen = (name for name in self._sources if name not in self._planned)
+        return sorted(name for name in unseen if self._is_there(name) and not os.path.lexists(self._path_of(name)))
+
+    def _path_of(self, name: str) -> str | bytes:
+        return self._sources[name].path
+
     @abstractmethod
     def _is_there(self, name: str) -> bool:
         """Whether anything is really there of a name that is recorded."""
@@ -80,7 +112,13 @@ class EmbeddingFolder(ABC):
 
 def taken(name: str, path: str, other: str) -> OutputError:
     advice = "embed it into another folder, pass the folder above both, or start anew (--overwrite)"
-    return OutputError(f"{path}: its name in the folder, {name}, is that of {other}; {advice}")
+    return OutputError(f"{path} has the name {name} in the folder, which is that of {other}; {advice}")
+
+
+def folder_of(name: str, path: str) -> str:
+    """The folder that holds a sound: by its name, as in "birds/wren.wav", else by its path; empty for one in memory."""
+    above = PurePath(name).parent
+    return above.as_posix() if above.name else PurePath(path).parent.name
 
 
 def valid_text(name: str) -> str:

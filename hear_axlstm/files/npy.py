@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hear_axlstm.errors import OutputError
-from hear_axlstm.files.folder import HEADER, LEDGER, EmbeddingFolder
+from hear_axlstm.files.folder import HEADER, LEDGER, EmbeddingFolder, Stored
 from hear_axlstm.files.outcomes import Array, Outcome
 from hear_axlstm.files.sounds import Source
 from hear_axlstm.storage import locked, replacing, write_text
@@ -40,6 +41,7 @@ class NpyFolder(EmbeddingFolder):
         )
         self._folds_case = ignores_case(folder)
         self._bytes: dict[str, list[int]] = {}  # of each one's files
+        self._seconds: dict[str, float] = {}
         self._lines = 0
         self._inode, self._read, self._is_cut = 0, 0, False
         with locked(folder):
@@ -69,7 +71,7 @@ class NpyFolder(EmbeddingFolder):
             self._catch_up()
             self._check_free(name, source)
             if self._sources.get(name, source) != source:
-                self._record(outcome.name, source, [])  # if this ends here, what is there counts for neither
+                self._record(outcome, source, [])  # if this ends here, what is there counts for neither
             try:
                 sizes = self._write_files(outcome, embedding)
             except (OSError, UnicodeError) as error:
@@ -78,7 +80,7 @@ class NpyFolder(EmbeddingFolder):
                 cause = getattr(error, "strerror", None) or str(error)
                 advice = "rename the sound, or embed it into another folder or to parquet"
                 raise OutputError(f"{source.path}: its embedding cannot be written ({cause}); {advice}") from error
-            self._record(outcome.name, source, sizes)
+            self._record(outcome, source, sizes)
 
     def _write_files(self, outcome: Outcome, embedding: Array) -> list[int]:
         paths = self._paths(outcome.name)
@@ -92,8 +94,8 @@ class NpyFolder(EmbeddingFolder):
         """Nothing is held back."""
         return []
 
-    def _record(self, name: str, source: Source, sizes: list[int]) -> None:
-        line = ("\n" if self._is_cut else "") + _line(name, source, sizes)
+    def _record(self, outcome: Outcome, source: Source, sizes: list[int]) -> None:
+        line = ("\n" if self._is_cut else "") + _line(outcome.name, source, sizes, outcome.seconds)
         with open(self._ledger, "ab", buffering=0) as file:
             if file.write(line.encode()) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._ledger))
@@ -114,22 +116,46 @@ class NpyFolder(EmbeddingFolder):
             self._is_cut = len(whole) < len(added)
             for line in whole.splitlines():
                 self._lines += 1
-                with suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
-                    entry = json.loads(line)
-                    source = Source(os.fspath(entry["path"]), entry["size"], entry["modified"])
-                    name, source = self._recorded(entry["name"], source)
-                    self._sources[name], self._bytes[name] = source, entry["bytes"]
+                if entry := _entry(line):
+                    name, source, sizes, seconds = entry
+                    name, source = self._recorded(name, source)
+                    self._sources[name], self._bytes[name], self._seconds[name] = source, sizes, seconds
 
     def _compact(self) -> None:
-        lines = [_line(name, source, self._bytes[name]) for name, source in self._sources.items()]
+        lines = [_line(name, source, self._bytes[name], self._seconds[name]) for name, source in self._sources.items()]
         write_text(self._ledger, "".join(lines))
         self._catch_up()
 
 
-def _line(name: str, source: Source, sizes: list[int]) -> str:
+def read_npy(folder: Path, timestamps: bool) -> Iterator[Stored]:
+    """What a folder of npy files holds: all that its ledger records and that is there. Raises OSError and ValueError."""
+    entries: dict[str, tuple[Source, float]] = {}
+    for line in (folder / LEDGER).read_bytes().splitlines() if (folder / LEDGER).exists() else []:
+        if entry := _entry(line):
+            entries[entry[0]] = entry[1], entry[3]
+    for name, (source, seconds) in entries.items():
+        path = folder / f"{name}.embedding.npy"
+        if path.exists():
+            times = folder / f"{name}.timestamps.json"
+            own = np.array(json.loads(times.read_text(encoding="utf-8")), np.float32) if timestamps else None
+            yield Stored(name, source.path, seconds, np.load(path, allow_pickle=False), own)
+
+
+def _line(name: str, source: Source, sizes: list[int], seconds: float) -> str:
     """A line of the ledger, in ASCII, which bears names that are not UTF-8."""
-    entry = {"name": name, "path": source.path, "size": source.size, "modified": source.modified, "bytes": sizes}
-    return json.dumps(entry) + "\n"
+    facts = {"name": name, "path": source.path, "size": source.size, "modified": source.modified}
+    return json.dumps(facts | {"seconds": seconds if math.isfinite(seconds) else None, "bytes": sizes}) + "\n"
+
+
+def _entry(line: bytes) -> tuple[str, Source, list[int], float] | None:
+    """A line's name, source, bytes and seconds, which are NaN where it does not say; None for one that is damaged."""
+    with suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        entry = json.loads(line)
+        source = Source(os.fspath(entry["path"]), entry["size"], entry["modified"])
+        seconds = entry.get("seconds")
+        hash((entry["name"], source))
+        return entry["name"], source, entry["bytes"], math.nan if seconds is None else float(seconds)
+    return None
 
 
 def _is_written(path: Path) -> bool:

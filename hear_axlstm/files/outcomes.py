@@ -16,6 +16,7 @@ from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Layers
 from hear_axlstm.errors import AudioError, HearAxlstmError
 from hear_axlstm.files.decode import DecodedBatch, decode_batches
+from hear_axlstm.files.find import unnamed
 from hear_axlstm.files.long import embed_long
 from hear_axlstm.files.sounds import FileSound, Sound, Source
 
@@ -32,7 +33,7 @@ class Outcome:
     name: the sound's. source: its file as it was before it was decoded, None in memory. embedding: (D,) for a scene, (N, D)
     with timestamps, (layers, D) and (layers, N, D) where layers were asked for; None where the sound failed. timestamps:
     (N,) in ms, None for a scene. failure: why there is no embedding, empty where there is one. index: the sound's place
-    among the names of the plan.
+    among the names of the plan. seconds: how long the sound is, as planned.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Outcome:
     timestamps: Array | None = None
     failure: str = ""
     index: int = 0
+    seconds: float = 0.0
 
 
 def encode(
@@ -101,7 +103,7 @@ def encode_ahead(
 
 def _outcome(sound: Sound, row: Row) -> Outcome:
     found = {"failure": row} if isinstance(row, str) else {"embedding": row[0], "timestamps": row[1]}
-    return Outcome(sound.name, sound.source, index=sound.index, **found)
+    return Outcome(sound.name, sound.source, index=sound.index, seconds=sound.seconds, **found)
 
 
 def _embed_long(sound: FileSound, model: Embedder, timestamps: bool, layers: Layers | None) -> Row:
@@ -110,7 +112,7 @@ def _embed_long(sound: FileSound, model: Embedder, timestamps: bool, layers: Lay
     except Exception as error:
         if _is_nobodys(error):
             raise
-        return _failure(error)
+        return unnamed(_failure(error), sound.name)
 
 
 def _failure(error: Exception) -> str:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
 from hear_axlstm.errors import OutputError
-from hear_axlstm.files.folder import EmbeddingFolder, valid_text
+from hear_axlstm.files.folder import EmbeddingFolder, Stored, folder_of, valid_text
 from hear_axlstm.files.outcomes import Array, Outcome
 from hear_axlstm.files.sounds import Source
 from hear_axlstm.storage import locked, replacing
@@ -25,23 +27,21 @@ logger = logging.getLogger(__name__)
 FLUSH_ROWS = 4_096  # a part is written when it has this many rows, or is this old:
 SHORTEST, LONGEST, SHARE = 2.0, 60.0, 0.05  # seconds; between them, this share of the run so far
 IDENTITY = ["name", "path", "size", "modified"]  # columns
+COLUMNS = {
+    "scene": ["name", "folder", "seconds", "path", "size", "modified", "embedding"],
+    "timestamp": ["name", "folder", "seconds", "path", "size", "modified", "timestamp_ms", "embedding"],
+}
 
 
 class ParquetFolder(EmbeddingFolder):
     """embeddings-*.parquet: one data set, a row a scene or timestamp.
 
-    Columns: name; path, size and modified of its source; timestamp_ms (null for scenes); embedding. All rows of a sound are
-    in one part. Names that are not UTF-8 have escapes; their path is a URI.
+    COLUMNS says which columns. All rows of a sound are in one part, and a part's rows are ordered by name. Names that are
+    not UTF-8 have escapes; their path is a URI.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
-        try:
-            import pyarrow
-            import pyarrow.parquet
-        except ImportError as error:
-            raise OutputError("parquet output needs pyarrow: pip install 'hear-axlstm[parquet]'") from error
-        self._arrow = pyarrow
-        self._parquet = pyarrow.parquet
+        self._arrow, self._parquet = _pyarrow()
         super().__init__(folder, settings, overwrite=overwrite)
         self._parts: dict[str, Path] = {}  # name -> where its rows are
         self._known: set[Path] = set()  # parts that have been read
@@ -65,6 +65,10 @@ class ParquetFolder(EmbeddingFolder):
 
     def _is_whole(self, name: str) -> bool:
         return True  # a part that is not is set aside
+
+    def _path_of(self, name: str) -> str | bytes:
+        path = self._sources[name].path
+        return unquote_to_bytes(path.removeprefix("file://")) if path.startswith("file://") else path
 
     def is_done(self, name: str, source: Source) -> bool:
         """As for any folder; the rows of a sound that has changed are removed before the first new ones are written."""
@@ -130,7 +134,7 @@ class ParquetFolder(EmbeddingFolder):
             with self._parquet.ParquetFile(part) as file:
                 table = file.read(columns=columns)
             if set(IDENTITY) <= set(table.column_names):
-                return table
+                return self._counted(table)
             cause: object = f"it has no columns {', '.join(IDENTITY)}"
         except FileNotFoundError:
             return None
@@ -163,29 +167,72 @@ class ParquetFolder(EmbeddingFolder):
             for name in names:
                 del self._sources[name], self._parts[name]
 
+    def _counted(self, table: Any) -> Any:
+        """The table with times of change as numbers of ns, which Python has no time for."""
+        index = table.column_names.index("modified")
+        return table.set_column(index, "modified", table["modified"].cast(self._arrow.int64()))
+
     def _write_part(self, new: Sequence[tuple[Outcome, Array]]) -> None:
         arrow = self._arrow
         rows = [row for outcome, embedding in new for row in self._rows_of(outcome, embedding)]
-        vectors = np.stack([row[-1] for row in rows])
+        rows.sort(key=lambda row: row["name"])  # and by time: the order of equal ones stays
+        vectors = np.stack([row["embedding"] for row in rows])
         embeddings = arrow.array(vectors.ravel())
         for length in reversed(vectors.shape[1:]):
             embeddings = arrow.FixedSizeListArray.from_arrays(embeddings, length)
-        types = [arrow.string(), arrow.string(), arrow.int64(), arrow.int64(), arrow.float32()]
-        columns = [arrow.array(values, kind) for values, kind in zip(list(zip(*rows, strict=True))[:-1], types, strict=True)]
-        table = arrow.table([*columns, embeddings], [*IDENTITY, "timestamp_ms", "embedding"])
+        kinds = {"seconds": arrow.float64(), "size": arrow.int64(), "modified": arrow.timestamp("ns")}
+        kinds["timestamp_ms"] = arrow.float32()
+        names = [name for name in rows[0] if name != "embedding"]
+        columns = [arrow.array([row[name] for row in rows], kinds.get(name, arrow.string())) for name in names]
+        table = arrow.table([*columns, embeddings], [*names, "embedding"])
         part = self.folder / f"embeddings-{len(self._known):05}-{uuid.uuid4().hex[:8]}.parquet"
         with replacing(part) as temporary:
             self._parquet.write_table(table, temporary)
         self._known.add(part)
-        for name, path, size, modified in _distinct(table):
+        for name, path, size, modified in _distinct(self._counted(table)):
             self._sources[name], self._parts[name] = Source(path, size, modified), part
 
-    def _rows_of(self, outcome: Outcome, embedding: Array) -> Iterator[tuple[Any, ...]]:
+    def _rows_of(self, outcome: Outcome, embedding: Array) -> Iterator[dict[str, Any]]:
+        """A row for the scene or for each timestamp, with COLUMNS in order."""
         name, source = self._recorded_of(outcome)
-        times = [None] if outcome.timestamps is None else outcome.timestamps.tolist()
-        vectors = embedding[None] if outcome.timestamps is None else np.moveaxis(embedding, -2, 0)
-        for ms, vector in zip(times, vectors, strict=True):
-            yield name, source.path, source.size, source.modified, ms, vector
+        facts = {"name": name, "folder": folder_of(name, source.path), "seconds": outcome.seconds, **asdict(source)}
+        if outcome.timestamps is None:
+            yield facts | {"embedding": embedding}
+        else:
+            for ms, vector in zip(outcome.timestamps.tolist(), np.moveaxis(embedding, -2, 0), strict=True):
+                yield facts | {"timestamp_ms": ms, "embedding": vector}
+
+
+def read_parquet(folder: Path, timestamps: bool) -> Iterator[Stored]:
+    """What the parts in a folder hold. Raises OutputError without pyarrow, and what that raises."""
+    arrow, parquet = _pyarrow()
+    for part in sorted(folder.glob("embeddings-*.parquet")):
+        with parquet.ParquetFile(part) as file:
+            table = file.read()
+        names = table["name"].to_pylist()
+        rows: dict[str, list[int]] = defaultdict(list)
+        for row, name in enumerate(names):
+            rows[name].append(row)
+        values, shape = table["embedding"].combine_chunks(), [len(names)]
+        while arrow.types.is_fixed_size_list(values.type):
+            shape.append(values.type.list_size)
+            values = values.flatten()
+        vectors = values.to_numpy().reshape(shape)
+        paths = table["path"].to_pylist()
+        seconds = table["seconds"].to_pylist() if "seconds" in table.column_names else [math.nan] * len(names)
+        for name, own in rows.items():
+            times = np.array(table["timestamp_ms"].take(own).to_pylist(), np.float32) if timestamps else None
+            embedding = np.moveaxis(vectors[own], 0, -2) if timestamps else vectors[own[0]]
+            yield Stored(name, paths[own[0]], seconds[own[0]], embedding, times)
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise OutputError("parquet needs pyarrow: pip install 'hear-axlstm[parquet]'") from error
+    return pyarrow, pyarrow.parquet
 
 
 def _distinct(table: Any) -> Iterator[tuple[str, str, int, int]]:

@@ -40,7 +40,7 @@ class FileSound:
     """An audio file. name: what its outputs are called.
 
     The plan adds what it finds: index, the sound's place among those given; source, the file before it is decoded;
-    seconds, its duration by its header.
+    seconds, its duration by its header; pad, whether it is padded where it is too short to embed.
     """
 
     name: str
@@ -48,6 +48,7 @@ class FileSound:
     index: int = 0
     source: Source | None = None
     seconds: float = 0.0
+    pad: bool = False
 
     def measured(self) -> float:
         """The duration by the file's header, in seconds. Raises AudioError."""
@@ -55,7 +56,7 @@ class FileSound:
 
     def load(self) -> Wave:
         """The samples, (n,), mono float32 at 16 kHz. Raises AudioError."""
-        return read_audio(self.path)
+        return read_audio(self.path, pad=self.pad)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +68,7 @@ class ArraySound:
     sample_rate: float
     index: int = 0
     seconds: float = 0.0
+    pad: bool = False
     path: None = None
     source: None = None
 
@@ -76,7 +78,7 @@ class ArraySound:
 
     def load(self) -> Wave:
         """The samples, (n,), mono float32 at 16 kHz. Raises AudioError."""
-        return prepare_array(self.samples, self.sample_rate, self.name)
+        return prepare_array(self.samples, self.sample_rate, self.name, pad=self.pad)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Layers, layer_numbers
-from hear_axlstm.errors import OutputError
-from hear_axlstm.files.folder import EmbeddingFolder
+from hear_axlstm.errors import ConfigError, OutputError
+from hear_axlstm.files.find import SUFFIXES
+from hear_axlstm.files.folder import CENTRING, EmbeddingFolder
 from hear_axlstm.files.npy import NpyFolder
 from hear_axlstm.files.outcomes import Outcome
-from hear_axlstm.files.parquet import ParquetFolder
+from hear_axlstm.files.parquet import COLUMNS, ParquetFolder
+from hear_axlstm.files.sounds import FileSound, Given
 from hear_axlstm.parallel import ordered_map
+from hear_axlstm.storage import write_text
 from hear_axlstm.weights.save import fingerprint
 
 Format = Literal["npy", "parquet"]
 FORMATS: dict[str, type[EmbeddingFolder]] = {"npy": NpyFolder, "parquet": ParquetFolder}
+NO_FOLDERS = {".npy", ".npz", ".parquet", ".json", ".csv", ".pt", ".pkl", ".h5", ".hdf5", ".safetensors", *SUFFIXES}
 WAITING_BYTES = 256 << 20  # embeddings that may wait to be written
 
 
@@ -52,6 +57,20 @@ def sink(outcomes: Iterable[Outcome], folder: EmbeddingFolder) -> Generator[Outc
     yield from refused
 
 
+def check_place(out: Path, sounds: Iterable[Given]) -> None:
+    """Raise ConfigError where ``out`` has the name of a file, or embeddings would be written among the sounds."""
+    if out.suffix.lower() in NO_FOLDERS and not out.is_dir():
+        raise ConfigError(
+            f"{out} is called like a file, but is to be a folder; expected a name such as {out.stem or 'embeddings'}"
+        )
+    places = {(sound.path.parent, os.path.dirname(sound.name)) for sound in sounds if isinstance(sound, FileSound)}
+    root, heres = os.path.realpath(out), {os.path.realpath(here) for here, _ in places}
+    targets = {root, *(os.path.realpath(os.path.join(root, below)) for below in {below for _, below in places})}
+    for here in sorted(heres & targets):
+        other = os.path.join(os.path.dirname(root), "embeddings")
+        raise ConfigError(f"{out} would mix embeddings with the sounds in {here}; choose another folder, such as {other}")
+
+
 def open_folder(
     out: str | os.PathLike[str],
     model: Embedder,
@@ -59,11 +78,13 @@ def open_folder(
     timestamps: bool = False,
     layers: Layers | None = None,
     format: Format = "npy",
+    pad_short: bool = False,
     overwrite: bool = False,
 ) -> EmbeddingFolder:
     """The folder ``out`` for embeddings of this model and kind, made or continued; its _embed.json records both.
 
-    overwrite: whether to remove embeddings that are there, whatever they were made with.
+    pad_short: whether sounds that are too short are padded; a folder does not mix. overwrite: whether to remove embeddings
+    that are there, whatever they were made with.
 
     Raises OutputError when the folder was made with other settings or cannot be written, ConfigError on layers that the
     model does not have.
@@ -76,5 +97,16 @@ def open_folder(
         "layout": "time" if timestamps else model.layout,
         "precision": str(model.compute_dtype).removeprefix("torch."),
         "format": format,
+        "pad_short": pad_short or None,  # as in folders of earlier versions, which padded none
+        "columns": COLUMNS["timestamp" if timestamps else "scene"] if format == "parquet" else None,
     }
-    return FORMATS[format](Path(out), settings, overwrite=overwrite)
+    folder = FORMATS[format](Path(out), settings, overwrite=overwrite)
+    if (centring := centring_of(model, timestamps=timestamps, layers=layers)) is not None:
+        write_text(folder.folder / CENTRING, json.dumps(centring) + "\n")
+    return folder
+
+
+def centring_of(model: Embedder, *, timestamps: bool, layers: Layers | None) -> dict[str, Any] | None:
+    """What similarity subtracts from embeddings of this kind, by the weights; None where they do not say."""
+    encoder = model.encoder
+    return encoder.centring if not timestamps and layers is None and model.layout == encoder.layout else None

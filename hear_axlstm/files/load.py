@@ -1,0 +1,62 @@
+"""Saved embeddings -> a result: of a file that ``Embedded.save`` wrote, or of a folder that ``embed`` wrote."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hear_axlstm.errors import OutputError
+from hear_axlstm.files.folder import CENTRING, HEADER, Stored
+from hear_axlstm.files.npy import read_npy
+from hear_axlstm.files.parquet import read_parquet
+from hear_axlstm.files.result import Embedded, load_saved
+from hear_axlstm.storage import read_json
+
+READERS: dict[str, Callable[[Path, bool], Iterator[Stored]]] = {"npy": read_npy, "parquet": read_parquet}
+ADVICE = "embed the sounds into another folder"
+
+
+def load_embeddings(path: str | os.PathLike[str]) -> Embedded:
+    """The embeddings in a file or folder, all of them in memory, as ``embed`` gives them.
+
+    path: a file that ``result.save`` wrote, or a folder that ``embed(..., out=folder)`` or ``hear-axlstm embed`` wrote, of
+    either format. What a folder holds is ordered by name, folder by folder, whatever the order in which it was written.
+
+    Raises OutputError when there is no such file or folder, when it holds something else, or is damaged.
+    """
+    source = Path(path)
+    if not source.is_dir():
+        return load_saved(source)
+    if not (source / HEADER).is_file():
+        raise OutputError(
+            f"{source} is a folder without {HEADER}; expected one that hear-axlstm embed wrote, or a file .npz"
+        )
+    settings = read_json(source / HEADER, OutputError, ADVICE)
+    try:
+        read, timestamps = READERS[settings["format"]], settings["embeddings"] == "timestamp"
+    except (LookupError, TypeError) as error:
+        raise OutputError(f"{source / HEADER} does not say how the embeddings are kept; {ADVICE}") from error
+    try:
+        stored = sorted(read(source, timestamps), key=lambda one: one.name.split("/"))
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise OutputError(f"{source} cannot be read ({error}); embed again: what is damaged is made anew") from error
+    return _result(stored, settings, source)
+
+
+def _result(stored: list[Stored], settings: dict[str, Any], folder: Path) -> Embedded:
+    durations = np.array([one.seconds for one in stored], dtype=np.float64)
+    centring = read_json(folder / CENTRING, OutputError, ADVICE) if (folder / CENTRING).is_file() else None
+    return Embedded(
+        names=[one.name for one in stored],
+        embeddings=[one.embedding for one in stored],
+        timestamps=[one.timestamps for one in stored] if settings["embeddings"] == "timestamp" else [],
+        paths=[one.path for one in stored],
+        durations=durations,
+        audio_seconds=float(np.nansum(durations)),
+        weights=str(settings.get("weights_sha256", ""))[:12],
+        centring=centring,
+    )
