@@ -30,6 +30,8 @@ from hear_axlstm.files.write import Format
 from hear_axlstm.hear import load_model
 from hear_axlstm.ops.backend import find_device
 
+SHOWN = 3  # names of embeddings whose sounds are gone
+
 
 @main.command("embed")
 @click.argument("inputs", metavar="FILES-OR-FOLDERS...", nargs=-1, required=True, type=click.Path())
@@ -100,20 +102,16 @@ def _layers(text: str | None) -> Layers | None:
 def _summary(result: Embedded, out: Path, left_out: list[Path]) -> list[str]:
     """How many files were embedded and how fast, in two lines, and how those that were left out can be read."""
     total, count, there = sum(result.seconds.values()), len(result.embedded), len(result.skipped)
-    gone = result.gone
-    done = f"{count} embedded, {there} there already, {len(result.failures)} failed: {out}"
+    done = f"{count} embedded, {there} there already, {len(result.failures)} failed"
     if not count and not result.failures:
-        done = f"nothing to do: {there} there already: {out}"
-    speed = f"{total:.1f} s: {count / total:.1f} sounds a second, {result.audio_seconds / total:.0f} x real time"
-    return [
-        f"{done}{counted(left_out)}",
-        *([WAY_TO_READ] if left_out else []),
-        *(
-            [
-                f"{len(gone)} embeddings are of sounds that are not there any more: {', '.join(gone[:3])}{', ...' * (len(gone) > 3)}"
-            ]
-            if gone
-            else []
-        ),
-        *([speed] if count else []),
-    ]
+        done = f"nothing to do, {there} there already"
+    lines = [f"{done}: {out}{counted(left_out)}"]
+    if left_out:
+        lines.append(WAY_TO_READ)
+    if result.gone:
+        shown = ", ".join(result.gone[:SHOWN]) + (", ..." if len(result.gone) > SHOWN else "")
+        lines.append(f"{len(result.gone)} embeddings are of sounds that are not there any more: {shown}")
+    if count:
+        speed = f"{count / total:.1f} sounds a second, {result.audio_seconds / total:.0f} x real time"
+        lines.append(f"{total:.1f} s: {speed}")
+    return lines

@@ -29,6 +29,7 @@ class SoundBar:
         self._encoded = self._finished = 0
         self._began = perf_counter()
         self._first: tuple[float, float] | None = None  # when the first chunks were done, and how many
+        shown = shown if self._chunks else False
         self._bar = progress_bar(
             total=sum(self._chunks.values()), shown=shown, bar_format=FORMAT, miniters=1, desc=self._text(0.0)
         )

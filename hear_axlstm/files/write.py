@@ -108,5 +108,5 @@ def open_folder(
 
 def centring_of(model: Embedder, *, timestamps: bool, layers: Layers | None) -> dict[str, Any] | None:
     """What similarity subtracts from embeddings of this kind, by the weights; None where they do not say."""
-    encoder = model.encoder
-    return encoder.centring if not timestamps and layers is None and model.layout == encoder.layout else None
+    layout, centring = (getattr(model.encoder, name, None) for name in ("layout", "centring"))  # not every model has them
+    return centring if not timestamps and layers is None and model.layout == layout else None

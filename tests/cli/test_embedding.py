@@ -36,7 +36,7 @@ def test_embed_in_a_process_of_its_own(sound_folder, weights, tmp_path):
     assert np.load(tmp_path / "out" / "a.wav.embedding.npy").shape == (960,)
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0
-    assert "0 embedded, 3 there already, 0 failed" in again.stderr
+    assert again.stderr == f"nothing to do, 3 there already: {tmp_path}/out\n"
 
 
 def test_timestamps_and_parquet(run, sound_folder, weights, tmp_path):

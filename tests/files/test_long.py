@@ -114,8 +114,8 @@ def test_a_long_file_is_embedded_beside_others(model, tmp_path, monkeypatch, wor
         soundfile.write(tmp_path / f"{name}.flac", tone(440, seconds, 8_000), 8_000)
     (tmp_path / "none.wav").write_bytes(b"nothing")
     result = hear_axlstm.embed([tmp_path], model, workers=workers)
-    assert result.names == ["also-long.flac", "long.flac", "short.flac"]
+    assert result.embedded == ["also-long.flac", "long.flac", "short.flac"]
     assert list(result.failures) == ["none.wav"]
-    for name, embedding in zip(result.names, result.embeddings, strict=True):
+    for name, embedding in zip(result.embedded, result.embeddings, strict=True):
         with torch.no_grad():
             close(embedding, model(torch.tensor(read_audio(tmp_path / name))[None])[0])

@@ -188,11 +188,11 @@ def test_floats_that_hold_integers_get_a_warning(caplog):
 
 def test_a_bad_array_is_one_failure_and_the_others_are_embedded(model):
     items = [WAVE, *(samples for samples, _ in BAD if not isinstance(samples, bytes)), 0.5 * WAVE]  # bytes may be a path
-    result = embed(items, model)
+    result = embed(items, model, sample_rate=RATE)
     good = ["0", str(len(items) - 1)]
-    assert result.names == good
+    assert result.embedded == good
     assert sorted(result.failures, key=int) == [str(index) for index in range(1, len(items) - 1)]
-    expected = embed([WAVE, 0.5 * WAVE], model)
+    expected = embed([WAVE, 0.5 * WAVE], model, sample_rate=RATE)
     np.testing.assert_allclose(result.embeddings, expected.embeddings, rtol=0, atol=1e-6)
 
 
@@ -201,6 +201,6 @@ def test_a_long_recording_that_is_far_too_loud_gets_the_same_warning(model, tmp_
     for name, scale in (("loud.wav", 32_768), ("fine.wav", 1)):
         soundfile.write(tmp_path / name, np.tile(WAVE, 1 + 3 * RATE // len(WAVE)) * scale, RATE, subtype="FLOAT")
     result = embed([tmp_path], model)
-    assert len(result.names) == 2
+    assert len(result.embedded) == 2
     assert caplog.text.count("peaks at 16384; expected samples in [-1, 1]") == 1
     assert "loud.wav: " in caplog.text

@@ -47,7 +47,7 @@ def test_links_that_lead_nowhere_are_named(model, sound_folder):
     (sound_folder / "gone folder").symlink_to(sound_folder / "absent")
     (sound_folder / "loop.wav").symlink_to("loop.wav")
     result = embed([sound_folder, sound_folder / "loop.wav"], model)
-    assert result.names == NAMES
+    assert result.embedded == NAMES
     assert set(result.failures) == {"gone.wav", "gone folder", "loop.wav"}
     assert "a link to a file that is not there" in result.failures["gone.wav"]
     assert "leads back to itself" in result.failures["loop.wav"]
@@ -57,7 +57,7 @@ def test_links_that_lead_nowhere_are_named(model, sound_folder):
 def test_what_is_no_file_is_named_and_never_opened(model, sound_folder):
     os.mkfifo(sound_folder / "pipe.wav")
     result = embed([sound_folder, sound_folder / "pipe.wav", "/dev/null"], model)
-    assert result.names == NAMES
+    assert result.embedded == NAMES
     assert "a named pipe; expected a regular file" in result.failures["pipe.wav"]
     assert "a device; expected a regular file" in result.failures["null"]
 
@@ -126,8 +126,10 @@ def test_every_suffix_of_sound_is_found(tmp_path, suffix):
 
 def test_results_align_with_what_was_given(model, sound_folder):
     wave = noise(16_000).numpy()
-    result = embed([sound_folder / "a.wav", wave, sound_folder / "a.wav", (wave, 16_000), str(sound_folder)], model)
-    assert result.names == ["a.wav", "1", "a.wav", "3", *NAMES]
+    result = embed(
+        [sound_folder / "a.wav", wave, sound_folder / "a.wav", (wave, 16_000), str(sound_folder)], model, sample_rate=16_000
+    )
+    assert result.embedded == ["a.wav", "1", "a.wav", "3", *NAMES]
     for one, other in ((0, 2), (0, 4), (1, 3)):
         np.testing.assert_allclose(result.embeddings[one], result.embeddings[other], atol=1e-5)
 
@@ -146,7 +148,7 @@ def test_results_align_with_what_was_given(model, sound_folder):
 )
 def test_any_iterable_of_sounds_is_taken(model, sound_folder, of):
     result = embed(of(sound_folder), model)
-    assert sorted(result.names) == ["a.wav", "b.flac"]
+    assert sorted(result.embedded) == ["a.wav", "b.flac"]
     assert len(result.embeddings) == 2
 
 
@@ -178,8 +180,8 @@ NO_SOUNDS = {
 @pytest.mark.parametrize("kind", NO_SOUNDS)
 def test_one_thing_that_is_no_sound_leaves_the_others_alone(model, kind):
     item, message = NO_SOUNDS[kind]
-    result = embed([tone(440, 0.7), item, tone(330, 0.7)], model)
-    assert result.names == ["0", "2"]
+    result = embed([tone(440, 0.7), item, tone(330, 0.7)], model, sample_rate=16_000)
+    assert result.embedded == ["0", "2"]
     assert len(result.failures) == 1
     (reason,) = result.failures.values()
     assert message in reason
@@ -198,7 +200,7 @@ def test_whatever_loading_a_sound_raises_is_its_own_failure(model, sound_folder,
     target = "sounds.FileSound.measured" if step == "audio_seconds" else "decode.read_unless_longer"
     monkeypatch.setattr(f"hear_axlstm.files.{target}", fails)
     result = embed([sound_folder], model)
-    assert result.names == NAMES[1:]
+    assert result.embedded == NAMES[1:]
     assert set(result.failures) == {"a.wav"}
     assert "out of memory" in result.failures["a.wav"] or error.__name__ in result.failures["a.wav"]
 
@@ -211,7 +213,7 @@ def test_a_file_far_longer_than_its_header_says_is_a_batch_by_itself(model, soun
         type(model), "forward", lambda self, audio, *rest: [sizes.append(audio.shape), forward(self, audio, *rest)][1]
     )
     result = embed([sound_folder], model)
-    assert result.names == NAMES
+    assert result.embedded == NAMES
     assert sorted(map(tuple, sizes)) == [(1, 33_600), (2, 20_800)]
 
 
@@ -229,8 +231,8 @@ def test_a_clip_that_the_model_fails_on_is_its_own_failure(model, monkeypatch):
     monkeypatch.setattr(type(model), "forward", fails)
     waves = [noise(9_000 + 99 * index, seed=index).numpy() for index in range(7)]
     waves[3][0] = 0.25
-    result = embed(waves, model)
-    assert result.names == ["0", "1", "2", "4", "5", "6"]
+    result = embed(waves, model, sample_rate=16_000)
+    assert result.embedded == ["0", "1", "2", "4", "5", "6"]
     assert "a shape that nobody thought of" in result.failures["3"]
 
 
@@ -239,4 +241,4 @@ def test_what_would_meet_every_clip_ends_the_run(model, monkeypatch, error):
     raised = getattr(errors, error)("no such thing") if error != "CUDA" else RuntimeError("CUDA error: device-side assert")
     monkeypatch.setattr(type(model), "forward", lambda *_: (_ for _ in ()).throw(raised))
     with pytest.raises(type(raised), match=str(raised)):
-        embed([tone(440, 0.7), tone(330, 0.7)], model)
+        embed([tone(440, 0.7), tone(330, 0.7)], model, sample_rate=16_000)

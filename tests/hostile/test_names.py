@@ -40,8 +40,8 @@ def test_a_name_that_is_not_utf_8_is_embedded(model, sound_folder, tmp_path, for
     options = {"out": tmp_path / "out", "format": format, "timestamps": timestamps}
     result = embed([sound_folder], model, **options)
     assert result.failures == {}
-    assert ODD in result.names
-    assert embed([os.fsencode(sound_folder)], model, **options).names == []
+    assert ODD in result.embedded
+    assert embed([os.fsencode(sound_folder)], model, **options).embedded == []
     if format == "npy":
         assert f"{ODD}.embedding.npy" in os.listdir(tmp_path / "out")
     else:
@@ -58,10 +58,10 @@ def test_a_name_that_reads_as_the_escapes_of_another_is_not_that_file(model, tmp
         (tmp_path / "t.wav").rename(path)
     options = {"out": tmp_path / "out", "format": format}
     results = [embed(paths, model, **options)] if together else [embed([path], model, **options) for path in paths]
-    assert sum(len(result.names) for result in results) == len(held(tmp_path / "out")) == (2 if format == "npy" else 1)
+    assert sum(len(result.embedded) for result in results) == len(held(tmp_path / "out")) == (2 if format == "npy" else 1)
     before = held(tmp_path / "out")
     again = embed(paths, model, **options)
-    assert again.names == []
+    assert again.embedded == []
     assert len(again.failures) == (0 if format == "npy" else 1)
     assert all(np.array_equal(before[name], value) for name, value in held(tmp_path / "out").items())
 
@@ -108,11 +108,11 @@ def test_a_name_as_long_as_the_system_takes_fails_alone(model, sound_folder, tmp
     result = embed([sound_folder], model, out=tmp_path / "out", format=format)
     too_long = {"n" * 247 + ".wav"} if format == "npy" else set()
     assert set(result.failures) == too_long
-    assert len(result.names) == 6 - len(too_long)
+    assert len(result.embedded) == 6 - len(too_long)
     assert all("its embedding cannot be written (File name too long)" in reason for reason in result.failures.values())
-    assert len(held(tmp_path / "out")) == len(result.names)
+    assert len(held(tmp_path / "out")) == len(result.embedded)
     again = embed([sound_folder], model, out=tmp_path / "out", format=format)
-    assert (again.names, set(again.failures)) == ([], too_long)
+    assert (again.embedded, set(again.failures)) == ([], too_long)
 
 
 # One name, two sources
@@ -120,33 +120,33 @@ def test_a_name_as_long_as_the_system_takes_fails_alone(model, sound_folder, tmp
 
 def test_two_sources_never_share_an_output(model, sites, tmp_path, format):
     one, other = sites
-    assert embed([one], model, out=tmp_path / "out", format=format).names == ["x.wav"]
+    assert embed([one], model, out=tmp_path / "out", format=format).embedded == ["x.wav"]
     before = held(tmp_path / "out")["x.wav"]
     for _ in range(2):
         result = embed([other], model, out=tmp_path / "out", format=format)
-        assert (result.names, result.skipped) == ([], [])
+        assert (result.embedded, result.skipped) == ([], [])
         assert f"is that of {one}/x.wav; embed it into another folder" in result.failures["x.wav"]
     assert np.array_equal(held(tmp_path / "out")["x.wav"], before)
     assert embed([one], model, out=tmp_path / "out", format=format).skipped == ["x.wav"]
-    assert embed([other], model, out=tmp_path / "out", format=format, overwrite=True).names == ["x.wav"]
+    assert embed([other], model, out=tmp_path / "out", format=format, overwrite=True).embedded == ["x.wav"]
 
 
 def test_the_second_of_two_sources_in_one_call_fails(model, sites, tmp_path, format):
     result = embed(sites, model, out=tmp_path / "out", format=format)
-    assert result.names == ["x.wav"]
+    assert result.embedded == ["x.wav"]
     assert f"is that of {sites[0]}/x.wav" in result.failures["x.wav"]
     apart = embed([tmp_path / "siteA", tmp_path], model, out=tmp_path / "apart", format=format)
-    assert apart.names == ["x.wav", "siteA/x.wav", "siteB/x.wav"]
+    assert apart.embedded == ["x.wav", "siteA/x.wav", "siteB/x.wav"]
 
 
 def test_one_source_given_twice_is_written_once(model, sites, tmp_path, format):
     result = embed([sites[0], sites[0] / "x.wav"], model, out=tmp_path / "out", format=format)
-    assert (result.names, result.skipped, result.failures) == (["x.wav"], [], {})
+    assert (result.embedded, result.skipped, result.failures) == (["x.wav"], [], {})
 
 
 def test_in_memory_a_shared_name_is_no_problem(model, sites):
     result = embed([*sites, sites[0] / "absent.wav", sites[1] / "absent.wav"], model)
-    assert result.names == [f"{site}/x.wav" for site in sites]
+    assert result.embedded == [f"{site}/x.wav" for site in sites]
     assert len(result.embeddings) == 2
     assert not np.array_equal(*result.embeddings)
     assert set(result.failures) == {f"{site}/absent.wav" for site in sites}
@@ -163,7 +163,7 @@ def test_where_case_does_not_count_a_name_in_another_case_is_taken(model, sites,
     monkeypatch.setattr(npy, "ignores_case", lambda folder: True)
     (sites[1] / "x.wav").rename(sites[1] / "X.wav")
     result = embed(sites, model, out=tmp_path / "out")
-    assert result.names == ["x.wav"]
+    assert result.embedded == ["x.wav"]
     assert f"is that of {sites[0]}/x.wav" in result.failures["X.wav"]
     assert "is that of" in embed([sites[1]], model, out=tmp_path / "out").failures["X.wav"]
     assert embed([sites[0]], model, out=tmp_path / "out").skipped == ["x.wav"]
@@ -172,7 +172,7 @@ def test_where_case_does_not_count_a_name_in_another_case_is_taken(model, sites,
 def test_an_output_that_was_removed_frees_its_name(model, sites, tmp_path):
     embed([sites[0]], model, out=tmp_path / "out")
     (tmp_path / "out" / "x.wav.embedding.npy").unlink()
-    assert embed([sites[1]], model, out=tmp_path / "out").names == ["x.wav"]
+    assert embed([sites[1]], model, out=tmp_path / "out").embedded == ["x.wav"]
 
 
 # In the way
@@ -182,7 +182,7 @@ def test_a_folder_in_the_place_of_an_output_fails_one_sound(model, sound_folder,
     (tmp_path / "out" / "a.wav.embedding.npy").mkdir(parents=True)
     (tmp_path / "out" / "below").write_text("a file where a folder would be")
     result = embed([sound_folder], model, out=tmp_path / "out", timestamps=True)
-    assert result.names == ["b.flac"]
+    assert result.embedded == ["b.flac"]
     assert set(result.failures) == {"a.wav", "below/c.ogg"}
     assert all("its embedding cannot be written" in reason for reason in result.failures.values())
     assert not list((tmp_path / "out").rglob("*.part"))

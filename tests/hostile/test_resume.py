@@ -39,8 +39,8 @@ def assert_current(folder, sound_folder, model):
     """Every embedding is of its source as that is now."""
     expected = embed([sound_folder], model)
     found = held(folder)
-    assert sorted(found) == sorted(expected.names)
-    for name, embedding in zip(expected.names, expected.embeddings, strict=True):
+    assert sorted(found) == sorted(expected.embedded)
+    for name, embedding in zip(expected.embedded, expected.embeddings, strict=True):
         np.testing.assert_allclose(found[name], embedding, rtol=0, atol=BATCH_MATES)
 
 
@@ -69,9 +69,9 @@ def longer_with_its_old_time(path):
     "change", [replaced_by_an_older_file, of_the_same_size_a_nanosecond_later, longer_with_its_old_time]
 )
 def test_whatever_has_changed_is_embedded_again(run, model, sound_folder, tmp_path, change):
-    assert run().names == NAMES
+    assert run().embedded == NAMES
     change(sound_folder / "a.wav")
-    assert run().names == ["a.wav"]
+    assert run().embedded == ["a.wav"]
     assert run().skipped == NAMES
     assert_current(tmp_path / "out", sound_folder, model)
 
@@ -86,9 +86,9 @@ def test_a_source_replaced_after_it_was_decoded_is_embedded_by_the_next_run(run,
         return wave
 
     monkeypatch.setattr(decode, "read_unless_longer", read)
-    assert run().names == NAMES
+    assert run().embedded == NAMES
     monkeypatch.setattr(decode, "read_unless_longer", real)
-    assert run().names == ["a.wav"]
+    assert run().embedded == ["a.wav"]
     assert_current(tmp_path / "out", sound_folder, model)
 
 
@@ -102,7 +102,7 @@ def test_a_source_that_vanishes_after_it_was_decoded_is_embedded_all_the_same(ru
 
     monkeypatch.setattr(decode, "read_unless_longer", read)
     result = run()
-    assert (result.names, result.failures) == (NAMES, {})
+    assert (result.embedded, result.failures) == (NAMES, {})
     assert sorted(held(tmp_path / "out")) == NAMES
 
 
@@ -114,12 +114,12 @@ def test_an_output_that_is_empty_or_cut_is_made_again(model, sound_folder, tmp_p
     path = tmp_path / f"a.wav{suffix}"
     whole = path.read_bytes()
     path.write_bytes(whole[:keep])
-    assert again().names == ["a.wav"]
+    assert again().embedded == ["a.wav"]
     assert path.read_bytes() == whole
     path.write_bytes(bytes(len(whole)))  # power was lost before its content reached the disk
-    assert again().names == ["a.wav"]
+    assert again().embedded == ["a.wav"]
     path.unlink()
-    assert again().names == ["a.wav"]
+    assert again().embedded == ["a.wav"]
     assert again().skipped == NAMES
 
 
@@ -157,13 +157,13 @@ def test_a_ledger_that_was_cut_loses_one_line(model, sound_folder, tmp_path):
     run()
     ledger = tmp_path / "_embed.jsonl"
     ledger.write_bytes(ledger.read_bytes()[:-9])
-    (last,) = run().names
+    (last,) = run().embedded
     assert run().skipped == NAMES
     ledger.write_bytes(b'nonsense\n[1]\n{"name": 5}\n\xff\xfe\n' + ledger.read_bytes())
     assert run().skipped == NAMES
     assert last in NAMES
     ledger.unlink()
-    assert run().names == NAMES
+    assert run().embedded == NAMES
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_line_of_the_ledger_that_is_damaged_is_passed_over(model, sound_folder
     first, *others = ledger.read_bytes().splitlines()
     ledger.write_bytes(b"\n".join([damage(first), *others, b""]))
     again = embed([sound_folder], model, out=tmp_path / "o")
-    assert (len(again.names), len(again.skipped)) == (1, len(others))
+    assert (len(again.embedded), len(again.skipped)) == (1, len(others))
 
 
 def test_a_ledger_that_has_grown_is_written_anew(model, sound_folder, tmp_path):
@@ -199,7 +199,7 @@ def test_a_folder_of_an_earlier_version_is_refused(model, sound_folder, tmp_path
     (tmp_path / "embed.json").write_text("{}")
     with pytest.raises(OutputError, match=r"holds embed\.json, but no _embed\.json .* \(--overwrite\)"):
         embed([sound_folder], model, out=tmp_path)
-    assert embed([sound_folder], model, out=tmp_path, overwrite=True).names == NAMES
+    assert embed([sound_folder], model, out=tmp_path, overwrite=True).embedded == NAMES
     assert not (tmp_path / "embed.json").exists()
 
 
@@ -212,7 +212,7 @@ def test_a_part_with_any_name_is_part_of_the_data_set(model, sound_folder, tmp_p
     (part,) = (tmp_path / "out").glob("*.parquet")
     part.rename(tmp_path / "out" / "embeddings-x.parquet")
     soundfile.write(sound_folder / "d.wav", tone(440, 1), SAMPLE_RATE)
-    assert run().names == ["d.wav"]
+    assert run().embedded == ["d.wav"]
     assert sorted(held(tmp_path / "out")) == ["a.wav", "b.flac", "below/c.ogg", "d.wav"]
 
 

@@ -98,7 +98,7 @@ def test_a_bar_is_no_condition_of_the_work(model, monkeypatch, tmp_path, stderr)
         with monkeypatch.context() as patch:
             patch.setattr(sys, "stderr", None if stderr == "none" else stream)
             assert list(progress_bar(range(3), shown=True, desc="猫", mininterval=0)) == [0, 1, 2]
-            assert len(embed([np.ones(1_600, np.float32)], model, progress=True).embeddings) == 1
+            assert len(embed([np.ones(1_600, np.float32)], model, sample_rate=16_000, progress=True).embeddings) == 1
         with suppress(OSError):
             stream.close()
 
