@@ -67,11 +67,11 @@ def _status(process: int) -> str:
         return ""
 
 
-def read_or_wait_for_ever(path: Path, seconds: float) -> Any:
+def read_or_wait_for_ever(path: Path, *rest: Any) -> Any:
     """``read_unless_longer``, but for a file called "endless": its reader notes in it which process it is, and stays."""
     if path.name == "endless":
         path.write_text(str(os.getpid()))
         threading.Event().wait()
     from hear_axlstm.audio import read_unless_longer
 
-    return read_unless_longer(path, seconds)
+    return read_unless_longer(path, *rest)

@@ -42,7 +42,7 @@ def prepare_array(samples: Any, sample_rate: float, name: str, pad: bool = False
             return read_audio(file, name, pad)
         samples, sample_rate = _unpacked(samples, sample_rate)
         array = _scaled(_array(samples), name)
-        array = array.T if _channels_first(array.shape) else array
+        array = array.T if _channels_first(samples, array.shape) else array
     except AudioError as error:
         raise _named(error, name) from error
     with np.errstate(over="ignore"):  # it becomes infinite, which is refused
@@ -63,8 +63,8 @@ def array_seconds(samples: Any, sample_rate: float, name: str) -> float:
             return audio_seconds(file, name)
         samples, sample_rate = _unpacked(samples, sample_rate)
         shape = tuple(samples.shape) if hasattr(samples, "shape") else _array(samples).shape
-        _check_shape(shape)
-        return int(shape[_channels_first(shape)]) / float(sample_rate)
+        _check_shape(samples, shape)
+        return int(shape[_channels_first(samples, shape)]) / float(sample_rate)
     except AudioError as error:
         raise _named(error, name) from error
 
@@ -121,20 +121,26 @@ def _array(samples: Any) -> NDArray[Any]:
         raise AudioError(f"is a {kind} that gives no array ({error}); {EXPECTED}") from error
     if array.dtype.kind not in "biufc":
         raise AudioError(f"is a {kind} that holds no numbers ({array.dtype}); {EXPECTED}")
-    _check_shape(array.shape)
+    _check_shape(samples, array.shape)
     return array
 
 
-def _check_shape(shape: tuple[int, ...]) -> None:
+def _check_shape(samples: Any, shape: tuple[int, ...]) -> None:
     if not shape:
         raise AudioError(f"a single number; {EXPECTED}")
-    if len(shape) > 2 or (len(shape) == 2 and not 0 < shape[1] <= shape[0] and not _channels_first(shape)):
+    if len(shape) > 2 or (len(shape) == 2 and not 0 < shape[1] <= shape[0] and not _channels_first(samples, shape)):
         advice = "; for a batch pass list(batch), for channels first the transposed array" if len(shape) == 2 else ""
         raise AudioError(f"has shape {shape}; {EXPECTED}{advice}")
 
 
-def _channels_first(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 2 and 0 < shape[0] <= CHANNELS and shape[1] >= SAMPLES_A_CHANNEL * shape[0]
+def _channels_first(samples: Any, shape: tuple[int, ...]) -> bool:
+    """Whether an array has its channels first. A list of lists is none: it may hold several sounds."""
+    return (
+        hasattr(samples, "shape")
+        and len(shape) == 2
+        and 0 < shape[0] <= CHANNELS
+        and shape[1] >= SAMPLES_A_CHANNEL * shape[0]
+    )
 
 
 def _scaled(array: NDArray[Any], name: str) -> NDArray[np.floating]:

@@ -51,12 +51,12 @@ def read_audio(source: Source, name: str = "", pad: bool = False) -> Wave:
 
     Shape: -> (n_samples,), float32, 16 kHz. Raises AudioError, which names the file and the cause.
     """
-    wave = read_unless_longer(source, math.inf, name, pad)
+    wave = read_unless_longer(source, math.inf, pad, name)
     assert wave is not None
     return wave
 
 
-def read_unless_longer(source: Source, seconds: float, name: str = "", pad: bool = False) -> Wave | None:
+def read_unless_longer(source: Source, seconds: float, pad: bool = False, name: str = "") -> Wave | None:
     """The samples as ``read_audio`` gives them; None when there are more than ``seconds`` of them. Raises AudioError."""
     samples = array("f")  # grows in place: a long recording is held once
     for block in audio_blocks(source, name):

@@ -63,7 +63,7 @@ def _load(sound: Sound, workers: Workers) -> Future[Wave] | Future[Wave | None]:
     return (
         workers.submit(sound.load)
         if sound.path is None
-        else workers.submit(read_unless_longer, sound.path, LONGEST_SECONDS, "", sound.pad)
+        else workers.submit(read_unless_longer, sound.path, LONGEST_SECONDS, sound.pad)
     )
 
 

@@ -172,8 +172,8 @@ NO_SOUNDS = {
     "rate 0": ((noise(9_000).numpy(), 0), "Hz"),
     "rate below 0": ((noise(9_000).numpy(), -5), "Hz"),
     "meta": (torch.zeros(9_000, device="meta"), "meta"),
-    "broken bytes": (b"RIFF\0\0\0\0WAVE", "1: "),
-    "broken open file": (io.BytesIO(b"no sound"), "1: "),
+    "broken bytes": (b"RIFF\0\0\0\0WAVE", "cannot be decoded"),
+    "broken open file": (io.BytesIO(b"no sound"), "cannot be decoded"),
 }
 
 

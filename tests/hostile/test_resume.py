@@ -79,8 +79,8 @@ def test_whatever_has_changed_is_embedded_again(run, model, sound_folder, tmp_pa
 def test_a_source_replaced_after_it_was_decoded_is_embedded_by_the_next_run(run, model, sound_folder, tmp_path, monkeypatch):
     real = decode.read_unless_longer
 
-    def read(path, longest):
-        wave = real(path, longest)
+    def read(path, *rest):
+        wave = real(path, *rest)
         if path.name == "a.wav":
             soundfile.write(path, tone(999, 1.3), SAMPLE_RATE)
         return wave
@@ -95,8 +95,8 @@ def test_a_source_replaced_after_it_was_decoded_is_embedded_by_the_next_run(run,
 def test_a_source_that_vanishes_after_it_was_decoded_is_embedded_all_the_same(run, sound_folder, tmp_path, monkeypatch):
     real = decode.read_unless_longer
 
-    def read(path, longest):
-        wave = real(path, longest)
+    def read(path, *rest):
+        wave = real(path, *rest)
         path.unlink()
         return wave
 
@@ -138,7 +138,9 @@ def test_outputs_record_what_they_are_of(run, sound_folder, tmp_path, format):
         assert row["bytes"] == [(tmp_path / "out" / "a.wav.embedding.npy").stat().st_size]
     else:
         (row,) = [row for row in parquet_rows(tmp_path / "out") if row["name"] == "a.wav"]
-        assert list(row) == ["name", "path", "size", "modified", "timestamp_ms", "embedding"]
+        assert list(row) == ["name", "folder", "seconds", "path", "size", "modified", "embedding"]
+        assert (row["folder"], row["seconds"]) == (sound_folder.name, 1.3)
+        row["modified"] = row["modified"].value
     expected = (str(sound_folder / "a.wav"), status.st_size, status.st_mtime_ns)
     assert (row["path"], row["size"], row["modified"]) == expected
 
@@ -304,7 +306,7 @@ def test_of_two_runs_that_give_one_name_to_two_sources_the_second_fails(tmp_path
     first.close()
     refused += [outcome.failure for outcome in second.close()]
     (reason,) = refused
-    assert reason.startswith("/two/x: its name in the folder, x, is that of /one/x; ")
+    assert reason.startswith("/two/x has the name x in the folder, which is that of /one/x; ")
     assert list(held(tmp_path)) == ["x"]
 
 
