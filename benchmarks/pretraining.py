@@ -44,7 +44,7 @@ def measure(name, backend, batch, micro_batch, updates_timed, cpu, changes):
     data = updates(recipe, ShardClips([]), Share(batch, passes), range(recipe.steps), device, workers=0)
     making, training = [], []
     for _ in range(recipe.steps):
-        sound, made = seconds(lambda: next(data), device)
+        sound, made = seconds(lambda: list(next(data)), device)
         _, trained = seconds(lambda sound=sound: trainer.update(sound, lr=1e-5), device)
         making.append(made)
         training.append(trained)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
+from hear_axlstm import pretraining
 from hear_axlstm.cli.common import (
     FAILED,
     GO_ON,
@@ -34,37 +38,51 @@ from hear_axlstm.synthesis.corpus import write_corpus
 @main.command("synthesize")
 @click.argument("kind", type=click.Choice(get_args(corpus.Kind)))
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--hours", type=click.FloatRange(min=0, min_open=True), required=True, help="Sound in all, with this seed.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Another seed makes other clips, beside the first's.")
-@click.option("--clip-seconds", type=click.FloatRange(0.1, 60), default=10.0, help="Length of a clip.")
-@click.option("--soundfont", metavar="PATH", type=click.Path(path_type=Path), help="Plays music; TimGM6mb where installed.")
-@click.option("--workers", type=click.IntRange(min=1), help="Clips made at once; as many as processors by default.")
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), required=True, help="How much sound to make in all.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="A number; each one makes other clips.")
+@click.option("--clip-seconds", type=click.FloatRange(0.1, 60), default=10.0, help="How long each clip is.")
+@click.option(
+    "--soundfont",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="The SoundFont that plays the music; TimGM6mb is used by default where it is installed.",
+)
+@click.option("--workers", type=click.IntRange(min=1), help="How many clips are made at once; by default one per processor.")
 @quiet_option
 def synthesize_command(kind: corpus.Kind, out: Path, hours: float, quiet: bool, **options: Any) -> None:
-    """Make hours of sound to train on: procedural, speech (by espeak-ng) or music (by fluidsynth).
+    """Synthesise sound to train on.
 
-    Writes KIND-SEED-NUMBER.flac into the folder OUT. A second run makes what is missing.
+    KIND is procedural (made by this package), speech (by the program espeak-ng) or music (by the program fluidsynth). The
+    clips are written into the folder OUT as KIND-SEED-NUMBER.flac. The command repeated makes the clips that are missing.
     """
     with reported(REFUSED), failing(GO_ON, AudioError, OSError):
         made = write_corpus(out, kind, hours, progress=not quiet, **options)
     if not quiet:
-        tell(f"{made} clips made: {out}")
+        tell(f"made {made:,} clips in {out}")
 
 
 @main.command("shards")
 @click.argument("inputs", metavar="FILES-OR-FOLDERS...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
-@click.option("--format", type=click.Choice(get_args(ShardFormat)), default="flac", help="16 kHz audio, or log-mels.")
+@click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The folder to write to.")
+@click.option(
+    "--format",
+    type=click.Choice(get_args(ShardFormat)),
+    default="flac",
+    help="What the shards hold: 16 kHz audio, or log-mels, which train faster and cannot be listened to.",
+)
 @click.option("--clip-seconds", type=float, default=10.0, help="Longer recordings are cut into clips of this length.")
-@click.option("--files-per-shard", type=click.IntRange(min=1), default=FILES_PER_SHARD, help="Recordings in one tar file.")
-@click.option("--workers", type=click.IntRange(min=1), help="Threads; as many as processors by default.")
-@click.option("--seed", type=int, default=0, help="Another seed packs the files in another order.")
-@click.option("--overwrite", is_flag=True, help="Remove the folder's shards first, whatever they were made of.")
+@click.option(
+    "--files-per-shard", type=click.IntRange(min=1), default=FILES_PER_SHARD, help="How many recordings go into a shard."
+)
+@click.option("--workers", type=click.IntRange(min=1), help="How many files are read at once; by default one per processor.")
+@click.option("--seed", type=int, default=0, help="A number; each one packs the files in another order.")
+@click.option("--overwrite", is_flag=True, help="Remove the shards in the folder first.")
 @quiet_option
 def shards_command(inputs: tuple[Path, ...], out: Path, quiet: bool, **options: Any) -> None:
-    """Pack audio files, and all audio files below folders, into webdataset shards to pretrain on.
+    """Pack recordings into shards to pretrain on.
 
-    A second run makes the shards that are missing.
+    The shards are tar files as webdataset reads them. They hold the audio files that are named, and all that are in the
+    folders that are named, or below. The command repeated makes the shards that are missing.
     """
     with reported(REFUSED), failing(GO_ON, OSError):
         packed = write_shards(inputs, out, progress=not quiet, **options)
@@ -80,7 +98,7 @@ def shards_command(inputs: tuple[Path, ...], out: Path, quiet: bool, **options: 
 
 @main.command("recipes")
 def recipes_command() -> None:
-    """List the recipes that `pretrain` knows by name."""
+    """List the recipes that pretrain knows by name."""
     width = max(map(len, recipe_names()))
     for name in recipe_names():
         recipe = read_recipe(name, synthetic=1.0)
@@ -88,23 +106,46 @@ def recipes_command() -> None:
 
 
 @main.command("pretrain")
-@click.argument("recipe", metavar="RECIPE|FILE.toml")
-@click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the run.")
-@click.option("--shards", multiple=True, help="Folder, tar file or pattern of shards; again for more.")
-@click.option("--synthetic", type=float, help="Share of clips that is synthesised while training, 0 to 1; 1 without shards.")
-@click.option("--steps", type=click.IntRange(min=1), help="Number of updates, instead of the recipe's epochs.")
-@click.option("--subset", type=float, help="Share of the data that is used, above 0, up to 1.")
-@click.option("--batch", type=click.IntRange(min=1), help="Clips of one update, over all processes.")
-@click.option("--seed", type=int, help="Another seed draws other initial weights, clips, crops and masks.")
-@click.option("--cpu", is_flag=True, help="Train on the CPU, also where there is another device.")
-@click.option("--micro-batch", type=click.IntRange(min=1), help="Clips of one pass of one process; 256 on CUDA, else 16.")
-@click.option("--workers", type=click.IntRange(min=0), default=0, help="Processes that decode shards, beside it.")
-@click.option("--checkpoint-minutes", type=click.FloatRange(min=0), default=5.0, help="Time between two checkpoints.")
-@click.option("--overwrite", is_flag=True, help="Start again in a folder that holds a run.")
+@click.argument("recipe", metavar="[RECIPE|FILE.toml]", required=False)
+@click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The folder of the run.")
+@click.option(
+    "--init",
+    metavar="FILE|FOLDER|REPO|VARIANT",
+    help="Weights to begin with, named as --model names them elsewhere; random ones otherwise.",
+)
+@click.option(
+    "--shards",
+    multiple=True,
+    metavar="PATH",
+    help="A folder of shards, a tar file or a pattern; may be given several times.",
+)
+@click.option(
+    "--synthetic",
+    type=float,
+    help="The share of clips that is synthesised during the training, 0 to 1; by default 1 without shards and 0 with them.",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    help="How many updates the run has in all, instead of the recipe's epochs. Another number prolongs or shortens a run.",
+)
+@click.option("--subset", type=float, help="The share of the data that is used, above 0, up to 1.")
+@click.option("--batch", type=click.IntRange(min=1), help="How many clips an update sees, in all processes together.")
+@click.option("--seed", type=int, help="A number; each one draws other weights to begin with, other clips, crops and masks.")
+@click.option("--cpu", is_flag=True, help="Train on the CPU even where there is a GPU.")
+@click.option(
+    "--micro-batch",
+    type=click.IntRange(min=1),
+    help="How many clips of the batch go through the encoder at once; fewer take less memory. 256 on CUDA, 16 elsewhere.",
+)
+@click.option("--workers", type=click.IntRange(min=0), default=0, help="How many more processes read the shards.")
+@click.option("--checkpoint-minutes", type=click.FloatRange(min=0), default=5.0, help="The time between two checkpoints.")
+@click.option("--overwrite", is_flag=True, help="Remove the run in the folder and start again.")
 @quiet_option
 def pretrain_command(
-    recipe: str,
+    recipe: str | None,
     out: Path,
+    init: str | None,
     shards: tuple[str, ...],
     synthetic: float | None,
     steps: int | None,
@@ -114,15 +155,45 @@ def pretrain_command(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Train a new encoder by masked reconstruction, or go on with the run in the folder.
+    """Train an encoder, or go on with a run.
 
-    RECIPE is a name of `hear-axlstm recipes`, or a TOML file with `base = "NAME"` and what differs. Starts under torchrun
-    and accelerate launch, too. The folder gets model.safetensors, curve.csv, and logs for TensorBoard.
+    The encoder learns to guess hidden patches of log-mel spectrograms. RECIPE is one of the names that `hear-axlstm recipes`
+    lists, or a TOML file with `base = "NAME"` and what differs. Without a recipe, the weights of --init say which encoder is
+    trained. The command repeated goes on with the run in the folder.
+
+    The folder gets the weights as model.safetensors, the loss as curve.csv and curve.png, and logs for TensorBoard. The
+    command may be started by torchrun or accelerate launch.
     """
-    with reported(REFUSED):
-        changes = {"synthetic": synthetic, "steps": steps, "subset": subset, "batch": batch, "seed": seed}
+    with reported(REFUSED), _told(quiet):
+        changes = {"init": init, "synthetic": synthetic, "steps": steps, "subset": subset, "batch": batch, "seed": seed}
         settled = read_recipe(recipe, shards=shards or None, **changes)
-        with failing(f"the last checkpoint is kept in {out}", AudioError, TrainingError, OSError):
-            weights = pretrain(settled, out, progress=not quiet, **options)
+        try:
+            with failing(f"the last checkpoint is kept in {out}", AudioError, TrainingError, OSError):
+                weights = pretrain(settled, out, progress=not quiet, **options)
+        except KeyboardInterrupt as stop:
+            if stop.args:  # not at the start, before there was a run
+                tell(f"stopped: {stop}; the same command goes on from there")
+            raise
     if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts, one
         show(weights)
+
+
+@contextmanager
+def _told(quiet: bool) -> Iterator[None]:
+    """Tell what a run notes inside the block: warnings alone if it is to be quiet."""
+    notes, handler = logging.getLogger(pretraining.__name__), _Teller()
+    level = notes.level
+    notes.setLevel(logging.WARNING if quiet else logging.INFO)
+    notes.addHandler(handler)
+    try:
+        yield
+    finally:
+        notes.removeHandler(handler)
+        notes.setLevel(level)
+
+
+class _Teller(logging.Handler):
+    """Tells people on stderr what is logged."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tell(*record.getMessage().split("\n"))

@@ -5,8 +5,12 @@ shards.py       recordings -> webdataset shards
 shard_clips.py  shards -> log-mels, at random
 objective.py    which patches are hidden, and the reconstruction loss
 batches.py      the crops and masks of every update
-trainer.py      the loss and the optimiser of one update, in mixed precision, over processes
+processes.py    the processes that train together
+trainer.py      the loss and the optimiser of one update, in mixed precision
 state.py        the run on disk
+start.py        the weights that a run begins with
+plot.py         its loss curve as a picture
+log.py          what it tells while it goes on
 loop.py         the whole run
 """
 

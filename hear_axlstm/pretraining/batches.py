@@ -157,8 +157,10 @@ class _Places:
 
 def updates(
     recipe: Recipe, recorded: ShardClips, share: Share, steps: range, device: torch.device, workers: int
-) -> Iterator[list[Batch]]:
-    """The passes of every update in ``steps``; ``workers`` processes decode the shards' clips, or this one when it is 0.
+) -> Iterator[Iterator[Batch]]:
+    """The passes of every update in ``steps``, each made when it is asked for, to be taken one after the other.
+
+    workers: processes that decode the shards' clips; this one does when it is 0.
 
     Raises AudioError when a clip of the shards cannot be decoded.
     """
@@ -172,7 +174,7 @@ def updates(
     )
     crops = iter(loader)
     for step in steps:
-        yield [_batch(plan, part, crops, device) for part in share.passes(step)]
+        yield (_batch(plan, part, crops, device) for part in share.passes(step))
 
 
 def _batch(plan: Plan, part: range, crops: Iterator[Tensor], device: torch.device) -> Batch:

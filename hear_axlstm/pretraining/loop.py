@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import torch
-from torch import Tensor
-
-from hear_axlstm.config import DEFAULT_LAYOUT
-from hear_axlstm.errors import ConfigError, TrainingError
-from hear_axlstm.pretraining.batches import Share, updates
-from hear_axlstm.pretraining.recipe import Recipe, Schedule
+from hear_axlstm.errors import ConfigError
+from hear_axlstm.pretraining.batches import Batch, Share, updates
+from hear_axlstm.pretraining.log import Log
+from hear_axlstm.pretraining.plot import draw_curve
+from hear_axlstm.pretraining.recipe import Recipe, Schedule, name_of
 from hear_axlstm.pretraining.shard_clips import ShardClips
-from hear_axlstm.pretraining.state import WEIGHTS, Board, Curve, RunFolder
+from hear_axlstm.pretraining.start import Start, start_of
+from hear_axlstm.pretraining.state import INIT, STEPS, WEIGHTS, RunFolder
 from hear_axlstm.pretraining.trainer import Trainer
-from hear_axlstm.progress import progress_bar
 from hear_axlstm.version import __version__
 from hear_axlstm.weights.save import save_weights
 
+logger = logging.getLogger(__name__)
+
 MICRO_BATCH = {"cuda": 256}  # clips of one forward and backward pass
 MICRO_BATCH_ELSEWHERE = 16
-LOG_SECONDS = 10.0  # losses are fetched from the device and written this often
+PLOT_SECONDS = 60.0  # between two pictures, where checkpoints are more frequent
 
 
 def pretrain(
@@ -39,53 +41,47 @@ def pretrain(
     overwrite: bool = False,
     progress: bool = False,
 ) -> Path:
-    """Train a new encoder by masked reconstruction, or go on with the run in ``out``; the path of its weights.
+    """Train an encoder by masked reconstruction, or go on with the run in ``out``; the path of its weights.
 
-    Under ``torchrun`` or ``accelerate launch`` each process takes its part of every batch. A run that was killed goes on
-    from its last checkpoint with the same command, and sees what it would have seen: on a CPU the curve is the same bit for
-    bit, as long as ``micro_batch`` and the number of processes are.
+    It begins with random weights, or with those that ``recipe.init`` names. A run that was stopped goes on from its last
+    checkpoint with the same recipe, and sees what it would have seen: on a CPU the curve is the same bit for bit, as long as
+    ``micro_batch`` and the number of processes are. A recipe with other ``steps`` makes a run longer or shorter: from then
+    on the learning rate is that of a run of the new length. One without ``steps`` leaves the length as it is. Ctrl-C writes
+    a checkpoint, and then raises KeyboardInterrupt. Under ``torchrun`` or ``accelerate launch`` each process takes its part
+    of every batch.
 
-    out: a folder; see RunFolder. cpu: leave CUDA devices alone. micro_batch: clips of one pass of one process; fewer take
-    less memory, and the mathematics stay the same. workers: processes that decode shards, beside each one that trains.
-    checkpoint_minutes: time between two checkpoints. overwrite: remove the run that ``out`` holds first. progress: a bar on
-    stderr.
+    out: a folder; see RunFolder. cpu: leave CUDA devices alone. micro_batch: clips that each process takes through the
+    encoder at once; fewer take less memory, and the mathematics stay the same. workers: processes that decode shards, beside
+    each one that trains. checkpoint_minutes: time between two checkpoints. overwrite: remove the run that ``out`` holds
+    first. progress: a bar on stderr.
 
-    Raises ConfigError on a recipe that does not fit, OutputError on a folder that must not be continued, AudioError on a
-    clip that cannot be decoded, TrainingError on a loss that is not finite, OSError when a file cannot be written; the last
-    checkpoint is whole then.
+    Raises ConfigError on a recipe that does not fit, WeightsError on initial weights that cannot be loaded, OutputError on a
+    folder that must not be continued, AudioError on a clip that cannot be decoded, TrainingError on a loss that is not
+    finite, OSError when a file cannot be written; the last checkpoint is whole then.
     """
-    recorded = ShardClips(recipe.shards)
-    schedule = Schedule.of(recipe, len(recorded))
-    trainer = Trainer(recipe, cpu=cpu)
+    folder = RunFolder(Path(out))
+    recorded = {} if overwrite else folder.recorded()
+    if recipe.steps is None and isinstance(recorded.get(STEPS), int):
+        recipe = replace(recipe, steps=recorded[STEPS])
+    shards = ShardClips(recipe.shards)
+    schedule = Schedule.of(recipe, len(shards))
+    start = start_of(recipe, folder, overwrite=overwrite)
+    trainer = Trainer(recipe, cpu=cpu, start=start.encoder)
+    processes = trainer.processes
     if micro_batch is None:
         micro_batch = MICRO_BATCH.get(trainer.device.type, MICRO_BATCH_ELSEWHERE)
-    share = Share(recipe.batch, micro_batch, trainer.process, trainer.processes)
-    folder = RunFolder(Path(out))
-    if trainer.is_main:
-        folder.open(recipe.to_dict(), overwrite=overwrite)
-    trainer.wait()
+    share = Share(recipe.batch, micro_batch, processes.rank, processes.count)
+    if processes.is_main:
+        folder.open({**recipe.to_dict(), INIT: start.record}, overwrite=overwrite)
+    processes.wait()
     step = folder.load(trainer)
-    if len(set(trainer.gather(step))) > 1:
+    if len(set(processes.gather(step))) > 1:
         raise ConfigError(f"the processes do not find the same checkpoint in {out}; put it where all machines see it")
-
-    def checkpoint() -> None:
-        folder.save(step, trainer)
-        provenance = provenance_of(recipe, step, trainer.processes)
-        save_weights(trainer.result, folder.path / WEIGHTS, provenance, layout=DEFAULT_LAYOUT)
-
-    saved = time.monotonic()
-    with _Log(folder, step, schedule.total, active=trainer.is_main, progress=progress) as log:
-        for batch in updates(recipe, recorded, share, range(step, schedule.total), trainer.device, workers):
-            lr = schedule.at(step)
-            loss = trainer.update(batch, lr)
-            step += 1
-            log.add(step, loss, lr, recipe.batch)
-            if trainer.is_main and time.monotonic() - saved > 60 * checkpoint_minutes:
-                log.flush()
-                checkpoint()
-                saved = time.monotonic()
-    if trainer.is_main:
-        checkpoint()
+    run = _Run(recipe, folder, trainer, schedule, start, step)
+    if processes.is_main:
+        run.begin(Schedule.of(replace(recipe, steps=recorded.get(STEPS)), len(shards)) if recorded else schedule)
+    made = updates(recipe, shards, share, range(step, schedule.total), trainer.device, workers)
+    run.train(made, 60 * checkpoint_minutes, progress=progress)
     return folder.path / WEIGHTS
 
 
@@ -94,56 +90,85 @@ def provenance_of(recipe: Recipe, steps: int, processes: int) -> dict[str, Any]:
     return {"recipe": recipe.to_dict(), "steps": steps, "processes": processes, "hear_axlstm": __version__}
 
 
-class _Log:
-    """The main process's progress bar, curve.csv and TensorBoard. Losses stay on the device until they are written."""
+class _Run:
+    """A run that has been set up. step: updates made. kept: updates that its checkpoint has.
 
-    def __init__(self, folder: RunFolder, step: int, total: int, *, active: bool, progress: bool) -> None:
-        self.active = active
-        self.pending: list[tuple[int, Tensor, float, int]] = []
-        self.since = time.monotonic()
-        if self.active:
-            self.curve = Curve(folder, step)
-            self.board = Board(folder, step)
-            self.bar = progress_bar(total=total, initial=step, unit="step", shown=progress, smoothing=0.05)
+    lengths: how many updates it was to make, and since when, as recipe.json has them; set in the main process.
+    """
 
-    def add(self, step: int, loss: Tensor, lr: float, clips: int) -> None:
-        """Take note of update ``step``; every LOG_SECONDS the notes are written."""
-        if not self.active:
-            return
-        self.pending.append((step, loss, lr, clips))
-        if time.monotonic() - self.since > LOG_SECONDS:
-            self.flush()
+    def __init__(
+        self, recipe: Recipe, folder: RunFolder, trainer: Trainer, schedule: Schedule, start: Start, step: int
+    ) -> None:
+        self.recipe, self.folder, self.trainer = recipe, folder, trainer
+        self.schedule, self.start = schedule, start
+        self.step = self.kept = step
+        self.drawn = -math.inf  # when the curve was
+        self.lengths: Sequence[Mapping[str, int]] = []
 
-    def flush(self) -> None:
-        """Write what is pending. Raises TrainingError at a loss that is not finite, after the rows before it."""
-        if not self.active or not self.pending:
-            return
-        steps, losses, rates, clips = zip(*self.pending, strict=True)
-        now = time.monotonic()
-        speed = round(sum(clips) / (now - self.since), 2)
-        self.pending, self.since = [], now
-        for step, loss, rate in zip(steps, torch.stack(losses).tolist(), rates, strict=True):
-            if not math.isfinite(loss):
-                raise TrainingError(
-                    f"the loss of update {step} is {loss}, and the last checkpoint is from before; start again with a lower "
-                    "base_lr, or with precision 'float32'"
-                )
-            self.curve.add({"step": step, "loss": loss, "lr": rate, "clips_per_second": speed})
-            self.board.add(step, {"loss": loss, "lr": rate})
-        self.board.add(steps[-1], {"clips_per_second": speed})
-        self.board.flush()
-        self.bar.update(len(steps))
-        self.bar.set_postfix(loss=f"{loss:.4f}", clips_per_second=f"{speed:.1f}")
+    def begin(self, before: Schedule) -> None:
+        """Record the length of the run, which was that of the schedule ``before``, and tell what is going to be done."""
+        total = self.schedule.total
+        self.lengths = self.folder.lengthen(self.step, self.recipe.steps, total, before.total)
+        if self.step == total:
+            logger.info("finished already (%d steps); --steps %d, for example, prolongs it", total, 2 * total)
+        elif self.step and self.lengths[-1]["after"] == self.step:
+            was = self.lengths[-2]["updates"]
+            text = (
+                "going on after update %d: the run now has %d updates, not %d, and from here on the learning rates of that"
+            )
+            logger.info(text, self.step, total, was)
+        elif self.step:
+            logger.info("going on after update %d of %d", self.step, total)
 
-    def __enter__(self) -> Self:
-        return self
+    def train(self, made: Iterable[Iterable[Batch]], checkpoint_seconds: float, *, progress: bool) -> None:
+        """Make the updates that are left, with checkpoints as they are due, in the end, and at Ctrl-C."""
+        trainer, total, batch = self.trainer, self.schedule.total, self.recipe.batch
+        main, saved = trainer.processes.is_main, time.monotonic()
+        log = Log(
+            self.folder,
+            self.step,
+            total,
+            batch,
+            processes=trainer.processes.count,
+            active=main,
+            progress=progress and self.step < total,
+        )
+        with log:
+            try:
+                for passes in made:
+                    lr = self.schedule.at(self.step)
+                    loss = trainer.update(passes, lr, log.seen)
+                    self.step += 1
+                    log.add(self.step, loss, lr)
+                    if due := main and time.monotonic() - saved > checkpoint_seconds:
+                        log.flush()
+                    trainer.settled = True
+                    if due:
+                        self.checkpoint()
+                        saved = time.monotonic()
+            except KeyboardInterrupt:
+                if main and trainer.settled and self.step > self.kept:
+                    log.flush()
+                    self.checkpoint()
+                raise KeyboardInterrupt(f"{self.kept} of {total} updates are kept in {self.folder.path}") from None
+        if main:
+            self.checkpoint()
 
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        try:
-            if kind is None:
-                self.flush()
-        finally:
-            if self.active:
-                with ExitStack() as stack:  # all of them, whatever one raises
-                    for part in (self.bar, self.board, self.curve):
-                        stack.callback(part.close)
+    def checkpoint(self) -> None:
+        """Write all that it takes to go on, the weights so far, and from time to time the picture of the curve."""
+        self.folder.save(self.step, self.trainer)
+        self.kept = self.step
+        provenance = provenance_of(self.recipe, self.step, self.trainer.processes.count)
+        if self.start.record is not None:
+            provenance["init"] = self.start.record
+        if len(self.lengths) > 1:
+            provenance["lengths"] = self.lengths
+        save_weights(self.trainer.result, self.folder.path / WEIGHTS, provenance, layout=self.start.layout)
+        if self.step == self.schedule.total or time.monotonic() - self.drawn > PLOT_SECONDS:
+            draw_curve(self.folder, self._title(), self.lengths)
+            self.drawn = time.monotonic()
+
+    def _title(self) -> str:
+        name = name_of(self.recipe.encoder) or self.recipe.encoder.family
+        origin = f", from {self.recipe.init}" if self.recipe.init else ""
+        return f"{name}{origin}: {self.step:,} of {self.schedule.total:,} updates of {self.recipe.batch:,} clips"

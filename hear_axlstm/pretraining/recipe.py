@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 import tomllib
@@ -14,6 +15,8 @@ from typing import Any
 from hear_axlstm.config import EncoderConfig, Precision, check_choice, config_from_dict, variant_config
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.pretraining.objective import LossOver
+from hear_axlstm.weights.find import find_weights
+from hear_axlstm.weights.load import read_header
 
 RECIPES = Path(__file__).with_name("recipes.toml")
 LR_BATCH = 256  # the batch that ``base_lr`` is given for
@@ -21,6 +24,7 @@ KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {  # the type of a field
     "int": (int, "a whole number"),
     "float": ((int, float), "a number"),
     "bool": (bool, "true or false"),
+    "str": (str, "a name or a path"),
     "tuple[str, ...]": ((list, tuple), "a list of strings"),
     "tuple[float, float]": ((list, tuple), "a list of two numbers"),
 }
@@ -30,8 +34,9 @@ KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {  # the type of a field
 class Recipe:
     """The settings of a run; every default is that of the papers.
 
-    encoder: the architecture. shards: folders, tar files or patterns, webdataset style. synthetic: the share of clips that
-    are synthesised; None: all without shards, none with them. subset: the share of the shards' clips that is used; of
+    encoder: the architecture. init: weights to begin with, as ``load_model`` takes them: a file, a folder, a Hub repository
+    or a variant; None: random ones. shards: folders, tar files or patterns, webdataset style. synthetic: the share of clips
+    that are synthesised; None: all without shards, none with them. subset: the share of the shards' clips that is used; of
     synthesised clips, which do not repeat otherwise, as many as this share of an epoch.
     epochs, warmup_epochs, epoch_clips: length of the run; an epoch is epoch_clips clips, None: as many as the shards hold.
     steps: updates in all instead, in which the warm-up keeps its share.
@@ -42,6 +47,7 @@ class Recipe:
     """
 
     encoder: EncoderConfig
+    init: str | None = None
     shards: tuple[str, ...] = ()
     synthetic: float | None = None
     subset: float = 1.0
@@ -66,6 +72,7 @@ class Recipe:
         check_choice("precision", self.precision, Precision)
         columns, rows = self.encoder.grid
         checks = {
+            "init": (self.init is None or (isinstance(self.init, str) and self.init != ""), "the name or path of weights"),
             "synthetic": (self.synthetic is None or 0 <= self.synthetic <= 1, "0 to 1"),
             "shards": (bool(self.shards) or self.synthetic in (None, 1), "some when synthetic is below 1"),
             "subset": (0 < self.subset <= 1, "above 0, up to 1"),
@@ -143,29 +150,51 @@ def recipe_names() -> list[str]:
     return list(_table())
 
 
-def read_recipe(source: str | os.PathLike[str], **changes: Any) -> Recipe:
+def read_recipe(source: str | os.PathLike[str] | None = None, **changes: Any) -> Recipe:
     """A named recipe, or one from a TOML file: its keys are Recipe's fields, and ``base`` names what they change.
 
+    source: left out, it is the recipe by which encoders like that of the weights ``init`` are trained.
     changes: fields that differ; those that are None are left as they are.
 
-    Raises ConfigError on an unknown name or field, a value that does not fit, or a file that cannot be read.
+    Raises ConfigError on an unknown name or field, a value that does not fit, or a file that cannot be read, WeightsError
+    when ``init`` must be read for its encoder and cannot.
     """
-    if str(source) in _table():
-        options = _resolved(str(source), _table()[str(source)])
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if isinstance(changes.get("init"), os.PathLike):
+        changes["init"] = os.fspath(changes["init"])
+    if source is None and not changes.get("init"):
+        raise ConfigError("no recipe is named; `hear-axlstm recipes` lists them. Or begin with weights that you have: --init")
+    if source is None:
+        encoder = read_header(find_weights(changes["init"]))["config"]
+        source = name_of(encoder) or changes["init"]
+        options = _resolved(source, _table().get(source, {"encoder": encoder.to_dict()}))
+    elif (name := str(source).replace("_", "-")) in _table():
+        options = _resolved(name, _table()[name])
     else:
-        path = Path(source)
-        if not path.is_file():
-            raise ConfigError(f"{source} is neither a file nor a recipe; there are {', '.join(recipe_names())}")
-        try:
-            options = _resolved(str(path), tomllib.loads(path.read_text(encoding="utf-8")))
-        except ConfigError:
-            raise
-        except (ValueError, TypeError, OSError, RecursionError) as error:
-            raise ConfigError(f"{path}: {error}; expected TOML with the fields of a recipe") from error
+        options = _read(Path(source))
     try:
-        return _recipe({**options, **{name: value for name, value in changes.items() if value is not None}})
+        return _recipe({**options, **changes})
     except (ValueError, TypeError) as error:
         raise ConfigError(f"recipe {source}: {error}") from error
+
+
+def name_of(encoder: EncoderConfig) -> str | None:
+    """The name of the first recipe that trains such an encoder, None where there is none."""
+    return next((name for name, own in _table().items() if _encoder(_resolved(name, own)["encoder"]) == encoder), None)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if path.suffix == ".safetensors" or path.is_dir():
+        raise ConfigError(f"{path} is no recipe; weights to begin with are named by --init {path}")
+    if not path.is_file():
+        near = "".join(f"; did you mean {name}?" for name in difflib.get_close_matches(path.name, recipe_names(), 1))
+        raise ConfigError(f"{path} is neither a file nor a recipe; there are {', '.join(recipe_names())}{near}")
+    try:
+        return _resolved(str(path), tomllib.loads(path.read_text(encoding="utf-8")))
+    except ConfigError:
+        raise
+    except (ValueError, TypeError, OSError, RecursionError) as error:
+        raise ConfigError(f"{path}: {error}; expected TOML with the fields of a recipe") from error
 
 
 def _resolved(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

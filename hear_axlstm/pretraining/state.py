@@ -13,15 +13,16 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from hear_axlstm.errors import ConfigError, OutputError
+from hear_axlstm.errors import OutputError
 from hear_axlstm.pretraining.trainer import Trainer
-from hear_axlstm.storage import claim_folder, replacing, sweep
+from hear_axlstm.storage import claim_folder, read_json, replacing, strict_json, sweep, write_text
 from hear_axlstm.weights.check import is_sealed, sealed
 from hear_axlstm.weights.save import write_safetensors
 
-RECIPE, CHECKPOINT, CURVE = "recipe.json", "checkpoint.safetensors", "curve.csv"
+RECIPE, CHECKPOINT, CURVE, PLOT = "recipe.json", "checkpoint.safetensors", "curve.csv", "curve.png"
 WEIGHTS, LOGS = "model.safetensors", "tensorboard"
-OURS = (CHECKPOINT, CURVE, WEIGHTS, f"{LOGS}/events.out.tfevents.*")
+INIT, STEPS, LENGTHS = "init", "steps", "lengths"  # in recipe.json
+OURS = (CHECKPOINT, CURVE, PLOT, WEIGHTS, f"{LOGS}/events.out.tfevents.*")
 COLUMNS = ["step", "loss", "lr", "clips_per_second"]
 METADATA_KEY = "hear_axlstm_pretraining"
 FORMAT = 3  # of the checkpoint: sealed with a fingerprint
@@ -30,17 +31,56 @@ OPTIMIZER = "optimizer"  # beside the names of Trainer.modules
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of a run: recipe.json, checkpoint.safetensors, curve.csv, model.safetensors, tensorboard/."""
+    """The files of a run: recipe.json, checkpoint.safetensors, curve.csv, curve.png, model.safetensors, tensorboard/."""
 
     path: Path
 
+    def recorded(self) -> dict[str, Any]:
+        """What recipe.json says of the run in this folder; nothing where there is no such file, or it is damaged."""
+        try:
+            found = read_json(self.path / RECIPE, OutputError, "")
+        except OutputError:
+            return {}
+        return found if isinstance(found, dict) and isinstance(found.get(STEPS), int | None) else {}
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """True when the run in this folder has something to go on from."""
+        return (self.path / CHECKPOINT).is_file()
+
     def open(self, recipe: Mapping[str, Any], *, overwrite: bool = False) -> None:
-        """Claim the folder for a run of this recipe, new or to be continued.
+        """Claim the folder for a run of this recipe, new or to be continued, whose ``steps`` alone may differ.
 
         Raises OutputError when it holds a run of another recipe, or cannot be written.
         """
-        claim_folder(self.path / RECIPE, recipe, OURS, overwrite=overwrite)
+        found = {} if overwrite else self.recorded()
+        if found and _fingerprint(found.get(INIT)) != _fingerprint(recipe.get(INIT)):
+            raise OutputError(
+                f"{self.path} holds a run that began with {_described(found.get(INIT))}, not with "
+                f"{_described(recipe.get(INIT))}; go on with those, choose another folder, or overwrite it (--overwrite)"
+            )
+        same = {name: found[name] for name in (INIT, STEPS) if name in found and name in recipe}
+        advice = f"a run keeps all settings but {STEPS}: choose another folder"
+        claim_folder(self.path / RECIPE, {**recipe, **same}, OURS, overwrite=overwrite, advice=advice)
         sweep(self.path)
+
+    def lengthen(self, step: int, steps: int | None, total: int, before: int) -> list[dict[str, int]]:
+        """Record that the run, which has made ``step`` updates, is to make ``total``; all lengths that it had, in order.
+
+        steps: of the recipe. before: how many updates it was to make, where recipe.json does not say. Of lengths without an
+        update between them only the last is kept.
+
+        Raises OutputError when the run has made more updates than that already.
+        """
+        found = self.recorded()
+        lengths: list[dict[str, int]] = found.get(LENGTHS) or [{"after": 0, "updates": before}]
+        if step > total:
+            raise OutputError(f"{self.path} holds a run of {step} updates, more than {total}; give --steps {step} or more")
+        if lengths[-1]["updates"] != total:
+            lengths = [length for length in lengths if length["after"] < step] + [{"after": step, "updates": total}]
+        if found.get(LENGTHS) != lengths or found.get(STEPS) != steps:
+            write_text(self.path / RECIPE, strict_json({**found, STEPS: steps, LENGTHS: lengths}))
+        return lengths
 
     def save(self, step: int, trainer: Trainer) -> None:
         """Write all that a run needs to go on after ``step`` updates. Raises OSError, and then the file before is whole."""
@@ -92,6 +132,15 @@ class RunFolder:
             raise OutputError(f"{path} is damaged ({error}); start again with --overwrite") from error
 
 
+def _fingerprint(init: Any) -> str | None:
+    return init["sha256"] if isinstance(init, Mapping) and "sha256" in init else None
+
+
+def _described(init: Any) -> str:
+    fingerprint = _fingerprint(init)
+    return f"the weights {init['name']} ({fingerprint:.12}..)" if fingerprint else "random weights"
+
+
 class Curve:
     """The loss curve in curve.csv, a line an update. Lines that a killed run wrote after its last checkpoint are cut off.
 
@@ -105,11 +154,11 @@ class Curve:
         except (KeyError, TypeError, ValueError, csv.Error) as error:
             raise OutputError(f"{path} is damaged ({error!r}); delete it, and repeat: the run goes on without it") from error
         with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(kept)
         self._file = open(path, "a", newline="", encoding="utf-8", buffering=1)  # noqa: SIM115 - open as long as the run
-        self._writer = csv.DictWriter(self._file, COLUMNS)
+        self._writer = csv.DictWriter(self._file, COLUMNS, lineterminator="\n")
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Append the row of one update, whose keys are COLUMNS."""
@@ -127,20 +176,21 @@ def read_curve(path: Path) -> list[dict[str, str]]:
 
 
 class Board:
-    """Scalars for TensorBoard, in the folder tensorboard/, written at once.
+    """Scalars for TensorBoard, in the folder tensorboard/, written at once; without tensorboardX, nothing is.
 
     tensorboardX writes in a thread, which a full disk ends without a word: whoever gives it more then waits for ever.
 
-    Raises ConfigError without tensorboardX, OSError when the file cannot be written.
+    Raises OSError when the file cannot be written.
     """
 
     def __init__(self, folder: RunFolder, step: int) -> None:
+        self._writer: Any = None
         try:
             from tensorboardX.event_file_writer import EventsWriter
             from tensorboardX.proto.event_pb2 import Event, SessionLog
             from tensorboardX.proto.summary_pb2 import Summary
-        except ImportError as error:
-            raise ConfigError("pretraining needs tensorboardX; pip install 'hear-axlstm[pretrain]'") from error
+        except ImportError:
+            return
         self._event, self._summary = Event, Summary
         (folder.path / LOGS).mkdir(exist_ok=True)
         self._writer = EventsWriter(str(folder.path / LOGS / "events"))
@@ -151,13 +201,16 @@ class Board:
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Write the values of one update, by name."""
-        scalars = [self._summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-        self._writer.write_event(self._event(wall_time=time.time(), step=step, summary=self._summary(value=scalars)))
+        if self._writer is not None:
+            scalars = [self._summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+            self._writer.write_event(self._event(wall_time=time.time(), step=step, summary=self._summary(value=scalars)))
 
     def flush(self) -> None:
         """Have what was added on the disk."""
-        self._writer.flush()
+        if self._writer is not None:
+            self._writer.flush()
 
     def close(self) -> None:
         """Close the file; nothing may be added after."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()

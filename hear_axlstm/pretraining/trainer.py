@@ -1,9 +1,10 @@
-"""One update of an encoder's weights: loss, optimiser, mixed precision, passes, and processes through accelerate."""
+"""One update of an encoder's weights: loss, optimiser, mixed precision, and passes."""
 
 from __future__ import annotations
 
-import contextlib
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +12,11 @@ from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hear_axlstm.encoder import Encoder
-from hear_axlstm.errors import ConfigError
 from hear_axlstm.ops import wide
 from hear_axlstm.pretraining.batches import Batch
 from hear_axlstm.pretraining.objective import reconstruction_loss
+from hear_axlstm.pretraining.processes import Processes
 from hear_axlstm.pretraining.recipe import Recipe
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 
 class MaskedModel(nn.Module):
@@ -46,22 +44,23 @@ def optimizer_of(encoder: Encoder, recipe: Recipe) -> AdamW:
 class Trainer:
     """A new encoder of the recipe's seed, its optimiser, and the average of its weights if the recipe wants one.
 
-    process, processes: this one's place among those that torchrun or accelerate started. dtype: of matrix products;
-    gradients are scaled for float16. Raises ConfigError without accelerate.
+    start: an encoder whose weights to begin with, mask token and head included. processes: this one among all that train.
+    dtype: of matrix products; gradients are scaled for float16. settled: False from the moment an update changes the weights
+    until whoever called it has taken note, and sets it True; only then may a checkpoint be written.
     """
 
-    def __init__(self, recipe: Recipe, *, cpu: bool = False) -> None:
-        self._accelerator = _accelerator(cpu)
-        self.device = self._accelerator.device
-        self.process = self._accelerator.process_index
-        self.processes = self._accelerator.num_processes
-        self.is_main = self._accelerator.is_main_process
+    def __init__(self, recipe: Recipe, *, cpu: bool = False, start: Encoder | None = None) -> None:
+        self.processes = Processes(cpu=cpu)
+        self.device = self.processes.device
         self.dtype = _compute_dtype(recipe, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        self.settled = True
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.encoder = Encoder(recipe.encoder).to(self.device)
+        if start is not None:
+            self.encoder.load_state_dict(start.state_dict())
         self.encoder.checkpointing = recipe.checkpointing
         self.optimizer = optimizer_of(self.encoder, recipe)
         self._average: AveragedModel | None = None
@@ -70,7 +69,8 @@ class Trainer:
         masked = MaskedModel(self.encoder, recipe)
         if recipe.compile:
             masked.compile(dynamic=False)
-        self._model: nn.Module = self._accelerator.prepare(masked)
+        self._model = self.processes.shared(masked)
+        self._clips = recipe.batch // self.processes.count
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -82,49 +82,33 @@ class Trainer:
         """The encoder that the run is for: the averaged one if there is one."""
         return self.encoder if self._average is None else cast(Encoder, self._average.module)
 
-    def update(self, passes: list[Batch], lr: float) -> Tensor:
-        """Make one step after forward and backward over this process's passes.
+    def update(self, passes: Iterable[Batch], lr: float, seen: Callable[[int], None] | None = None) -> Tensor:
+        """Make one step after forward and backward over this process's passes, which are made as they are needed.
 
-        The result is the mean loss over all processes, a scalar on the device.
+        seen: is told after each pass how many clips it had. The result is the mean loss over all processes, a scalar on the
+        device.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        clips = sum(map(len, passes))
         total = torch.zeros((), device=self.device)
-        for index, batch in enumerate(passes):
-            last = index == len(passes) - 1  # gradients meet those of other processes once
-            with contextlib.nullcontext() if last else self._accelerator.no_sync(self._model):
+        clips = 0
+        for batch in passes:
+            clips += len(batch)
+            last = clips == self._clips  # gradients meet those of other processes once
+            with nullcontext() if last else self.processes.apart(self._model):
                 with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                    loss = self._model(batch.spectrogram, batch.mask) * (len(batch) / clips)
+                    loss = self._model(batch.spectrogram, batch.mask) * (len(batch) / self._clips)
                 self.scaler.scale(loss).backward()
             total += loss.detach()
+            if seen is not None:
+                seen(len(batch))
+        self.settled = False
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
         if self._average is not None:
             self._average.update_parameters(self.encoder)
-        return self._accelerator.reduce(total, reduction="mean")
-
-    def gather(self, number: int) -> list[int]:
-        """The numbers that all processes call this with, in their order."""
-        numbers: list[int] = self._accelerator.gather(torch.tensor([number], device=self.device)).tolist()
-        return numbers
-
-    def wait(self) -> None:
-        """Return when every process has called this."""
-        self._accelerator.wait_for_everyone()
-
-
-def _accelerator(cpu: bool) -> Accelerator:
-    try:
-        from accelerate import Accelerator
-    except ImportError as error:
-        raise ConfigError("pretraining needs accelerate; pip install 'hear-axlstm[pretrain]'") from error
-    try:
-        # CUDA or a CPU: the loss is summed in float64, which others lack. Trainer has its own mixed precision.
-        return Accelerator(cpu=cpu or not torch.cuda.is_available(), mixed_precision="no")
-    except ValueError as error:
-        raise ConfigError(f"accelerate was set up otherwise in this process ({error}); start a new one") from error
+        return self.processes.mean(total)
 
 
 def _compute_dtype(recipe: Recipe, device: torch.device) -> torch.dtype:

@@ -27,7 +27,9 @@ def trained(seed, updates_made=2, recipe=RECIPE):
 
 
 def batches(count):
-    return updates(RECIPE, ShardClips([]), Share(batch=2, micro_batch=2), range(count), torch.device("cpu"), workers=0)
+    share = Share(batch=2, micro_batch=2)
+    made = updates(RECIPE, ShardClips([]), share, range(count), torch.device("cpu"), workers=0)
+    return [list(passes) for passes in made]
 
 
 def weights(trainer):
