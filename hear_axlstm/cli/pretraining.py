@@ -172,7 +172,7 @@ def pretrain_command(
                 weights = pretrain(settled, out, progress=not quiet, **options)
         except KeyboardInterrupt as stop:
             if stop.args:  # not at the start, before there was a run
-                tell(f"stopped: {stop}; the same command goes on from there")
+                tell("", str(stop))
             raise
     if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts, one
         show(weights)

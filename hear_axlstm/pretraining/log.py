@@ -19,7 +19,7 @@ from hear_axlstm.progress import progress_bar
 logger = logging.getLogger(__name__)
 
 LOG_SECONDS = 10.0  # losses are fetched from the device and written this often
-BAR = "{desc} {percentage:3.0f}% |{bar}| {remaining} left, {rate_fmt}{postfix}"
+BAR = "{desc} {percentage:3.0f}% |{bar}| {remaining} left, {rate_noinv_fmt}{postfix}"
 DAY = 86_400.0  # seconds; a run that would take longer is warned of
 
 
@@ -67,13 +67,14 @@ def warning_of(clips: int, rate: float) -> str | None:
 
 
 def in_words(seconds: float) -> str:
-    """A time of a day or more, in days and hours.
+    """A time of a day or more, in days, and in hours where the days are few.
 
     >>> in_words(100_000.0)
     '1 day 4 hours'
     """
     days, hours = divmod(round(seconds / 3_600), 24)
-    return " ".join(f"{count:,} {unit}{'s' * (count > 1)}" for count, unit in ((days, "day"), (hours, "hour")) if count)
+    parts = ((days, "day"), (hours if days < 10 else 0, "hour"))
+    return " ".join(f"{count:,} {unit}{'s' * (count > 1)}" for count, unit in parts if count)
 
 
 class Log:

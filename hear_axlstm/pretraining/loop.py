@@ -102,7 +102,7 @@ class _Run:
         self.recipe, self.folder, self.trainer = recipe, folder, trainer
         self.schedule, self.start = schedule, start
         self.step = self.kept = step
-        self.drawn = -math.inf  # when the curve was
+        self.drawn, self.can_draw = -math.inf, True  # the curve: when it was last
         self.lengths: Sequence[Mapping[str, int]] = []
 
     def begin(self, before: Schedule) -> None:
@@ -164,8 +164,9 @@ class _Run:
         if len(self.lengths) > 1:
             provenance["lengths"] = self.lengths
         save_weights(self.trainer.result, self.folder.path / WEIGHTS, provenance, layout=self.start.layout)
-        if self.step == self.schedule.total or time.monotonic() - self.drawn > PLOT_SECONDS:
-            draw_curve(self.folder, self._title(), self.lengths)
+        due = self.step == self.schedule.total or time.monotonic() - self.drawn > PLOT_SECONDS
+        if self.can_draw and due:
+            self.can_draw = draw_curve(self.folder, self._title(), self.lengths)
             self.drawn = time.monotonic()
 
     def _title(self) -> str:

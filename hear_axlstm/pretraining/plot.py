@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,22 @@ LOSS, RATE, QUIET = "#1f5fa8", "#b08030", "#888888"
 MISSING = "curve.png is not drawn, as matplotlib is not installed: pip install 'hear-axlstm[pretrain]'"
 
 
-def draw_curve(folder: RunFolder, title: str, lengths: Sequence[Mapping[str, int]]) -> None:
+def draw_curve(folder: RunFolder, title: str, lengths: Sequence[Mapping[str, int]]) -> bool:
     """Draw what curve.csv holds as curve.png: the loss, the learning rate, and a line where the run's length was changed.
 
-    lengths: of the run, as ``RunFolder.lengthen`` returns them. A picture that cannot be drawn is told, and is no error.
+    lengths: of the run, as ``RunFolder.lengthen`` returns them. The result is False where it cannot be drawn, which is told
+    and is no error.
     """
     try:
         rows = read_curve(folder.path / CURVE)
         with replacing(folder.path / PLOT) as temporary:
             _draw(rows, temporary, title, [length["after"] for length in lengths if length["after"]])
+        return True
     except ImportError:
         logger.info(MISSING)
     except Exception as error:  # whatever is wrong with a picture, the run is worth more
         logger.info("curve.png cannot be drawn (%s)", error)
+    return False
 
 
 def _draw(rows: Sequence[Mapping[str, str]], target: Path, title: str, changes: Sequence[int]) -> None:
@@ -68,14 +72,12 @@ def _label(axes: Any, text: str, color: str) -> None:
 
 
 def _smooth(values: Sequence[float]) -> list[float]:
-    """The mean of each value and those shortly before it, a fiftieth of all.
+    """The mean of each value and those around it, a fiftieth of all.
 
     >>> _smooth([4.0, 2.0, 0.0])
     [4.0, 2.0, 0.0]
     """
-    width = max(1, len(values) // 50)
-    smooth, total = [], 0.0
-    for place, value in enumerate(values):
-        total += value - (values[place - width] if place >= width else 0.0)
-        smooth.append(total / min(width, place + 1))
-    return smooth
+    reach = len(values) // 100
+    sums = [0.0, *accumulate(values)]
+    spans = ((max(0, place - reach), min(len(values), place + reach + 1)) for place in range(len(values)))
+    return [(sums[end] - sums[start]) / (end - start) for start, end in spans]

@@ -163,7 +163,9 @@ def read_recipe(source: str | os.PathLike[str] | None = None, **changes: Any) ->
     if isinstance(changes.get("init"), os.PathLike):
         changes["init"] = os.fspath(changes["init"])
     if source is None and not changes.get("init"):
-        raise ConfigError("no recipe is named; `hear-axlstm recipes` lists them. Or begin with weights that you have: --init")
+        raise ConfigError(
+            "no recipe is named; `hear-axlstm recipes` lists them. Or begin with weights that you have: --init"
+        )
     if source is None:
         encoder = read_header(find_weights(changes["init"]))["config"]
         source = name_of(encoder) or changes["init"]

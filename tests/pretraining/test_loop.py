@@ -1,5 +1,6 @@
 """Training: it learns, goes on where it was, and is the same alone, in passes, and spread over processes."""
 
+import logging
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,9 +14,10 @@ from tensorboardX.record_writer import masked_crc32c
 from hear_axlstm.config import AxLSTMConfig, SSAMConfig, SSASTConfig
 from hear_axlstm.errors import OutputError, TrainingError
 from hear_axlstm.pretraining.loop import pretrain
-from hear_axlstm.pretraining.recipe import Recipe, read_recipe, recipe_names
+from hear_axlstm.pretraining.recipe import Recipe, Schedule, read_recipe, recipe_names
 from hear_axlstm.pretraining.shards import write_shards
 from hear_axlstm.pretraining.state import CHECKPOINT, CURVE, WEIGHTS, read_curve
+from hear_axlstm.pretraining.trainer import Trainer
 from hear_axlstm.weights.load import load_weights, read_header
 from tests.processes import stopped
 
@@ -134,6 +136,82 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
     before = path.read_bytes()
     assert pretrain(recipe(), tmp_path / "run", cpu=True).read_bytes() == before
     assert len(losses(tmp_path / "run")) == 4
+
+
+def test_a_run_that_is_done_says_so(tmp_path, caplog):
+    pretrain(recipe(), tmp_path / "run", cpu=True)
+    with caplog.at_level(logging.INFO):
+        pretrain(recipe(), tmp_path / "run", cpu=True)
+    assert caplog.messages == ["finished already (4 steps); --steps 8, for example, prolongs it"]
+
+
+def test_a_prolonged_run_has_the_learning_rates_of_its_new_length_from_there_on(tmp_path):
+    pretrain(recipe(steps=4), tmp_path / "run", cpu=True)
+    before = losses(tmp_path / "run")
+    path = pretrain(recipe(steps=7), tmp_path / "run", cpu=True)
+    rates = [float(row["lr"]) for row in read_curve(tmp_path / "run" / CURVE)]
+    assert losses(tmp_path / "run")[:4] == before
+    short, long = (Schedule.of(recipe(steps=steps), 0) for steps in (4, 7))
+    assert rates == [*map(short.at, range(4)), *map(long.at, range(4, 7))]
+    assert read_header(path)["provenance"]["lengths"] == [{"after": 0, "updates": 4}, {"after": 4, "updates": 7}]
+    assert read_header(path)["provenance"]["recipe"]["steps"] == 7
+    again = path.read_bytes()
+    assert pretrain(recipe(steps=None), tmp_path / "run", cpu=True).read_bytes() == again  # it keeps its length
+    with pytest.raises(OutputError, match="holds a run of 7 updates, more than 5"):
+        pretrain(recipe(steps=5), tmp_path / "run", cpu=True)
+
+
+def interrupted(monkeypatch, after, run, *, in_the_middle=False):
+    """Run until Ctrl-C is pressed in update ``after`` + 1: before it changes the weights, or just when it has."""
+    update, updates = Trainer.update, []
+
+    def stopping(self, *arguments):
+        updates.append(1)
+        if len(updates) > after and not in_the_middle:
+            raise KeyboardInterrupt
+        loss = update(self, *arguments)
+        if len(updates) > after:
+            raise KeyboardInterrupt
+        return loss
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "update", stopping)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            run()
+    return str(caught.value)
+
+
+def test_a_prolonged_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    for name in ("whole", "parts"):
+        pretrain(recipe(steps=4, ema=0.9), tmp_path / name, cpu=True)
+    longer = recipe(steps=9, ema=0.9)
+    interrupted(monkeypatch, 2, lambda: pretrain(longer, tmp_path / "parts", cpu=True))
+    paths = [pretrain(longer, tmp_path / name, cpu=True) for name in ("whole", "parts")]
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+@pytest.mark.parametrize(("in_the_middle", "kept"), [(False, 3), (True, 0)], ids=["in a pass", "in the optimiser"])
+def test_ctrl_c_keeps_what_is_whole(tmp_path, monkeypatch, in_the_middle, kept):
+    def run():
+        pretrain(recipe(steps=6), tmp_path / "run", cpu=True)
+
+    text = interrupted(monkeypatch, 3, run, in_the_middle=in_the_middle)
+    assert text == f"{kept} of 6 updates are kept in {tmp_path / 'run'}"
+    assert (tmp_path / "run" / CHECKPOINT).exists() == bool(kept)
+    pretrain(recipe(steps=6), tmp_path / "run", cpu=True)
+    pretrain(recipe(steps=6), tmp_path / "whole", cpu=True)
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+
+
+def test_neither_tensorboard_nor_pictures_are_needed(tmp_path, monkeypatch, caplog):
+    for module in ("tensorboardX.event_file_writer", "matplotlib.figure", "accelerate"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with caplog.at_level(logging.INFO):
+        pretrain(recipe(), tmp_path / "run", cpu=True, checkpoint_minutes=0)
+    assert len(losses(tmp_path / "run")) == 4
+    assert [message.count("matplotlib is not installed") for message in caplog.messages] == [1]
+    assert not {"tensorboard", "curve.png"} & {path.name for path in (tmp_path / "run").iterdir()}
 
 
 def scalars(folder):

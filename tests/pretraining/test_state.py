@@ -109,6 +109,43 @@ def test_a_run_of_another_recipe_is_refused_unless_overwritten(tmp_path):
     assert folder.load(trainer) == 0
 
 
+def test_a_run_may_change_its_length_alone(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.open({"batch": 4, "steps": 6})
+    assert folder.lengthen(0, 6, 6, 6) == [{"after": 0, "updates": 6}]
+    folder.open({"batch": 4, "steps": 8})
+    assert folder.recorded()["steps"] == 6  # until the run is known to have made no more than 8
+    for _ in range(2):
+        assert folder.lengthen(6, 8, 8, 6) == [{"after": 0, "updates": 6}, {"after": 6, "updates": 8}]
+    assert folder.recorded()["steps"] == 8
+    assert folder.lengthen(6, 20, 20, 6) == [{"after": 0, "updates": 6}, {"after": 6, "updates": 20}]
+    with pytest.raises(OutputError, match="holds a run of 7 updates, more than 6; give --steps 7 or more"):
+        folder.lengthen(7, 6, 6, 6)
+    with pytest.raises(
+        OutputError, match="batch was 4, now 2; a run keeps all settings but steps: choose another folder, or"
+    ):
+        folder.open({"batch": 2, "steps": 8})
+
+
+def test_the_length_of_a_run_of_an_earlier_version_is_that_of_its_recipe(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.open({"batch": 4, "steps": 6})
+    assert folder.lengthen(3, 8, 8, before=6) == [{"after": 0, "updates": 6}, {"after": 3, "updates": 8}]
+
+
+def test_a_run_that_began_with_other_weights_is_refused(tmp_path):
+    folder = RunFolder(tmp_path)
+    first, other = ({"name": name, "sha256": name * 32, "layout": "time"} for name in ("aa", "bb"))
+    folder.open({"init": first})
+    folder.open({"init": {**first, "name": "where/it/is/now"}})  # by its fingerprint, the same
+    assert folder.recorded()["init"] == first
+    with pytest.raises(OutputError, match=r"began with the weights aa \(aaaa.*not with the weights bb \(bbbb.*--overwrite"):
+        folder.open({"init": other})
+    with pytest.raises(OutputError, match="not with random weights"):
+        folder.open({"init": None})
+    folder.open({"init": other}, overwrite=True)
+
+
 def test_what_a_killed_run_was_writing_is_removed(tmp_path):
     (tmp_path / ".checkpoint.safetensors.12345678.part").write_bytes(b"half of it")
     RunFolder(tmp_path).open({})
@@ -139,3 +176,13 @@ def test_the_curve_goes_on_where_the_checkpoint_is(tmp_path):
     rows = read_curve(tmp_path / CURVE)
     assert [int(row["step"]) for row in rows] == [1, 2, 3, 4]
     assert [float(row["loss"]) for row in rows] == [1 / step for step in range(1, 5)]
+
+
+def test_a_curve_has_plain_line_ends_and_goes_on_from_one_that_has_others(tmp_path):
+    (tmp_path / CURVE).write_bytes(b"step,loss,lr,clips_per_second\r\n1,1.0,0.1,2.5\r\n2,0.5,0.1,2.5\r\n3,0.25,0.1,2.5\r\n")
+    curve = Curve(RunFolder(tmp_path), 2)
+    curve.add(row(3))
+    curve.close()
+    assert (tmp_path / CURVE).read_bytes() == (
+        b"step,loss,lr,clips_per_second\n1,1.0,0.1,2.5\n2,0.5,0.1,2.5\n3,0.3333333333333333,0.1,2.5\n"
+    )
