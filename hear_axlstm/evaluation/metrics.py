@@ -56,7 +56,12 @@ def chroma_accuracy(probabilities: Tensor, targets: Tensor) -> Tensor:
 
 def mean_average_precision(probabilities: Tensor, targets: Tensor) -> Tensor:
     """Mean over the classes of the average precision: the step-wise area below precision against recall."""
-    return _by_chunks(_average_precision, probabilities, targets).mean(-1)
+    return average_precisions(probabilities, targets).mean(-1)
+
+
+def average_precisions(probabilities: Tensor, targets: Tensor) -> Tensor:
+    """The average precision of each class, for each training. Shape: as ``scores`` -> (R, C) float64."""
+    return _by_chunks(_average_precision, probabilities, targets)
 
 
 def mean_auc(probabilities: Tensor, targets: Tensor) -> Tensor:

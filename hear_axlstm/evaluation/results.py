@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 from hear_axlstm.errors import OutputError
+from hear_axlstm.evaluation.classes import ByClass, Confusion, Precisions
 from hear_axlstm.storage import read_json, strict_json, write_text
 
 Engine = Literal["native", "heareval", "linear"]
@@ -29,11 +30,12 @@ class Outcome:
 
     splits: by test split ("test", or "fold00", ...): "test_loss", "test_score" (the first metric), "test_METRIC" for each
     metric, "validation_score", "epoch" (of the best check, counted from 0). Scores are fractions, not percent.
-    settings: the grid point that was chosen.
+    settings: the grid point that was chosen. classes: by test split, what ``by_class`` found; empty where that is not known.
     """
 
     splits: dict[str, dict[str, float]]
     settings: dict[str, Any]
+    classes: dict[str, ByClass] = field(default_factory=dict, compare=False)
 
     def mean(self, name: str) -> float:
         """The mean of one of the numbers over the test splits."""
@@ -94,7 +96,8 @@ class Score(Record):
     splits, settings: as in Outcome. task_sha256: the hash of the files that describe the task. sounds_sha256: that of the
     names, sizes and times of its clips, empty in scores of before it was noted. differences: how the task
     differs from the HEAR task of its name; empty for the real one. versions: by package, and Python's. device: where the
-    classifier was trained.
+    classifier was trained. confusions, precisions: by test split, clips by true and guessed class, or of a multilabel task
+    the average precision of each class; both empty where these were not noted.
     """
 
     model: str
@@ -115,6 +118,8 @@ class Score(Record):
     seconds: float
     finished: str
     sounds_sha256: str = ""
+    confusions: dict[str, Confusion] = field(default_factory=dict)
+    precisions: dict[str, Precisions] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "score", float(self.score))  # "NaN" as it is kept

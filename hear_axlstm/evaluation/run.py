@@ -17,6 +17,7 @@ from time import perf_counter
 import torch
 
 from hear_axlstm.errors import ConfigError, HearAxlstmError
+from hear_axlstm.evaluation.classes import named
 from hear_axlstm.evaluation.embeddings import embed_task, is_embedded, sounds_embedded
 from hear_axlstm.evaluation.kit.launch import embed_with_kit, evaluate_with_kit, require_kit
 from hear_axlstm.evaluation.metrics import check_metrics
@@ -217,6 +218,8 @@ class _Run:
             )
 
     def _keep(self, task: TaskFolder, seed: int, outcome: Outcome, seconds: float) -> None:
+        clips = {split: task.clips(split).values() for split in outcome.classes}
+        confusions, precisions = named(outcome.classes, task.labels, clips)
         score = Score(
             model=self.subject.record.name,
             weights_sha256=self.subject.record.weights_sha256,
@@ -236,6 +239,8 @@ class _Run:
             device="cpu" if self.engine == "linear" else self.device.type,
             seconds=seconds,
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            confusions=confusions,
+            precisions=precisions,
         )
         score.write(self._score_path(task, seed))
         self.evaluated.scores.append(score)

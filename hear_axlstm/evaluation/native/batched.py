@@ -9,10 +9,12 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hear_axlstm.evaluation.classes import ByClass, by_class
 from hear_axlstm.evaluation.metrics import check_metrics, scores
 from hear_axlstm.evaluation.native.batched_network import ROWS_AT_ONCE, Adam, BatchedNetwork, TrainingDraws, along
 from hear_axlstm.evaluation.native.data import Split, TaskData, check_points, monitors_score, read_data
@@ -64,20 +66,21 @@ def evaluate_batched(
         best: dict[int, Trial] = {}
         for trial in tried:  # of equal ones, the first that the seed tries
             rival = best.setdefault(trial.seed, trial)
-            if sign * ended[trial]["validation_score"] > sign * ended[rival]["validation_score"]:
+            if sign * ended[trial][0]["validation_score"] > sign * ended[rival][0]["validation_score"]:
                 best[trial.seed] = trial
-        splits = {seed: {first.test: ended[trial]} for seed, trial in best.items()}
-        for split in others:
-            ended = _train(task, split, list(best.values()), device, draws)
+        outcomes = {seed: Outcome({}, trial.settings.to_dict()) for seed, trial in best.items()}
+        for split in (first, *others):
+            if split is not first:
+                ended = _train(task, split, list(best.values()), device, draws)
             for seed, trial in best.items():
-                splits[seed][split.test] = ended[trial]
-    return {seed: Outcome(splits[seed], best[seed].settings.to_dict()) for seed in best}
+                outcomes[seed].splits[split.test], outcomes[seed].classes[split.test] = ended[trial]
+    return outcomes
 
 
 def _train(
     task: TaskFolder, split: DataSplit, trials: Sequence[Trial], device: torch.device, draws: MakeDraws
-) -> dict[Trial, dict[str, float]]:
-    """The scores of every trial on the test split, with the names that an Outcome has for them."""
+) -> dict[Trial, tuple[dict[str, float], ByClass]]:
+    """The scores of every trial on the test split, with the names that an Outcome has for them, and its classes."""
     budget = _budget(device)
     data = read_data(task, split)
     data = replace(data, train=_to(device, data.train), valid=_to(device, data.valid), test=_to(device, data.test))
@@ -86,14 +89,14 @@ def _train(
     for trial in trials:
         shape = replace(trial.settings, dropout=0, lr=0, patience=0, initialization="xavier_normal")
         shapes.setdefault(shape, []).append(trial)
-    ended: dict[Trial, dict[str, float]] = {}
+    ended: dict[Trial, tuple[dict[str, float], ByClass]] = {}
     for shape, alike in shapes.items():
         groups = min(len(alike), -(-len(alike) * _bytes(shape, data) // max(1, budget)))
         for index in range(groups):
             together = alike[index::groups]
             own = [draws(task.name, split.test, trial.seed, trial.point, device=device) for trial in together]
-            outcomes = Group(data, [trial.settings for trial in together], own).train()
-            ended.update(zip(together, outcomes, strict=True))
+            group = Group(data, [trial.settings for trial in together], own)
+            ended.update(zip(together, zip(group.train(), group.classes, strict=True), strict=True))
     return ended
 
 
@@ -137,7 +140,8 @@ def _full_precision() -> Iterator[None]:
 class Group:
     """Trainings whose settings differ in dropout, lr, initialization and patience only.
 
-    data: on the device that they are trained on. draws: one of each training.
+    data: on the device that they are trained on. draws: one of each training. classes: what ``by_class`` finds of each, once
+    they are trained.
     """
 
     def __init__(self, data: TaskData, settings: Sequence[Settings], draws: Sequence[TrainingDraws]) -> None:
@@ -153,6 +157,7 @@ class Group:
         self._draws = [(own, 1 - point.dropout) for point, own in zip(settings, draws, strict=True)]
         self._kept = torch.tensor([1 - point.dropout for point in settings], device=device)
         self._places = list(range(len(settings)))  # where the networks in memory stand among the results
+        self.classes: list[ByClass] = [np.zeros(0)] * len(settings)
 
     def train(self, compact_below: float = COMPACT_BELOW) -> list[dict[str, float]]:
         """Train all of them to their end. Returns the scores of each on the test split, with the names of an Outcome."""
@@ -205,6 +210,8 @@ class Group:
             "validation_score": self._stopping.best[chosen],
             "epoch": self._stopping.epoch[chosen],
         }
+        for row, found in zip(rows, by_class(likely, data.targets, self._data.multilabel), strict=True):
+            self.classes[self._places[row]] = found
         values = zip(*(column.tolist() for column in columns.values()), strict=True)
         return {self._places[row]: dict(zip(columns, of_one, strict=True)) for row, of_one in zip(rows, values, strict=True)}
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hear_axlstm.evaluation.classes import ByClass, by_class
 from hear_axlstm.evaluation.metrics import score
 from hear_axlstm.evaluation.native.data import Split, TaskData, check_points, read_data
 from hear_axlstm.evaluation.native.network import LOSSES, build_network, probabilities
@@ -55,11 +56,12 @@ def evaluate_sequentially(embeddings: Path, protocol: Protocol, seed: int) -> Ou
         sign = 1 if data.by_score else -1
         tried = [train(data, settings) for settings in points]
         best = max(tried, key=lambda trained: sign * trained.validation_score)  # the first of equal ones
-        splits = {first.test: measure(data, best)}
+        splits, classes = {first.test: measure(data, best)}, {first.test: measure_classes(data, best)}
         for split in others:
             data = read_data(task, split)
-            splits[split.test] = measure(data, train(data, best.settings))
-    return Outcome(splits, best.settings.to_dict())
+            trained = train(data, best.settings)
+            splits[split.test], classes[split.test] = measure(data, trained), measure_classes(data, trained)
+    return Outcome(splits, best.settings.to_dict(), classes)
 
 
 def train(data: TaskData, settings: Settings, on_check: OnCheck | None = None) -> TrainedNetwork:
@@ -107,6 +109,12 @@ def measure(data: TaskData, trained: TrainedNetwork) -> dict[str, float]:
         "validation_score": trained.validation_score,
         "epoch": trained.epoch,
     }
+
+
+def measure_classes(data: TaskData, trained: TrainedNetwork) -> ByClass:
+    """The results on the test split class by class."""
+    logits = _predict(trained.network, data.test, trained.settings.batch_size)
+    return by_class(probabilities(logits, data.multilabel)[None], data.test.targets, data.multilabel)[0]
 
 
 def _predict(network: nn.Sequential, split: Split, batch_size: int) -> Tensor:

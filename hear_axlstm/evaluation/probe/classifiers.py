@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hear_axlstm.errors import ConfigError, TaskError
+from hear_axlstm.evaluation.classes import by_class
 from hear_axlstm.evaluation.metrics import accuracy, score
 from hear_axlstm.evaluation.native.data import Split, read_data
 from hear_axlstm.evaluation.protocols import Protocol
@@ -56,7 +57,7 @@ def evaluate_linear(embeddings: Path, protocol: Protocol, seed: int = 0) -> Outc
     assert seed == 0, "evaluate refuses other seeds"
     task = read_task(embeddings)
     check_one_label(task)
-    grid, splits = {"C": list(protocol.grid["C"])}, {}
+    grid, splits, classes = {"C": list(protocol.grid["C"])}, {}, {}
     with threadpool_limits(1):  # threads that wait for each other cost more than such small matrices
         for names in task.data_splits:
             data = read_data(task, names)
@@ -67,6 +68,7 @@ def evaluate_linear(embeddings: Path, protocol: Protocol, seed: int = 0) -> Outc
             neighbours = KNeighborsClassifier(min(NEIGHBOURS, len(clips)), metric="cosine")
             found, nearest = (learnt(clips, classifier)(data.test.embeddings) for classifier in (regression, neighbours))
             scores = {f"test_{metric}": score(metric, found, data.test.targets) for metric in task.metrics}
+            (classes[names.test],) = by_class(found[None], data.test.targets, multilabel=False)
             splits[names.test] = {
                 "test_score": scores[f"test_{task.metrics[0]}"],
                 **scores,
@@ -74,7 +76,7 @@ def evaluate_linear(embeddings: Path, protocol: Protocol, seed: int = 0) -> Outc
                 "cross_validated_acc": float(regression.best_score_),
             }
             grid = {"C": [regression.best_params_["C"]]}
-    return Outcome(splits, {"C": grid["C"][0]})
+    return Outcome(splits, {"C": grid["C"][0]}, classes)
 
 
 def learnt(clips: Split, classifier: Any) -> Callable[[Tensor], Tensor]:

@@ -1,0 +1,54 @@
+"""Probabilities and targets of a task's test clips -> its results class by class, as a score keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hear_axlstm.evaluation.metrics import average_precisions
+
+ByClass = NDArray[Any]
+Confusion = dict[str, dict[str, int]]  # true class -> guessed class -> clips; a class without clips is there, and empty
+Precisions = dict[str, dict[str, float]]  # class -> "average_precision", and "clips" that have it
+
+
+def by_class(probabilities: Tensor, targets: Tensor, multilabel: bool) -> list[ByClass]:
+    """What each of R trainings makes of every class.
+
+    Shape: probabilities (R, N, C), targets (N, C) -> R of (C, C), how many clips of each class were taken for which; of a
+    multilabel task R of (C,), the average precisions.
+    """
+    if multilabel:
+        return list(average_precisions(probabilities, targets).cpu().numpy())
+    labels = targets.shape[1]
+    pairs = targets.argmax(-1) * labels + probabilities.argmax(-1)
+    return [torch.bincount(own, minlength=labels**2).view(labels, labels).cpu().numpy() for own in pairs]
+
+
+def named(
+    found: Mapping[str, ByClass], labels: Sequence[str], clips: Mapping[str, Iterable[Sequence[Any]]]
+) -> tuple[dict[str, Confusion], dict[str, Precisions]]:
+    """The results by test split with the names of the classes: confusions, average precisions.
+
+    clips: the labels of every clip, by test split.
+    """
+    confusions: dict[str, Confusion] = {}
+    precisions: dict[str, Precisions] = {}
+    for split, values in found.items():
+        if values.ndim == 2:
+            confusions[split] = {
+                true: {labels[guess]: int(row[guess]) for guess in np.flatnonzero(row).tolist()}
+                for true, row in zip(labels, values, strict=True)
+            }
+        else:
+            have = [str(label) for own in clips[split] for label in set(own)]
+            precisions[split] = {
+                label: {"average_precision": float(value), "clips": have.count(label)}
+                for label, value in zip(labels, values, strict=True)
+            }
+    return confusions, precisions
