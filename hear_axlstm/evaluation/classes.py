@@ -17,6 +17,13 @@ Confusion = dict[str, dict[str, int]]  # true class -> guessed class -> clips; a
 Precisions = dict[str, dict[str, float]]  # class -> "average_precision", and "clips" that have it
 
 
+def checked(confusion: Confusion) -> Confusion:
+    """The confusion as it was kept. Raises ValueError, TypeError or AttributeError where it is none."""
+    if strange := {guess for guesses in confusion.values() for guess in guesses} - confusion.keys():
+        raise ValueError(f"{min(strange)} is no class")
+    return {true: {guess: int(clips) for guess, clips in guesses.items()} for true, guesses in confusion.items()}
+
+
 def by_class(probabilities: Tensor, targets: Tensor, multilabel: bool) -> list[ByClass]:
     """What each of R trainings makes of every class.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 from hear_axlstm.errors import OutputError
-from hear_axlstm.evaluation.classes import ByClass, Confusion, Precisions
+from hear_axlstm.evaluation.classes import ByClass, Confusion, Precisions, checked
 from hear_axlstm.storage import read_json, strict_json, write_text
 
 Engine = Literal["native", "heareval", "linear"]
@@ -125,6 +125,12 @@ class Score(Record):
         object.__setattr__(self, "score", float(self.score))  # "NaN" as it is kept
         splits = {name: {key: float(value) for key, value in split.items()} for name, split in self.splits.items()}
         object.__setattr__(self, "splits", splits)
+        object.__setattr__(self, "confusions", {name: checked(found) for name, found in self.confusions.items()})
+        precisions = {
+            split: {label: {key: float(value) for key, value in facts.items()} for label, facts in found.items()}
+            for split, found in self.precisions.items()
+        }
+        object.__setattr__(self, "precisions", precisions)
 
 
 @dataclass(frozen=True, kw_only=True)

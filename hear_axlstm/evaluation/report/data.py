@@ -52,7 +52,8 @@ def _record(section: Section, row: Row, column: Column) -> dict[str, Any]:
     cell, gap = row.cells.get(column.task), row.gaps.get(column.task)
     remarks = [gap.reason] if gap is not None else []
     if cell is not None and cell.differences:
-        remarks.append(f"not as in HEAR: {'; '.join(cell.differences)}")
+        what = "a synthesised imitation, which compares with nothing published" if cell.imitated else "not as in HEAR"
+        remarks.append(f"{what}: {'; '.join(cell.differences)}")
     origin = "results" if row.ours or section.table is None else section.table.title
     metric = cell.metric if cell is not None else column.metric
     return {

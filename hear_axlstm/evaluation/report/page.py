@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from hear_axlstm.classification import pages
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.evaluation.report import numbers, wording
 from hear_axlstm.evaluation.report.pairs import SIGNIFICANT
 from hear_axlstm.evaluation.report.plots import SHAPES, Bars, Dots, Scatter, bars, dots, scatter
 from hear_axlstm.evaluation.report.rankings import AGGREGATE, Ranking, why_no_aggregate
-from hear_axlstm.evaluation.report.rows import Row
+from hear_axlstm.evaluation.report.rows import Column, Row
 from hear_axlstm.evaluation.report.summary import Section, Summary
 
+MOST_HEADLINES = 4  # of tasks that HEAR does not have; of more it is their mean
 HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Headline:
-    """The one number of a row of ours at the head of the page. value: None where there is none."""
+    """A number of a row of ours at the head of the page. value: None where there is none. imitated: on no real task."""
 
     row: Row
     section: Section
     title: str
     value: str | None
     remark: str
+
+    @property
+    def imitated(self) -> bool:
+        cells = self.row.cells.values()
+        return any(cell.imitated for cell in cells) and not self.row.comparable
 
 
 @dataclass(frozen=True)
@@ -48,11 +58,17 @@ def to_html(summary: Summary) -> str:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals.update(numbers=numbers, wording=wording, AGGREGATE=AGGREGATE, SIGNIFICANT=SIGNIFICANT)
+    environment.globals.update(
+        numbers=numbers, wording=wording, AGGREGATE=AGGREGATE, SIGNIFICANT=SIGNIFICANT, MOST_CLASSES=wording.MOST_CLASSES
+    )
+    environment.globals.update(
+        confusion=lambda found: Markup(pages.confusion_table(np.array(found.matrix), found.classes)),  # noqa: S704 - escaped
+        of_classes=lambda found: Markup(pages.per_class_table(found.scores)),  # noqa: S704
+    )
     page = environment.get_template("page.html.jinja").render(
         summary=summary,
         views=[_view(index, section) for index, section in enumerate(summary.sections)],
-        headlines=[_headline(row, section) for section in summary.sections for row in section.ours],
+        headlines=[found for section in summary.sections for row in section.ours for found in _headlines(row, section)],
         how_to_read=wording.how_to_read(summary),
         style=Markup((HERE / "style.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
         script=Markup((HERE / "script.js").read_text(encoding="utf-8")),  # noqa: S704
@@ -66,6 +82,15 @@ def _view(index: int, section: Section) -> View:
     return View(f"protocol-{index + 1}", section, shapes, rankings, dots(section, shapes))
 
 
+def _headlines(row: Row, section: Section) -> Iterable[Headline]:
+    """The one number of a row on HEAR's tasks, and one for each other task, or their mean where there are many."""
+    others = [column for column in section.other_columns if column.task in row.cells]
+    if row.has_any(section.hear_columns) or len(others) > MOST_HEADLINES or not row.cells:
+        yield _headline(row, section)
+    if len(others) <= MOST_HEADLINES:
+        yield from (_of_task(row, section, column, "") for column in others)
+
+
 def _headline(row: Row, section: Section) -> Headline:
     if row.aggregate is not None:
         remark = f"ten tasks, {wording.several(row.aggregate.n or 0, 'seed')}"
@@ -75,4 +100,14 @@ def _headline(row: Row, section: Section) -> Headline:
         for entry in ranking.entries:
             if entry.label == row.label and ranking.title != AGGREGATE:
                 return Headline(row, section, ranking.title, numbers.with_interval(entry.estimate), remark)
+    there = [column for column in section.hear_columns if column.task in row.cells]
+    if len(there) == 1:
+        return _of_task(row, section, there[0], remark)
     return Headline(row, section, wording.several(len(row.cells), "task"), None, remark)
+
+
+def _of_task(row: Row, section: Section, column: Column, remark: str) -> Headline:
+    cell = row.cells[column.task]
+    value = numbers.with_interval(cell.estimate, percent=cell.percent)
+    title = f"{column.title}: {numbers.metric_title(cell.metric)}{', percent' if cell.percent else ''}"
+    return Headline(row, section, title, value, remark or wording.several(len(cell.seeds), "seed"))

@@ -147,7 +147,9 @@ def dots(section: Section, shapes: dict[str, str]) -> Dots:
             [_cell_mark(row, column, axis, shapes) for row in rows] for rows in (section.published, section.ours)
         )
         if any(mark is not None for mark in ours):
-            strips.append(Strip(column.title, tuple(mark for mark in published if mark is not None), tuple(ours)))
+            genuine = any(column.task in row.cells and not row.cells[column.task].differences for row in section.ours)
+            beside = tuple(mark for mark in published if mark is not None) if genuine else ()
+            strips.append(Strip(column.title, beside, tuple(ours)))
     return Dots(axis, tuple(strips))
 
 

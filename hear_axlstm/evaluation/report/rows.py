@@ -10,6 +10,7 @@ from hear_axlstm.evaluation.report.numbers import is_percent, ranges, shown
 from hear_axlstm.evaluation.results import Engine, Failure, ModelRecord, Score
 from hear_axlstm.evaluation.statistics import BySeed, Estimate, estimate
 from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS, PAPER_TASKS, in_order
+from hear_axlstm.evaluation.tasks.taskfolder import SYNTHESISED
 
 SHORT_SHA256 = 8
 
@@ -37,6 +38,11 @@ class Column:
     short: str
     metric: str
 
+    @property
+    def is_hears(self) -> bool:
+        """Whether HEAR has a task of this name."""
+        return self.task in KNOWN_TASKS
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -56,6 +62,11 @@ class Cell:
     def percent(self) -> bool:
         """Whether the score is shown in percent."""
         return is_percent(self.metric)
+
+    @property
+    def imitated(self) -> bool:
+        """Whether the task is a synthesised imitation of HEAR's."""
+        return SYNTHESISED in self.differences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +99,15 @@ class Row:
     def ours(self) -> bool:
         """Whether the row is from these results, and not a published one."""
         return self.engine is not None
+
+    @property
+    def comparable(self) -> bool:
+        """Whether a score of the row, one at least, is of a task of HEAR's as HEAR has it."""
+        return any(task in KNOWN_TASKS and not cell.differences for task, cell in self.cells.items())
+
+    def has_any(self, columns: Iterable[Column]) -> bool:
+        """Whether the row has a score or a failure in one of the columns."""
+        return any(column.task in self.cells or column.task in self.gaps for column in columns)
 
     @property
     def seeds(self) -> list[int]:
@@ -138,11 +158,11 @@ def our_rows(
     for key in keys:
         model, engine, weights = key
         several = sum(other[:2] == key[:2] for other in keys) > 1
-        of_weights = f", weights {(weights or 'of the module')[:SHORT_SHA256]}" if several else ""
         cells, gaps = _cells_and_gaps(scores.get(key, {}), reasons.get(key, {}), columns)
+        of_weights = f", weights {(weights or 'of the module')[:SHORT_SHA256]}" if several else ""
         rows.append(
             Row(
-                label=f"{model} ({engine}{of_weights})",
+                label=f"{model} ({engine}{of_weights}{_imitation(cells)})",
                 model=model,
                 engine=engine,
                 weights_sha256=weights,
@@ -154,13 +174,24 @@ def our_rows(
     return rows
 
 
+def _imitation(cells: Mapping[str, Cell]) -> str:
+    """What a label says of scores on imitated tasks, empty where there are none."""
+    imitated = [cell.imitated for task, cell in cells.items() if task in KNOWN_TASKS]
+    if not any(imitated):
+        return ""
+    return ", imitated tasks" if all(imitated) else ", some tasks imitated"
+
+
 def _cells_and_gaps(
     scores: Mapping[str, list[Score]], reasons: Mapping[str, str], columns: Iterable[Column]
 ) -> tuple[dict[str, Cell], dict[str, Gap]]:
     cells: dict[str, Cell] = {}
     gaps: dict[str, Gap] = {}
     seeds = {score.seed for of_task in scores.values() for score in of_task}
+    kinds = {task in KNOWN_TASKS for task in (*scores, *reasons)}  # of the tasks that are expected of this row
     for column in columns:
+        if column.is_hears not in kinds:
+            continue
         task = column.task
         found = scores.get(task, [])
         versions = {(score.task_sha256, score.metric) for score in found}

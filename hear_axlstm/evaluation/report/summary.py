@@ -7,12 +7,17 @@ from dataclasses import dataclass
 
 from hear_axlstm.evaluation.protocols import PROTOCOLS
 from hear_axlstm.evaluation.published import PublishedTable, papers_table, published_with
+from hear_axlstm.evaluation.report.classes import TaskClasses, find_classes
 from hear_axlstm.evaluation.report.details import Details, find_details
 from hear_axlstm.evaluation.report.pairs import Pair, find_pairs
 from hear_axlstm.evaluation.report.rankings import Ranking, find_rankings, with_aggregates
 from hear_axlstm.evaluation.report.rows import SHORT_SHA256, Column, Row, by_row, find_columns, our_rows, published_rows
 from hear_axlstm.evaluation.results import Failure, ModelRecord, Results, Score
+from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS, in_order
+from hear_axlstm.evaluation.tasks.taskfolder import SYNTHESISED
 from hear_axlstm.version import __version__
+
+WITH_NOTHING = "They compare with nothing that was published, nor with scores of the real tasks."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,26 +60,49 @@ class Section:
     pairs: tuple[Pair, ...]
     details: tuple[Details, ...]
     differences: tuple[Differing, ...]
+    classes: tuple[TaskClasses, ...]
     problems: tuple[Problem, ...]
     warnings: tuple[str, ...]
 
     @property
+    def hear_columns(self) -> tuple[Column, ...]:
+        """The tasks that HEAR has."""
+        return tuple(column for column in self.columns if column.is_hears)
+
+    @property
+    def other_columns(self) -> tuple[Column, ...]:
+        """The tasks that HEAR does not have, such as a user's own."""
+        return tuple(column for column in self.columns if not column.is_hears)
+
+    @property
     def rows(self) -> tuple[Row, ...]:
-        """Ours without s(m) first, then all by it; without s(m) anywhere, ours first."""
-        missing = [row for row in self.ours if row.aggregate is None]
-        ranked = [row for row in (*self.ours, *self.published) if row.aggregate is not None]
+        """Those on HEAR's tasks: ours without s(m), then all by it, and in the end ours that are comparable with nothing.
+
+        Without s(m) anywhere, ours come first.
+        """
+        ours = [row for row in self.ours if row.has_any(self.hear_columns)]
+        apart = [row for row in ours if row.cells and not row.comparable]
+        missing = [row for row in ours if row.aggregate is None and row not in apart]
+        ranked = [row for row in (*ours, *self.published) if row.aggregate is not None]
         others = [row for row in self.published if row.aggregate is None]
-        return (*missing, *sorted(ranked, key=lambda row: -row.aggregate.mean if row.aggregate else 0.0), *others)
+        return (*missing, *sorted(ranked, key=lambda row: -row.aggregate.mean if row.aggregate else 0.0), *others, *apart)
+
+    @property
+    def other_rows(self) -> tuple[Row, ...]:
+        """Ours on the tasks that HEAR does not have."""
+        return tuple(row for row in self.ours if row.has_any(self.other_columns))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
     """Everything that a report shows, whatever its format.
 
-    version: this package's. without_results: models that were begun and have neither a score nor a failure.
+    version: this package's. banner: what must be said before all else, empty where nothing must. without_results: models
+    that were begun and have neither a score nor a failure.
     """
 
     version: str
+    banner: str
     models: tuple[str, ...]
     without_results: tuple[str, ...]
     sections: tuple[Section, ...]
@@ -96,13 +124,26 @@ def summarise(results: Results) -> Summary:
         scores.keys() | failures.keys(),
         key=lambda key: (order.index(key[0]) if key[0] in order else len(order), key[0], not _is_known(key), key[1] or ""),
     )
+    sections = tuple(_section(key, scores.get(key, []), failures.get(key, []), results.models, keys) for key in keys)
     there = {score.model for score in results.scores} | {failure.model for failure in results.failures}
     return Summary(
         version=__version__,
+        banner=imitation_banner(results.scores),
         models=tuple(results.models),
         without_results=tuple(name for name in results.models if name not in there),
-        sections=tuple(_section(key, scores.get(key, []), failures.get(key, []), results.models, keys) for key in keys),
+        sections=sections,
     )
+
+
+def imitation_banner(scores: Iterable[Score]) -> str:
+    """What must be said where scores of synthesised imitations stand; empty where there are none."""
+    imitated = {score.task: SYNTHESISED in score.differences for score in scores if score.task in KNOWN_TASKS}
+    if not any(imitated.values()):
+        return ""
+    if all(imitated.values()):
+        return f"These scores are of synthesised imitations of HEAR's tasks. {WITH_NOTHING}"
+    titles = [KNOWN_TASKS[task].title for task in sorted(imitated, key=in_order) if imitated[task]]
+    return f"Some of these scores are of synthesised imitations of HEAR's tasks: {', '.join(titles)}. {WITH_NOTHING}"
 
 
 def _protocol_of(failure: Failure, scores: Iterable[ProtocolKey]) -> ProtocolKey:
@@ -124,9 +165,9 @@ def _section(
     keys: Sequence[ProtocolKey],
 ) -> Section:
     name, sha256 = key
-    table = published_with(name, sha256 or "")
-    papers = table is papers_table()
     tasks = {score.task for score in scores} | {failure.task for failure in failures}
+    table = published_with(name, sha256 or "") if tasks & KNOWN_TASKS.keys() else None
+    papers = table is papers_table()
     columns = find_columns(tasks, scores, papers=papers)
     grouped = by_row(scores)
     ours = our_rows(grouped, failures, models, columns)
@@ -153,6 +194,7 @@ def _section(
         pairs=tuple(find_pairs(ours, columns)),
         details=tuple(details),
         differences=tuple(_differences(columns, ours)),
+        classes=tuple(find_classes(ours, grouped, columns)),
         problems=tuple(
             Problem(row=row.label, title=column.title, kind=row.gaps[column.task].kind, reason=row.gaps[column.task].reason)
             for row in ours
@@ -164,7 +206,7 @@ def _section(
 
 
 def _differences(columns: Iterable[Column], ours: Sequence[Row]) -> Iterable[Differing]:
-    for column in columns:
+    for column in filter(lambda column: column.is_hears, columns):
         found: dict[tuple[str, ...], list[str]] = {}
         for row in ours:
             cell = row.cells.get(column.task)

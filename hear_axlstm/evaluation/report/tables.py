@@ -5,15 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from hear_axlstm.evaluation.report.numbers import MINUS, PLUS_MINUS, millions, p_value, ranges, with_interval
+from hear_axlstm.evaluation.report.numbers import (
+    MINUS,
+    PLUS_MINUS,
+    metric_title,
+    millions,
+    p_value,
+    ranges,
+    with_interval,
+)
 from hear_axlstm.evaluation.report.rankings import AGGREGATE
 from hear_axlstm.evaluation.report.rows import Row
 from hear_axlstm.evaluation.report.summary import Section, Summary
 from hear_axlstm.evaluation.report.wording import (
     DIFFERS,
+    MOST_CLASSES,
     NOTHING,
     aggregate_words,
     cell_words,
+    classes_words,
     how_to_read,
     pair_words,
     problem_words,
@@ -52,6 +62,8 @@ MARKDOWN = re.compile(r"([\\`*_{}\[\]#|~])")
 def to_markdown(summary: Summary) -> str:
     """A section a protocol: scores, means, differences, what failed, where it comes from."""
     lines = ["# HEAR evaluation", ""]
+    if summary.banner:
+        lines += [f"> **Imitations:** {_md(summary.banner)}", ""]
     for section in summary.sections:
         lines += _markdown_section(section)
     if summary.without_results:
@@ -65,14 +77,16 @@ def _markdown_section(section: Section) -> Iterable[str]:
     yield from (f"## Protocol {_md(section.title)}", "", _md(sentence(section.source)), "")
     for warning in section.warnings:
         yield from (f"> **Note:** {_md(warning)}", "")
-    header = ["Model", "Parameters (M)", *(column.title for column in section.columns)]
-    rows = [_score_cells(section, row) for row in section.rows]
-    yield from _markdown_table(
-        [*header, AGGREGATE] if section.papers else header, rows, strong=[r.ours for r in section.rows]
-    )
+    if section.hear_columns:
+        header = ["Model", "Parameters (M)", *(column.title for column in section.hear_columns)]
+        rows = [_score_cells(section, row) for row in section.rows]
+        strong = [row.ours and (row.comparable or not row.cells) for row in section.rows]
+        yield from _markdown_table([*header, AGGREGATE] if section.papers else header, rows, strong=strong)
     if section.table is not None:
         source = f"{section.table.source} ({section.table.date}); {section.table.note}"
         yield from (f"In bold: these results. The others: {_md(source)}", "")
+    if section.other_columns:
+        yield from _markdown_others(section)
     for ranking in section.rankings:
         if ranking.title == AGGREGATE:
             continue  # a column of the table above
@@ -119,8 +133,31 @@ def _markdown_section(section: Section) -> Iterable[str]:
     yield from (f"- protocol {_md(section.protocol)}: sha256 {section.sha256}", "")
 
 
+def _markdown_others(section: Section) -> Iterable[str]:
+    """The tasks that HEAR does not have: a table of their scores, and of the classes of each."""
+    yield from ("### Tasks that are not HEAR's", "")
+    columns = section.other_columns
+    header = ["Model", *(f"{column.title}: {metric_title(column.metric)}" for column in columns)]
+    rows = [[row.label, *(cell_words(row, column) for column in columns)] for row in section.other_rows]
+    yield from _markdown_table(header, rows, strong=[True] * len(rows))
+    for found in section.classes:
+        yield from (f"#### {_md(found.title)}, {_md(found.row)}", "", _md(classes_words(found)), "")
+        if found.precisions:
+            averages = [[one.name, f"{one.precision.mean:.3f}", f"{one.clips:,}"] for one in found.precisions]
+            yield from _markdown_table(["Class", "Average precision", "Clips"], averages)
+            continue
+        scores = [
+            [one.name, f"{one.precision:.3f}", f"{one.recall:.3f}", f"{one.f1:.3f}", f"{one.clips:,}"]
+            for one in found.scores
+        ]
+        yield from _markdown_table(["Class", "Precision", "Recall", "F1", "Clips"], scores)
+        if len(found.classes) <= MOST_CLASSES:
+            counts = [[name, *map(str, row)] for name, row in zip(found.classes, found.matrix, strict=True)]
+            yield from _markdown_table(["True class, and what it was taken for", *found.classes], counts)
+
+
 def _score_cells(section: Section, row: Row) -> list[str]:
-    cells = [row.label, millions(row.parameters), *(cell_words(row, column) for column in section.columns)]
+    cells = [row.label, millions(row.parameters), *(cell_words(row, column) for column in section.hear_columns)]
     return [*cells, aggregate_words(row)] if section.papers else cells
 
 
@@ -148,17 +185,18 @@ def to_latex(summary: Summary) -> str:
 
 
 def _latex_section(section: Section, summary: Summary) -> Iterable[str]:
-    columns = section.columns
+    columns = section.columns if section.table is None else section.hear_columns
+    ours = [row for row in section.ours if row.has_any(columns)]
     titles = [column.short for column in columns] + (["$s(m)$"] if section.papers else [])
     yield f"% hear-axlstm {summary.version}, protocol {_tex(section.title)}, sha256 {section.sha256}"
     yield r"% needs \usepackage{booktabs}"
     yield r"\begin{table*}[t]"
     yield r"\centering\scriptsize\setlength{\tabcolsep}{2pt}"
-    yield rf"\caption{{{_caption(section)}}}"
+    yield rf"\caption{{{_caption(section, summary.banner)}}}"
     yield rf"\begin{{tabular}}{{lr{'c' * len(titles)}}}"
     yield r"\toprule"
     yield " & ".join(["Model", r"\#M", *(title if title.startswith("$") else _tex(title) for title in titles)]) + r" \\"
-    for rows in (section.published, section.ours):
+    for rows in (section.published, ours):
         if rows:
             yield r"\midrule"
         for row in rows:
@@ -173,15 +211,18 @@ def _latex_section(section: Section, summary: Summary) -> Iterable[str]:
     yield r"\end{table*}"
 
 
-def _caption(section: Section) -> str:
+def _caption(section: Section, banner: str) -> str:
     words = [
+        *([banner] if banner else []),
         f"Protocol {section.title}: mean over seeds and half width of the 95 % interval, in percent unless the metric has "
-        "another unit."
+        "another unit.",
     ]
     if section.table is not None:
         words.append(f"Published scores: {section.table.source}.")
     words += [
-        f"{row.label}: no s(m), {aggregate_words(row)}." for row in section.ours if section.papers and not row.aggregate
+        f"{row.label}: no s(m), {aggregate_words(row)}."
+        for row in section.ours
+        if section.papers and not row.aggregate and row.has_any(section.hear_columns)
     ]
     words += [f"{problem.row}, {problem.title}: {problem_words(problem)}." for problem in section.problems]
     if section.differences:

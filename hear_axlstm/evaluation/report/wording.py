@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hear_axlstm.evaluation.report.classes import TaskClasses
 from hear_axlstm.evaluation.report.numbers import PLUS_MINUS, with_interval
 from hear_axlstm.evaluation.report.pairs import SIGNIFICANT, Pair
 from hear_axlstm.evaluation.report.rankings import AGGREGATE, Ranking, why_no_aggregate
@@ -11,6 +12,7 @@ from hear_axlstm.evaluation.statistics import papers_scale
 
 DIFFERS = "\N{DAGGER}"
 NOTHING = "\N{EN DASH}"
+MOST_CLASSES = 60  # of a confusion matrix that is shown; with more it is in the JSON alone
 KINDS = {"failed": "failed", "missing": "missing", "mixed": "mixed", "seeds": "seeds missing"}
 
 
@@ -21,7 +23,7 @@ def cell_words(row: Row, column: Column) -> str:
         gap = row.gaps.get(column.task)
         return NOTHING if gap is None or gap.kind == "missing" else gap.kind
     text = with_interval(cell.estimate, percent=cell.percent)
-    return text + (DIFFERS if cell.differences else "") + seeds_words(row, column)
+    return text + (DIFFERS if cell.differences and column.is_hears else "") + seeds_words(row, column)
 
 
 def seeds_words(row: Row, column: Column) -> str:
@@ -72,7 +74,7 @@ def ranking_words(ranking: Ranking, section: Section) -> str:
     if ranking.differ:
         words = "Of tasks that are not known to be HEAR's; nothing published is comparable."
     elif section.table is None:
-        words = "Nothing was published with this protocol."
+        words = "Nothing was published of these tasks with this protocol."
     else:
         words = "Published models over the same tasks, from their printed means."
     if ranking.partial:
@@ -99,6 +101,21 @@ def pair_words(pair: Pair) -> str:
 
 def _significant(p: float | None) -> bool:
     return p is not None and p < SIGNIFICANT
+
+
+def classes_words(found: TaskClasses) -> str:
+    """How the results by class came about."""
+    folds = f", each by the classifier of its fold, of {found.splits} folds" if found.splits > 1 else ""
+    if found.precisions:
+        over = f"The mean over {several(found.seeds, 'seed')}" + (f" and {found.splits} folds" if found.splits > 1 else "")
+        return f"{over} of the average precision of each class."
+    words = f"All {found.clips:,} test clips{folds}."
+    if found.seeds > 1:
+        words += (
+            f" The matrix is the sum over {found.seeds} seeds, so that every clip counts {found.seeds} times in it; "
+            "precision, recall and F1 are those of this sum."
+        )
+    return words
 
 
 def problem_words(problem: Problem) -> str:

@@ -18,6 +18,7 @@ from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS, EmbeddingType, K
 from hear_axlstm.storage import read_json
 
 METADATA, VOCABULARY = "task_metadata.json", "labelvocabulary.csv"
+SYNTHESISED = "its sound is synthesised"  # among the differences of a task that imitates HEAR's
 LONGEST = 1e6  # seconds, of what can be meant as the duration of a clip
 SPLIT_NAME = re.compile(r"[\w-][\w.-]*")
 
@@ -142,20 +143,34 @@ class TaskFolder:
         if known is None:
             return [f"{self.name} is no HEAR task"]
         counts = {split: len(self.clips(split)) for split in self.splits}
-        found = ["its sound is synthesised"] if self.metadata.get("synthetic") else []
+        found = [SYNTHESISED] if self.metadata.get("synthetic") else []
 
         def compare(what: str, here: object, there: object) -> None:
             if there is not None and here != there:
-                found.append(f"{what}: {here}, in HEAR {there}")
+                found.append(f"{what}: {_words(here)}, in HEAR {_words(there)}")
 
         compare("clips", sum(counts.values()), known.clips)
-        compare("splits", tuple(sorted(self.splits)), tuple(sorted(known.split_names)))
+        compare("splits", sorted(self.splits), sorted(known.split_names))
         compare("clips of the splits", counts, None if known.splits is None else dict(known.splits))
         compare("labels", len(self.labels), known.labels)
         compare("seconds of a clip", self.sample_duration, known.seconds)
         compare("score", self.metrics[0], known.metrics[0])
-        compare("kind", (self.embedding_type, self.prediction_type), (known.embedding_type, known.prediction_type))
+        compare("kind", f"{self.prediction_type} {self.embedding_type}", f"{known.prediction_type} {known.embedding_type}")
         return found
+
+
+def _words(value: object) -> str:
+    """A value of a task as a reader takes it in.
+
+    >>> _words({"train": 24, "valid": 8}), _words(["fold00", "fold01"]), _words(6_977)
+    ('24 in train and 8 in valid', 'fold00 and fold01', '6977')
+    """
+    if isinstance(value, dict):
+        value = [f"{count} in {split}" for split, count in value.items()]
+    if isinstance(value, list):
+        *first, last = value
+        return f"{', '.join(first)} and {last}" if first else last
+    return str(value)
 
 
 def read_task(path: Path) -> TaskFolder:
