@@ -45,11 +45,11 @@ def sounds_embedded(out: Path) -> str | None:
         return None
 
 
-def embed_task(task: TaskFolder, model: Embedder, out: Path, *, workers: int | None = None, progress: bool = False) -> None:
+def embed_task(task: TaskFolder, model: Embedder, out: Path, *, workers: int | None = None) -> None:
     """Embed all clips of a task, in batches of mixed lengths, into what hear-eval-kit's predictions take.
 
     model: on the device to use. out: a folder for this task alone; a second call does the clips that are missing or have
-    changed. workers, progress: as in ``embed``.
+    changed. workers: as in ``embed``.
 
     Raises TaskError when a clip cannot be embedded (the others are kept) or the task is damaged, OutputError when the folder
     was made with other weights or settings.
@@ -64,7 +64,7 @@ def embed_task(task: TaskFolder, model: Embedder, out: Path, *, workers: int | N
         for split in task.splits
         for clip in task.clips(split)
     ]
-    failures = embed(sounds, model, out=out, timestamps=events, workers=workers, progress=progress).failures
+    failures = embed(sounds, model, out=out, timestamps=events, workers=workers).failures
     if failures:
         shown = "; ".join(f"{name}: {reason}" for name, reason in list(failures.items())[:FAILURES_SHOWN])
         raise TaskError(f"{task.name}: {len(failures)} of {len(sounds)} clips cannot be embedded: {shown}")

@@ -23,6 +23,7 @@ from hear_axlstm.evaluation.kit.launch import embed_with_kit, evaluate_with_kit,
 from hear_axlstm.evaluation.metrics import check_metrics
 from hear_axlstm.evaluation.native.batched import evaluate_batched
 from hear_axlstm.evaluation.native.faithful import evaluate_sequentially
+from hear_axlstm.evaluation.outlook import Outlook, Work, title_of
 from hear_axlstm.evaluation.probe.classifiers import check_one_label, evaluate_linear, require_scikit_learn
 from hear_axlstm.evaluation.protocols import LINEAR, Protocol
 from hear_axlstm.evaluation.results import (
@@ -37,7 +38,6 @@ from hear_axlstm.evaluation.results import (
 from hear_axlstm.evaluation.subject import Subject
 from hear_axlstm.evaluation.tasks.taskfolder import TaskFolder, read_task
 from hear_axlstm.parallel import Workers, processors
-from hear_axlstm.progress import progress_bar
 from hear_axlstm.storage import claim_folder, sweep
 
 LOGGER = logging.getLogger("hear_axlstm")
@@ -82,7 +82,8 @@ def evaluate(
     engine: "native", our own classifiers; "heareval", hear-eval-kit itself, in processes apart; or "linear", logistic
     regression, which has the protocol ``LINEAR`` and nothing random: the only seed is 0.
     device: for embedding and for the classifiers; the native engine trains all seeds at once on CUDA, and in ``workers``
-    processes side by side elsewhere (as many as processors when left out; 0: this one). progress: bars on stderr.
+    processes side by side elsewhere (as many as processors when left out; 0: this one). progress: a bar on stderr with the
+    time left for all tasks, or, where that is no terminal, a line as each task starts and ends.
 
     A failed task is recorded in ``failures``, and the others go on. Raises OutputError when RESULTS/MODEL holds
     another model, EvaluationError when the kit is needed and is not installed, ConfigError on no seeds, OSError when results
@@ -94,21 +95,21 @@ def evaluate(
     advice = "name the model otherwise (--name), or choose another folder"
     claim_folder(folder / MODEL, subject.record.to_dict(), ["seed-*.json"], advice=advice)
     run = _Run(subject, folder, protocol, engine, device, Evaluated())
-    pending = dict(found for path in tasks if (found := run.prepared(path, seeds, workers, progress)) is not None)
-    total = len(tasks) * len(seeds)
-    with (
-        progress_bar(total=total, initial=len(run.evaluated.scores), unit="score", shown=progress) as bar,
-        ExitStack() as stack,
-    ):
+    side_by_side = 1 if device.type == "cuda" and engine == "native" else processors() if workers is None else workers
+    work = [run.work(path, seeds) if progress else Work(path.name) for path in tasks]
+    places = {path.name: index for index, path in enumerate(tasks)}
+    with Outlook(work, engine, device.type, side_by_side, shown=progress) as run.outlook, ExitStack() as stack:
+        found = [run.prepared(index, path, seeds, workers) for index, path in enumerate(tasks)]
+        pending = dict(task_and_seeds for task_and_seeds in found if task_and_seeds is not None)
         if device.type == "cuda" and engine == "native":
             finished = run.on_device(pending)
         else:
             jobs = sum(map(len, pending.values()))
-            pool = stack.enter_context(Workers(min(processors() if workers is None else workers, jobs)))
+            pool = stack.enter_context(Workers(min(side_by_side, jobs)))
             finished = run.in_processes(pending, pool)
-        for name, count in finished:
-            bar.set_postfix_str(name)
-            bar.update(count)
+        run.outlook.training()
+        for name, count, seconds in finished:
+            run.outlook.trained(places[name], count, seconds)
     for task in pending:
         if task.name not in run.evaluated.failures:
             failure_path(folder, protocol.name, engine, task.name).unlink(missing_ok=True)
@@ -143,9 +144,20 @@ class _Run:
     engine: Engine
     device: torch.device
     evaluated: Evaluated
+    outlook: Outlook = field(init=False)
+
+    def work(self, path: Path, seeds: Sequence[int]) -> Work:
+        """What is to be done for a task, as far as that can be told: one that fails is work for nobody."""
+        try:
+            task = read_task(path)
+            missing = len(set(seeds) - self._scores(task, seeds).keys())
+            embedded = is_embedded(task, self._embeddings(task))
+            return Work.of(task, missing, self.protocol, self.engine, embedded=embedded)
+        except Exception:
+            return Work(title_of(path.name))
 
     def prepared(
-        self, path: Path, seeds: Sequence[int], workers: int | None, progress: bool
+        self, index: int, path: Path, seeds: Sequence[int], workers: int | None
     ) -> tuple[TaskFolder, list[int]] | None:
         """The task, embedded, and its seeds without a score; None on a failure. Scores that are there are entered."""
         try:
@@ -155,18 +167,19 @@ class _Run:
             if self.engine != "heareval":
                 check_metrics(task.metrics)
             task.stored_order, task.differences()  # every file that describes it
-            self._embed(task, workers, progress)
+            self._embed(index, task, workers)
             there = self._scores(task, seeds)
         except OSError:
             raise
         except Exception as error:
             self._fail(path.name, _failure_reason(error))
+            self.outlook.failed(index)
             return None
         self.evaluated.scores += there.values()
         return task, [seed for seed in seeds if seed not in there]
 
-    def on_device(self, pending: Pending) -> Iterator[tuple[str, int]]:
-        """Train all seeds of a task at once, task by task. Yields a task's name and its number of new scores."""
+    def on_device(self, pending: Pending) -> Iterator[tuple[str, int, float]]:
+        """Train all seeds of a task at once, task by task. Yields a task's name, its new scores and the seconds."""
         for task, seeds in pending.items():
             if not seeds:
                 continue
@@ -178,10 +191,10 @@ class _Run:
                 continue
             for seed, outcome in outcomes.items():
                 self._keep(task, seed, outcome, (perf_counter() - start) / len(outcomes))
-            yield task.name, len(outcomes)
+            yield task.name, len(outcomes), perf_counter() - start
 
-    def in_processes(self, pending: Pending, pool: Workers) -> Iterator[tuple[str, int]]:
-        """Train every seed of every task for itself, side by side. Yields a task's name and 1 for each new score."""
+    def in_processes(self, pending: Pending, pool: Workers) -> Iterator[tuple[str, int, float]]:
+        """Train every seed of every task for itself, side by side. Yields a task's name, 1 and seconds for a new score."""
         one: Callable[..., Outcome] = evaluate_sequentially
         if self.engine == "linear":
             one = evaluate_linear
@@ -197,25 +210,28 @@ class _Run:
             if (error := future.exception()) is not None:
                 self._fail(task.name, _failure_reason(error))
             else:
-                self._keep(task, seed, *future.result())
-                yield task.name, 1
+                outcome, seconds = future.result()
+                self._keep(task, seed, outcome, seconds)
+                yield task.name, 1, seconds
 
-    def _embed(self, task: TaskFolder, workers: int | None, progress: bool) -> None:
+    def _embed(self, index: int, task: TaskFolder, workers: int | None) -> None:
         out = self._embeddings(task)
         if is_embedded(task, out):
             return
-        if self.engine != "heareval" and self.subject.model is not None:
-            embed_task(task, self.subject.model, out, workers=workers, progress=progress)
-        else:
-            record = self.subject.record
-            embed_with_kit(
-                record.module,
-                task.path,
-                out,
-                model=self.subject.weights,
-                model_options=record.options,
-                device=str(self.device),
-            )
+        model = None if self.engine == "heareval" else self.subject.model
+        with self.outlook.embedding(index, model):
+            if model is not None:
+                embed_task(task, model, out, workers=workers)
+            else:
+                record = self.subject.record
+                embed_with_kit(
+                    record.module,
+                    task.path,
+                    out,
+                    model=self.subject.weights,
+                    model_options=record.options,
+                    device=str(self.device),
+                )
 
     def _keep(self, task: TaskFolder, seed: int, outcome: Outcome, seconds: float) -> None:
         clips = {split: task.clips(split).values() for split in outcome.classes}
