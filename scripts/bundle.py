@@ -1,8 +1,9 @@
 """Put the weights of a pretraining run into the package, halved, and describe them in weights_manifest.json.
 
-    python scripts/bundle.py RUN VARIANT --recipe NAME --layout time --sound "..." --device "..." [--default]
+    python scripts/bundle.py RUN VARIANT --recipe NAME --layout time --sound "..." --device "..." \\
+        --sound-folder sound/speech --sound-folder sound/music [--default]
 
-RUN is the folder that `hear-axlstm pretrain` wrote.
+RUN is the folder that `hear-axlstm pretrain` wrote. The files in the sound folders are what similarity is centred on.
 """
 
 import itertools
@@ -10,12 +11,14 @@ import json
 from pathlib import Path
 
 import click
+from centre import describe, measured
 
 from hear_axlstm.config import Layout
+from hear_axlstm.embedder import Embedder
 from hear_axlstm.pretraining.state import CURVE, WEIGHTS, read_curve
-from hear_axlstm.storage import sha256_of, write_text
+from hear_axlstm.storage import write_text
 from hear_axlstm.weights.find import PACKAGE, manifest_path
-from hear_axlstm.weights.load import load_weights, read_header
+from hear_axlstm.weights.load import load_weights
 from hear_axlstm.weights.save import save_weights
 
 POINTS = 20  # of the loss curve, each the mean of the updates since the one before
@@ -28,9 +31,19 @@ LICENCE = "Apache-2.0"  # the package's own
 @click.option("--recipe", required=True, help="Its name.")
 @click.option("--layout", type=click.Choice(Layout.__args__), required=True, help="The better one, by `hear-axlstm probe`.")
 @click.option("--sound", required=True, help="What it was trained on, in a phrase.")
+@click.option(
+    "--sound-folder",
+    "folders",
+    required=True,
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Of sound that it was trained on, or that is like it; again for more.",
+)
 @click.option("--device", required=True, help="What it was trained with.")
 @click.option("--default", is_flag=True, help="What load_model() returns.")
-def main(run: Path, variant: str, recipe: str, layout: Layout, sound: str, device: str, default: bool) -> None:
+def main(
+    run: Path, variant: str, recipe: str, layout: Layout, sound: str, folders: tuple[Path, ...], device: str, default: bool
+) -> None:
     encoder, header = load_weights(run / WEIGHTS)
     made = header["provenance"]
     losses = [float(row["loss"]) for row in read_curve(run / CURVE)]
@@ -47,10 +60,11 @@ def main(run: Path, variant: str, recipe: str, layout: Layout, sound: str, devic
     file = Path("bundled") / f"{variant}.safetensors"
     provenance = {"sound": sound, "hear_axlstm": made["hear_axlstm"], **training}
     parameters = sum(p.numel() for p in encoder.parameters())
-    save_weights(encoder.half(), PACKAGE / file, provenance, layout=layout)
+    model = Embedder(encoder, layout=layout)
+    encoder.layout, encoder.centring = layout, measured(model, variant, folders).facts(model)
+    save_weights(encoder.half(), PACKAGE / file, provenance)
 
     manifest = json.loads(manifest_path().read_text(encoding="utf-8"))
-    size = (PACKAGE / file).stat().st_size
     manifest["variants"][variant] = {
         "architecture": encoder.config.to_dict(),
         "parameters": parameters,
@@ -58,20 +72,16 @@ def main(run: Path, variant: str, recipe: str, layout: Layout, sound: str, devic
         "training_data": sound,
         "training": training,
         "sources": {
-            "bundled": {
-                "file": file.as_posix(),
-                "sha256": sha256_of(PACKAGE / file),
-                "fingerprint": read_header(PACKAGE / file)["sha256"],
-                "bytes": size,
-            },
+            "bundled": {"file": file.as_posix()},
             "hub": None,
             "drive": None,
         },
     }
+    describe(variant, manifest["variants"][variant])
     if default:
         manifest["default"] = variant
     write_text(manifest_path(), json.dumps(manifest, indent=2) + "\n")
-    click.echo(f"{PACKAGE / file}: {size:,} bytes, loss {losses[0]:.3f} -> {training['loss_curve'][-1][1]:.3f}")
+    click.echo(f"loss {losses[0]:.3f} -> {training['loss_curve'][-1][1]:.3f}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from hear_axlstm.files.parquet import COLUMNS, ParquetFolder
 from hear_axlstm.files.sounds import FileSound, Given
 from hear_axlstm.parallel import ordered_map
 from hear_axlstm.storage import write_text
-from hear_axlstm.weights.save import fingerprint
+from hear_axlstm.weights.save import fingerprint, valid_centring
 
 Format = Literal["npy", "parquet"]
 FORMATS: dict[str, type[EmbeddingFolder]] = {"npy": NpyFolder, "parquet": ParquetFolder}
@@ -108,5 +108,4 @@ def open_folder(
 
 def centring_of(model: Embedder, *, timestamps: bool, layers: Layers | None) -> dict[str, Any] | None:
     """What similarity subtracts from embeddings of this kind, by the weights; None where they do not say."""
-    layout, centring = (getattr(model.encoder, name, None) for name in ("layout", "centring"))  # not every model has them
-    return centring if not timestamps and layers is None and model.layout == layout else None
+    return None if timestamps or layers is not None else valid_centring(model.encoder, model.layout)

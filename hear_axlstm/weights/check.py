@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,8 +22,10 @@ from hear_axlstm.weights.load import FORMAT, METADATA_KEY
 
 HEADER_BYTES = 4 << 20  # of a safetensors header, which lists the tensors; those of the papers' encoders have 20 kB
 FACTS = {"format": int, "config": dict, "layout": str, "provenance": dict, "sha256": str}  # what a header states
+CENTRING = {"mean": list, "directions": list, "gains": list, "source": str, "weights": str}  # of a fact that may be there
 RELEASED_SUFFIXES = {".pth", ".pt", ".ckpt"}
 EXPECTED = "expected a file that `hear-axlstm convert` or hear_axlstm.save_weights wrote"
+LARGEST = 1e6  # size of a number of a centring
 FLOATS = {"F16", "BF16", "F32", "F64", "float16", "bfloat16", "float32", "float64"}  # safetensors' names and torch's
 Kind = tuple[tuple[int, ...], str]  # shape and dtype of a tensor
 
@@ -80,12 +83,27 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def read_options(path: Path, facts: Mapping[str, Any]) -> EncoderConfig:
-    """The encoder that the facts of a file describe. Raises WeightsError when it, or the layout, is not one of ours."""
+    """The encoder that the facts of a file describe. Raises WeightsError when it, the layout or the centring is not ours."""
     try:
         check_choice("layout", facts["layout"], Layout)
-        return config_from_dict(facts["config"])
+        config = config_from_dict(facts["config"])
     except ConfigError as error:
         raise unclear(path, str(error)) from error
+    if "centring" in facts:
+        _check_centring(path, facts["centring"], config.embedding_size)
+    return config
+
+
+def _check_centring(path: Path, centring: Any, size: int) -> None:
+    """Raise WeightsError unless this is a header's centring, for embeddings of this size."""
+    if not isinstance(centring, dict) or centring.keys() != CENTRING.keys():
+        raise unclear(path, f"centring is {shown(centring)}; expected {', '.join(CENTRING)}")
+    require_types(path, centring, CENTRING)
+    directions, gains = centring["directions"], centring["gains"]
+    for numbers, length in [(centring["mean"], size), (gains, len(directions)), *((row, size) for row in directions)]:
+        is_row = isinstance(numbers, list) and len(numbers) == length
+        if not is_row or not all(type(number) in (int, float) and abs(number) <= LARGEST for number in numbers):
+            raise unclear(path, f"centring has {shown(numbers)}; expected {length} numbers of at most {LARGEST}")
 
 
 def kinds_in(file: Any) -> dict[str, Kind]:
@@ -198,12 +216,18 @@ def read_metadata(path: Path) -> str:
 def parse(path: Path, text: str) -> dict[str, Any]:
     """The JSON object in the text of a file's header, NaN as a string. Raises WeightsError when there is none."""
     try:
-        facts = json.loads(text, parse_constant=str, object_pairs_hook=_without_repeats)
+        facts = json.loads(text, parse_constant=str, parse_float=_finite, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
         raise unclear(path, str(error)) from error
     if not isinstance(facts, dict):
         raise unclear(path, f"it is {shown(facts)}")
     return facts
+
+
+def _finite(text: str) -> float:
+    if math.isinf(number := float(text)):
+        raise ValueError(f"{text} is larger than any number")
+    return number
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

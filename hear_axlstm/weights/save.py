@@ -38,6 +38,22 @@ def fingerprint(encoder: Encoder) -> str:
     return digest(encoder.config.to_dict(), encoder.state_dict())
 
 
+def weights_digest(config: EncoderConfig, tensors: Mapping[str, Tensor]) -> str:
+    """The hex sha256 of a configuration and of tensors in half precision: the same before and after a conversion to that."""
+    return digest(config.to_dict(), {name: tensor.half() for name, tensor in tensors.items()})
+
+
+def valid_centring(encoder: Encoder, layout: Layout) -> dict[str, Any] | None:
+    """What the file that an encoder was loaded from says for comparing its scene embeddings; None where that does not hold.
+
+    It holds for the layout that the file states, as long as the weights are those of the file.
+    """
+    facts = getattr(encoder, "centring", None)  # a baseline has none
+    if facts is None or layout != encoder.layout:
+        return None
+    return facts if facts["weights"] == weights_digest(encoder.config, encoder.state_dict()) else None
+
+
 def save_weights(
     model: Encoder | Embedder,
     path: str | os.PathLike[str],
@@ -49,7 +65,8 @@ def save_weights(
 
     provenance: any record that JSON can hold, as a dict. layout: of scene embeddings, unless whoever loads the weights asks
     for another; left out, the model's own, or that of the file which the encoder was loaded from, or "released".
-    The file appears under its name only when it is whole.
+    The file appears under its name only when it is whole. What ``similarity`` centres on is kept as long as the weights and
+    the layout are those that were loaded.
 
     Raises ConfigError on a bad argument, WeightsError when ``load_weights`` would refuse the tensors, and OSError when the
     file cannot be written. Nothing is written then.
@@ -59,7 +76,9 @@ def save_weights(
         isinstance(encoder, Encoder), f"model is a {type(encoder).__name__}; expected an Encoder, or what load_model returns"
     )
     given = next(choice for choice in (layout, model.layout, DEFAULT_LAYOUT) if choice is not None)
-    write_weights(encoder.config, encoder.state_dict(), path, {} if provenance is None else provenance, layout=given)
+    centring = encoder.centring if given == encoder.layout else None
+    facts = {} if provenance is None else provenance
+    write_weights(encoder.config, encoder.state_dict(), path, facts, layout=given, centring=centring)
 
 
 def write_weights(
@@ -69,8 +88,12 @@ def write_weights(
     provenance: Mapping[str, Any],
     *,
     layout: Layout,
+    centring: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the tensors of an encoder as they are, in their own dtypes; errors as in ``save_weights``."""
+    """Write the tensors of an encoder as they are, in their own dtypes; errors as in ``save_weights``.
+
+    centring: as ``Centring.facts`` gives it, for this layout; left out of the file unless it is of these tensors.
+    """
     check_choice("layout", layout, Layout)
     ours = Path(path).name and Path(path).suffix not in RELEASED_SUFFIXES
     require(bool(ours), f"the file is {shown(str(path))}; expected a name that ends in .safetensors")
@@ -79,6 +102,8 @@ def write_weights(
     require_finite(tensors, "the encoder")
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     facts = {"format": FORMAT, "config": config.to_dict(), "layout": layout, "provenance": _plain(provenance, "provenance")}
+    if centring is not None and centring["weights"] == weights_digest(config, whole):
+        facts["centring"] = dict(centring)
     text, most = canonical(sealed(facts, whole)), HEADER_BYTES // 2
     too_long = f"provenance has {len(text):,} characters; expected at most {most:,}: name a file that has them"
     require(len(text) <= most, too_long)
