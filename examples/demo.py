@@ -1,5 +1,7 @@
 """Synthesise spoken words, music and noise, embed them with the command, and print which sound resembles which.
 
+Raw cosines are all alike, so the package removes what all sounds share first; they stand beside it.
+
     python examples/demo.py [FOLDER]
 
 Words come from espeak-ng when it is installed, else from a few harmonics shaped by formants.
@@ -13,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+import hear_axlstm
 from hear_axlstm.weights.find import read_manifest
 
 RATE = 22_050  # on purpose not the encoder's: the command resamples
@@ -93,15 +96,18 @@ def main(folder):
     files = sorted((folder / "embeddings").glob("*.embedding.npy"))
     names = [path.name.removesuffix(".wav.embedding.npy").replace("_", " ") for path in files]
     embeddings = np.stack([np.load(path) for path in files])
-    centred = embeddings - embeddings.mean(0)
-    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
-    similarity = centred @ centred.T - 2 * np.eye(len(names))
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    raw = unit @ unit.T
+    found = hear_axlstm.neighbours(embeddings, 1)
     weights = f"{read_manifest()['default']}, trained on synthesised sound"
     print(f"\n{len(names)} sounds, {embeddings.shape[1]} floats each; weights: {weights}\n")
-    print(f"{'sound':22}  {'seconds':>7}  {'most similar':22}  cosine")
-    for name, row in zip(names, similarity, strict=True):
+    print(f"{'sound':22}  {'seconds':>7}  {'most similar':22}  similarity  raw cosine")
+    for row, (name, (other,), (cosine,)) in enumerate(zip(names, found.indices, found.cosines, strict=True)):
         duration = soundfile.info(folder / "sounds" / f"{name.replace(' ', '_')}.wav").duration
-        print(f"{name:22}  {duration:7.2f}  {names[row.argmax()]:22}  {row.max():6.2f}")
+        print(f"{name:22}  {duration:7.2f}  {names[other]:22}  {cosine:10.2f}  {raw[row, other]:10.2f}")
+    different = raw[~np.eye(len(names), dtype=bool)]
+    print(f"\nRaw cosines of different sounds are {different.min():.2f} to {different.max():.2f}; similarity is centred on")
+    print(f"{found.centred_on}.")
 
 
 if __name__ == "__main__":

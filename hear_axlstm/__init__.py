@@ -27,6 +27,7 @@ from hear_axlstm.weights.save import save_weights
 
 if TYPE_CHECKING:
     from hear_axlstm.files import Embedded, embed, load_embeddings
+    from hear_axlstm.files.similar import neighbours, similarity
     from hear_axlstm.weights.released import convert_checkpoint
 
 __all__ = [
@@ -53,7 +54,9 @@ __all__ = [
     "list_models",
     "load_embeddings",
     "load_model",
+    "neighbours",
     "save_weights",
+    "similarity",
 ]
 
 
@@ -63,6 +66,10 @@ def __getattr__(name: str) -> Any:
         from hear_axlstm import files
 
         return getattr(files, name)
+    if name in {"similarity", "neighbours"}:
+        from hear_axlstm.files import similar
+
+        return getattr(similar, name)
     if name == "convert_checkpoint":
         from hear_axlstm.weights.released import convert_checkpoint
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from hear_axlstm.centring import Neighbours
 from hear_axlstm.errors import ConfigError, OutputError
 from hear_axlstm.files.folder import folder_of
 from hear_axlstm.files.outcomes import Array
@@ -128,6 +129,18 @@ class Embedded:
         index = pandas.Index(self.names, name="name", dtype=object)
         numbers = pandas.DataFrame(matrix, index=index, columns=[f"e{number}" for number in range(matrix.shape[1])])
         return pandas.concat([pandas.DataFrame(facts, index=index), numbers], axis=1)
+
+    def similarity(self, other: Any = None) -> Array:
+        """How similar the sounds are to one another, (N, N), or to others, (N, M), as ``hear_axlstm.similarity``."""
+        from hear_axlstm.files.similar import similarity
+
+        return similarity(self, other)
+
+    def neighbours(self, k: int = 5) -> Neighbours:
+        """The k sounds that are most similar to each, in a table, as ``hear_axlstm.neighbours``."""
+        from hear_axlstm.files.similar import neighbours
+
+        return neighbours(self, k)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all of it to a file, NAME.npz, which ``load_embeddings`` reads. Raises ConfigError and OSError."""

@@ -1,0 +1,148 @@
+"""Sounds, their embeddings, or results of ``embed`` -> how similar they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+
+from hear_axlstm.centring import Array, Centring, Neighbours, centring_named, centring_of, cosines, nearest, settled
+from hear_axlstm.config import require
+from hear_axlstm.embedder import Embedder
+from hear_axlstm.errors import AudioError, ConfigError
+from hear_axlstm.files import Embedded, embed
+from hear_axlstm.hear import load_model
+
+Model = Embedder | str | os.PathLike[str] | None
+
+
+def similarity(a: Any, b: Any = None, *, model: Model = None) -> Any:
+    """How similar sounds are: cosines of their embeddings without what all sounds share. 1 is the same direction.
+
+    a, b: results of ``embed``; embeddings, (D,) or (N, D), of numpy or torch; or sounds as ``embed`` takes them, such as a
+    path or a list of paths. b left out: the sounds of ``a`` with one another.
+    model: a model, or a name of weights, which embeds the sounds and says what to centre on; the bundled default when left
+    out. Results of ``embed`` know themselves.
+
+    With weights that have no centring, such as fine-tuned ones, the mean of all embeddings given is subtracted.
+    Returns a float for one sound and another, else (N, M), float32, with NaN for sounds that failed. Raises ConfigError when
+    there is no centring and there are fewer than 8 sounds, on embeddings of another size or of different weights; AudioError
+    when a single sound cannot be embedded.
+    """
+    model = _loaded(model) if _is_sound(a) or _is_sound(b) else model
+    one = _collected(a, model)
+    require(b is not None or not one.is_single, "there is one sound; expected another to compare it with, or several")
+    other = one if b is None else _collected(b, model)
+    every = one.matrix if b is None else _joined(one.matrix, other.matrix)
+    found = cosines(one.matrix, other.matrix, settled(_common(one, other, model), every))
+    return float(found[0, 0]) if one.is_single and other.is_single else found
+
+
+def neighbours(sounds: Any, k: int = 5, *, model: Model = None) -> Neighbours:
+    """The k most similar others of each sound; all others where they are fewer.
+
+    sounds, model: as ``a`` and ``model`` in ``similarity``. Raises ConfigError as that does, and unless k is 1 or more.
+    """
+    model = _loaded(model) if _is_sound(sounds) else model
+    given = _collected(sounds, model)
+    require(not given.is_single, "there is one sound; expected several")
+    return nearest(given.matrix, given.names, settled(_common(given, given, model), given.matrix), k)
+
+
+@dataclass
+class _Given:
+    """Embeddings that were given or made, (N, D). centring: of their weights; known where ``embed`` made them."""
+
+    matrix: Array
+    names: list[str]
+    is_single: bool = False
+    is_result: bool = False
+    centring: Centring | None = None
+
+
+def _collected(given: Any, model: Any) -> _Given:
+    if isinstance(given, Embedded):
+        return _result(given)
+    if _is_sound(given):
+        is_single = _is_one_sound(given)
+        result = embed(given, model)
+        if is_single and result.failures:
+            raise AudioError(": ".join(next(iter(result.failures.items()))))
+        return _result(result, is_single)
+    matrix = _as_array(given)
+    return _Given(np.atleast_2d(matrix), [str(index) for index in range(len(matrix))], matrix.ndim == 1)
+
+
+def _result(result: Embedded, is_single: bool = False) -> _Given:
+    matrix, centring = result.matrix, None if result.centring is None else Centring.from_facts(result.centring)
+    require(matrix.size > 0, f"none of {len(result)} sounds has an embedding, so there is nothing to compare")
+    return _Given(matrix, list(result.names), is_single, is_result=True, centring=centring)
+
+
+def _is_sound(given: Any) -> bool:
+    """Whether this is to be embedded, rather than embeddings."""
+    if given is None or isinstance(given, Embedded | np.ndarray | torch.Tensor) or hasattr(given, "embedding"):
+        return False
+    if isinstance(given, Sequence) and not isinstance(given, str) and not _is_one_sound(given) and len(given) > 0:
+        return not isinstance(given[0], np.ndarray | torch.Tensor | Real | list) and not hasattr(given[0], "embedding")
+    return True
+
+
+def _is_one_sound(given: Any) -> bool:
+    """Whether this is a file's path, samples with their rate, or a data set's dictionary."""
+    if isinstance(given, str | os.PathLike):
+        return not os.path.isdir(given)
+    is_pair = isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], Real) and not isinstance(given[0], Real)
+    return is_pair or isinstance(given, dict)
+
+
+def _as_array(given: Any) -> Array:
+    """Embeddings (D,) or (N, D), float32. Raises ConfigError on what is none."""
+    if hasattr(given, "embedding"):
+        given = given.embedding
+    if isinstance(given, list | tuple):
+        given = [getattr(item, "embedding", item) for item in given]
+        given = [_plain(item) for item in given]
+    try:
+        array = np.asarray(_plain(given), np.float32)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"these are no embeddings of one size ({error}); expected (D,) or (N, D)") from error
+    require(array.ndim in (1, 2) and array.size > 0, f"embeddings have shape {array.shape}; expected (D,) or (N, D)")
+    return array
+
+
+def _plain(given: Any) -> Any:
+    return given.detach().cpu().float().numpy() if isinstance(given, torch.Tensor) else given
+
+
+def _joined(a: Array, b: Array) -> Array:
+    require(a.shape[1] == b.shape[1], f"embeddings have {a.shape[1]} and {b.shape[1]} numbers; expected those of one model")
+    return np.concatenate([a, b])
+
+
+def _loaded(model: Model) -> Embedder:
+    return model if isinstance(model, Embedder) else load_model(model or "")
+
+
+def _common(one: _Given, other: _Given, model: Model) -> Centring | None:
+    """The centring that holds for both. Raises ConfigError when they are known to be of different weights."""
+    known = [given.centring for given in (one, other) if given.is_result]
+    centring = next((found for found in known if found is not None), None)
+    if centring is not None:
+        same = all(found is not None and centring.equals(found) for found in known)
+        require(same, "the two results are of different weights, or settings; embed both with one model")
+    if centring is not None or (known and model is None):
+        return centring
+    if isinstance(model, Embedder):
+        return centring_of(model)
+    centring, size = centring_named(os.fspath(model or "")), one.matrix.shape[1]
+    if model is None and centring is not None and len(centring.mean) != size:
+        bundled = f"the bundled weights give {len(centring.mean)}"
+        advice = "say which weights gave yours, model=..., or give sounds with their rate, (samples, rate)"
+        raise ConfigError(f"embeddings have {size} numbers, but {bundled}; {advice}")
+    return centring
