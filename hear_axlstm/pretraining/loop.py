@@ -77,7 +77,7 @@ def pretrain(
     step = folder.load(trainer)
     if len(set(processes.gather(step))) > 1:
         raise ConfigError(f"the processes do not find the same checkpoint in {out}; put it where all machines see it")
-    run = _Run(recipe, folder, trainer, schedule, start, step)
+    run = _Run(recipe, folder, trainer, schedule, Start(record=start.record), step)
     if processes.is_main:
         run.begin(Schedule.of(replace(recipe, steps=recorded.get(STEPS)), len(shards)) if recorded else schedule)
     made = updates(recipe, shards, share, range(step, schedule.total), trainer.device, workers)
