@@ -14,6 +14,11 @@ from hear_axlstm.files.sounds import FileSound, NoSound
 
 EXPECTED = "expected a folder that has a folder of sounds for each class, or a CSV file with the columns path and label"
 DELIMITERS = ",;\t"
+SPLITS = {
+    name: split
+    for split, *others in (("train", "training"), ("valid", "validation", "val", "dev"), ("test", "testing"))
+    for name in (split, *others)
+}
 
 
 @dataclass(frozen=True)
@@ -21,12 +26,14 @@ class Labelled:
     """Sounds with a label each.
 
     sounds, labels: one of each a sound, in order. groups: what must not be divided between learning and testing, such as the
-    speaker, one a sound; empty when nothing was said. left_out: files that have none of the suffixes of audio.
+    speaker, one a sound; empty when nothing was said. parts: which split ("train", "valid" or "test") or fold each sound is
+    for, where that was said. left_out: files that have none of the suffixes of audio.
     """
 
     sounds: list[FileSound | NoSound]
     labels: list[str]
     groups: list[str] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)
     left_out: list[Path] = field(default_factory=list)
 
     @property
@@ -40,7 +47,8 @@ def read_labelled(source: str | os.PathLike[str]) -> Labelled:
 
     source: a folder, in which every folder is a class and holds its sounds at any depth; or a CSV file with a line for each
     sound: its path, from the CSV's own folder on unless it is absolute, and its label. The first line may name the columns:
-    path, label, and optionally group, which is what must not be divided between learning and testing, such as the speaker.
+    path, label, and optionally group, which is what must not be divided between learning and testing, such as the speaker;
+    and split (train, valid or test) or fold, for who tests as somebody has said before.
 
     Raises ConfigError when there are no sounds, fewer than two classes, or a line cannot be understood; it names the line.
     """
@@ -95,7 +103,20 @@ def _of_table(path: Path) -> Labelled:
         labelled.labels.append(label)
         if "group" in row:
             labelled.groups.append(row["group"])
+        if {"split", "fold"} & row.keys():
+            labelled.parts.append(_part(row, where))
     return labelled
+
+
+def _part(row: dict[str, str], where: str) -> str:
+    """The split or fold of a line. Raises ConfigError where it has none."""
+    if "split" not in row:
+        if not row["fold"]:
+            raise ConfigError(f"{where} has no fold; expected one in every line")
+        return row["fold"]
+    if row["split"].lower() not in SPLITS:
+        raise ConfigError(f"{where}: the split is {row['split']!r}; expected train, valid or test")
+    return SPLITS[row["split"].lower()]
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:

@@ -25,20 +25,22 @@ from hear_axlstm.cli.common import (
     tell,
     tell_failures,
 )
-from hear_axlstm.config import Layout, Precision
+from hear_axlstm.config import SAMPLE_RATE, Layout, Precision
 from hear_axlstm.errors import ConfigError, HearAxlstmError
 from hear_axlstm.evaluation.probe.baselines import LOG_MEL, is_baseline, load_baseline
 from hear_axlstm.evaluation.probe.tasks import is_held_out
 from hear_axlstm.evaluation.protocols import LINEAR, PROTOCOLS, find_protocol
 from hear_axlstm.evaluation.report import ReportFormat, write_report
+from hear_axlstm.evaluation.report.summary import imitation_banner
 from hear_axlstm.evaluation.results import Engine, Score, read_results
 from hear_axlstm.evaluation.run import Evaluated, evaluate
 from hear_axlstm.evaluation.subject import Subject, module_subject, our_subject
 from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS, PAPER_TASKS, in_order
 from hear_axlstm.evaluation.tasks.check import check_task
-from hear_axlstm.evaluation.tasks.prepare import prepare_task
+from hear_axlstm.evaluation.tasks.own import make_task
+from hear_axlstm.evaluation.tasks.prepare import RATES, prepare_task
 from hear_axlstm.evaluation.tasks.suite import Kind, Suite, task_names, write_suite
-from hear_axlstm.evaluation.tasks.taskfolder import find_tasks
+from hear_axlstm.evaluation.tasks.taskfolder import SYNTHESISED, find_tasks
 from hear_axlstm.evaluation.tasks.zenodo import RECORD, download_tasks
 from hear_axlstm.hear import load_model
 from hear_axlstm.ops.backend import find_device
@@ -48,7 +50,14 @@ from hear_axlstm.weights.find import find_weights
 THE_TEN = "the ten of the papers"
 
 tasks_option = click.option(
-    "--tasks", metavar="A,B,...", help="Some of them, by folder name or its beginning; all otherwise."
+    "--tasks", metavar="A,B,...", help="Take only these tasks: their folder names, or how these begin."
+)
+rate_option = click.option(
+    "--rate",
+    type=click.Choice([str(rate) for rate in sorted((SAMPLE_RATE, *RATES))]),
+    default=str(SAMPLE_RATE),
+    callback=lambda context, option, value: int(value),
+    help="Sample rate of the clips in Hz. Our encoders take 16000; another HEAR module may take another.",
 )
 
 
@@ -57,7 +66,7 @@ device_option = click.option("--device", default="auto", help="cpu, cuda, cuda:1
 
 @main.group("tasks")
 def tasks_group() -> None:
-    """Get the tasks of the HEAR benchmark, and look after them."""
+    """Get, make and check the tasks of the HEAR benchmark."""
 
 
 @tasks_group.command("list")
@@ -78,14 +87,15 @@ def list_command() -> None:
 @tasks_group.command("download")
 @click.argument("names", nargs=-1, metavar="[TASKS]...")
 @click.option(
-    "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for the archives."
+    "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The archives go into this folder."
 )
-@click.option("--record", default=RECORD, help="Record of Zenodo that holds the tasks at 48 kHz.")
+@click.option("--record", default=RECORD, help="The record of Zenodo that holds the tasks at 48 kHz.")
 @quiet_option
 def download_tasks_command(names: tuple[str, ...], out: Path, record: str, quiet: bool) -> None:
-    """Download the archives of TASKS at 48 kHz; the papers' ten when none is named.
+    """Download the archives of HEAR's tasks.
 
-    A second run continues where the first one ended. A failed archive is reported, the others go on, the exit code is 1.
+    They are at 48 kHz. Without TASKS it downloads the papers' ten. A second run continues where the first one ended. A
+    failed archive is reported, the others go on, the exit code is 1.
     """
     with reported(REFUSED):
         chosen = _named(names, list(KNOWN_TASKS)) if names else [task.folder for task in PAPER_TASKS.values()]
@@ -99,21 +109,25 @@ def download_tasks_command(names: tuple[str, ...], out: Path, record: str, quiet
 
 @tasks_group.command("prepare")
 @click.argument("sources", nargs=-1, required=True, metavar="ARCHIVES-OR-FOLDERS...", type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of all tasks.")
-@click.option("--workers", type=click.IntRange(min=1), help="Clips resampled at once; as many as processors.")
+@click.option(
+    "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The tasks go into this folder."
+)
+@rate_option
+@click.option("--workers", type=click.IntRange(min=1), help="Resample so many clips at once; by default one a processor.")
 @quiet_option
-def prepare_command(sources: tuple[Path, ...], out: Path, workers: int | None, quiet: bool) -> None:
-    """Resample tasks to 16 kHz, from the archives of `tasks download`, folders of such, or task folders.
+def prepare_command(sources: tuple[Path, ...], out: Path, rate: int, workers: int | None, quiet: bool) -> None:
+    """Resample downloaded tasks to 16 kHz, or another rate.
 
-    A second run does what is missing. Tasks that are at 16 kHz already need no preparing. A failed task is reported, the
-    others go on, the exit code is 1.
+    Takes the archives of `tasks download`, folders of such archives, and task folders. A second run does what is missing.
+    Tasks that have the rate already need no preparing. A failed task is reported, the others go on, the exit code is 1.
     """
     failures = 0
     with reported(REFUSED):
         found = [path for source in sources for path in _inside(source)]
-        for path in found:
+        for number, path in enumerate(found, 1):
+            title = f"{'task' if path.is_dir() else 'archive'} {number} of {len(found)}: {path.name}"
             try:
-                task = prepare_task(path, out, workers=workers, progress=not quiet)
+                task = prepare_task(path, out, sample_rate=rate, workers=workers, progress=not quiet, title=title)
                 if not quiet:
                     tell(f"{task.name}: {task.path}")
             except (HearAxlstmError, OSError, MemoryError) as error:
@@ -133,13 +147,18 @@ def _inside(source: Path) -> list[Path]:
 @tasks_group.command("check")
 @click.argument("folder", metavar="TASKS", type=click.Path(path_type=Path))
 @tasks_option
+@rate_option
 @quiet_option
-def check_command(folder: Path, tasks: str | None, quiet: bool) -> None:
-    """Find missing, damaged and wrong files in the tasks of a folder, and differences from HEAR's tasks."""
+def check_command(folder: Path, tasks: str | None, rate: int, quiet: bool) -> None:
+    """Look for missing, damaged and wrong files in tasks.
+
+    It also says how a task differs from the HEAR task of its name. The exit code is 1 when a task must be mended.
+    """
     broken = 0
     with reported(FAILED):
-        for path in _chosen(folder, tasks):
-            check = check_task(path, progress=not quiet)
+        paths = _chosen(folder, tasks)
+        for number, path in enumerate(paths, 1):
+            check = check_task(path, rate, progress=not quiet, title=f"task {number} of {len(paths)}: {path.name}")
             broken += not check.is_good
             show(f"{path.name}: {f'{len(check.problems)} problems' if check.problems else 'good'}")
             for kind, lines in (("", check.problems), ("remark: ", check.remarks), ("not as in HEAR: ", check.differences)):
@@ -151,16 +170,18 @@ def check_command(folder: Path, tasks: str | None, quiet: bool) -> None:
 def suite_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of the commands that synthesise tasks."""
     for option in (
-        click.option("--seed", type=click.IntRange(min=0), default=0, help="Another seed makes other clips."),
+        click.option("--seed", type=click.IntRange(min=0), default=0, help="Every seed makes other clips."),
         click.option(
             "--clips-per-label",
             type=click.IntRange(min=2),
-            help="Clips of each label in each split, 2; of a probe's task 16 to learn from and 16 to be tested on.",
+            help="Make so many clips of each label in each split: 2 by default; for a probe's task 16 to learn from, "
+            "and 16 to test on.",
         ),
         click.option(
             "--soundfont",
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            help="SoundFont of the probe's music, not that of training music; otherwise the system's FluidR3_GM.sf2.",
+            help="Play the probe's music with this SoundFont, which training music must not have; by default with the "
+            "system's FluidR3_GM.sf2.",
         ),
         tasks_option,
         quiet_option,
@@ -171,14 +192,15 @@ def suite_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @tasks_group.command("generate")
 @click.argument("out", metavar="TASKS", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--kind", type=click.Choice(get_args(Kind)), default="hear", help="HEAR's tasks imitated, or the probe's.")
+@click.option("--kind", type=click.Choice(get_args(Kind)), default="hear", help="Imitate HEAR's tasks, or make the probe's.")
+@rate_option
 @suite_options
 def generate_command(out: Path, **options: Any) -> None:
-    """Make small tasks of synthesised sound in HEAR's format.
+    """Make small tasks of synthesised sound, to try things out.
 
-    --kind hear: under the names of HEAR's tasks, to try everything out. They are not HEAR: scores on them compare with
-    nothing but each other. --kind probe: twelve tasks that show how good weights are, since no training sound has the
-    voices, instruments or parameters that they are tested on. Speech needs espeak-ng, music fluidsynth and FluidR3_GM.sf2.
+    --kind hear imitates HEAR's tasks under their names. They are not HEAR: scores on them compare with nothing but each
+    other. --kind probe makes twelve tasks that show how good weights are, since no training sound has the voices,
+    instruments or parameters that they are tested on. Speech needs espeak-ng, music fluidsynth and FluidR3_GM.sf2.
     """
     with reported(REFUSED):
         suite = _generate(out, **options)
@@ -187,38 +209,82 @@ def generate_command(out: Path, **options: Any) -> None:
     sys.exit(FAILED if suite.failures else 0)
 
 
-def _generate(out: Path, kind: Kind, tasks: str | None, soundfont: Path | None, quiet: bool, **options: Any) -> Suite:
+def _generate(
+    out: Path, kind: Kind, tasks: str | None, soundfont: Path | None, quiet: bool, rate: int = SAMPLE_RATE, **options: Any
+) -> Suite:
     if soundfont is not None and not is_held_out(soundfont):
         tell(f"warning: {soundfont} is what training music is played with: music tasks are not held out")
     names = None if tasks is None else _named(tasks.split(","), task_names(kind))
     with failing(GO_ON, OSError):
-        suite = write_suite(out, names, kind=kind, soundfont=soundfont, progress=not quiet, **options)
+        settings: dict[str, Any] = {"kind": kind, "soundfont": soundfont, "sample_rate": rate, "progress": not quiet}
+        suite = write_suite(out, names, **settings, **options)
     tell_failures(suite.failures)
     return suite
 
 
+@tasks_group.command("make")
+@click.argument("source", metavar="FOLDER|CSV", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The task becomes this folder."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Every seed draws other splits.")
+@rate_option
+@click.option("--workers", type=click.IntRange(min=1), help="Resample so many clips at once; by default one a processor.")
+@quiet_option
+def make_command(source: Path, out: Path, seed: int, rate: int, workers: int | None, quiet: bool) -> None:
+    """Make a task of your own labelled sounds.
+
+    FOLDER holds a folder of sounds for each class. CSV has the columns path and label; a column split (train, valid, test)
+    or fold says what each sound is for, a column group what must stay together. Otherwise five folds are drawn, in which
+    each class has about the same share. A sound that cannot be read is reported and left out, and the exit code is 1.
+    """
+    with reported(REFUSED):
+        with failing(GO_ON, OSError):
+            made = make_task(source, out, seed=seed, sample_rate=rate, workers=workers, progress=not quiet)
+        clips = sum(len(made.task.clips(split)) for split in made.task.splits)
+    show(out)
+    tell_failures(made.failures)
+    if not quiet:
+        tell(f"{clips:,} clips of {len(made.task.labels)} classes: {made.drawn}")
+        for path in made.left_out:
+            tell(f"left out: {path}")
+    sys.exit(FAILED if made.failures else 0)
+
+
 @main.command("evaluate")
 @click.argument("folder", metavar="TASKS", type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of results.")
+@click.option(
+    "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The results go into this folder."
+)
 @model_option
 @click.option(
-    "--layout", type=click.Choice(get_args(Layout)), help="How scene embeddings group tokens; otherwise as the weights say."
+    "--layout",
+    type=click.Choice(get_args(Layout)),
+    help="Group tokens like this in scene embeddings; by default as the weights say.",
 )
-@click.option("--precision", type=click.Choice(get_args(Precision)), default="auto")
-@click.option("--module", help="Another HEAR module instead, installed or in this folder; --model is then what it loads.")
-@click.option("--model-options", metavar="JSON", help="Other arguments of the module's load_model.")
-@click.option("--name", help="The model's name among the results; otherwise that of its weights or module.")
+@click.option("--precision", type=click.Choice(get_args(Precision)), default="auto", help="The encoder computes in this.")
+@click.option("--module", help="Evaluate this HEAR module, installed or in this folder; --model is then the file it loads.")
+@click.option("--model-options", metavar="JSON", help="Pass these other arguments to the module's load_model.")
+@click.option("--name", help="Results call the model this; by default they call it after its weights or module.")
 @tasks_option
-@click.option("--protocol", type=click.Choice(list(PROTOCOLS)), help="axlstm, the papers', unless the engine is linear.")
-@click.option("--seeds", type=click.IntRange(min=1), help="Classifiers a task: seeds 0, 1, ...; 10, of engine linear 1.")
+@click.option(
+    "--protocol",
+    type=click.Choice(list(PROTOCOLS)),
+    help="Train classifiers like this; by default like the papers (axlstm).",
+)
+@click.option(
+    "--seeds", type=click.IntRange(min=1), help="Train with so many seeds; by default with 10, the linear engine with 1."
+)
 @click.option(
     "--engine",
     type=click.Choice(get_args(Engine)),
     default="native",
-    help="Our classifiers, hear-eval-kit itself, or logistic regression.",
+    help="native trains our own classifiers, heareval runs hear-eval-kit itself, linear is logistic regression.",
 )
 @device_option
-@click.option("--workers", type=click.IntRange(min=0), help="Processes side by side, as many as processors; 0: this one.")
+@click.option(
+    "--workers", type=click.IntRange(min=0), help="Use so many processes, by default one a processor; 0 uses none but this."
+)
 @quiet_option
 def evaluate_command(
     folder: Path,
@@ -232,13 +298,14 @@ def evaluate_command(
     quiet: bool,
     **model: Any,
 ) -> None:
-    """Evaluate a model on all HEAR tasks in the folder TASKS.
+    """Score a model on the HEAR tasks of a folder.
 
-    The model embeds every task, then shallow classifiers are trained, and each score is kept at once, with all that it
-    depends on. A second run does what is missing. A failed task is reported, the others go on, the exit code is 1.
+    The model embeds every task in the folder TASKS, then shallow classifiers are trained, and each score is kept at once,
+    with all that it depends on. A second run does what is missing. A failed task is reported, the others go on, the exit
+    code is 1.
 
-    Baselines to compare with: --model log-mel, its statistics, and --model random, or random:MODEL, an encoder that was
-    never trained.
+    To compare with baselines, say --model log-mel for statistics of the log-mel, and --model random, or random:MODEL, for
+    an encoder that was never trained.
     """
     linear = engine == "linear"
     with reported(REFUSED):
@@ -296,15 +363,20 @@ def _name(model: str) -> str:
 @main.command("probe")
 @click.argument("models", metavar="[FILE|FOLDER|REPO|VARIANT]...", nargs=-1)
 @click.option(
-    "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of tasks/ and results/."
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="tasks/ and results/ go into this folder.",
 )
 @suite_options
 @device_option
 def probe_command(models: tuple[str, ...], out: Path, device: str, quiet: bool, **options: Any) -> None:
-    """Compare weights, in both layouts, with each other, with random weights and with the log-mel.
+    """Compare weights on small tasks of held-out sound.
 
-    Does `tasks generate --kind probe` and `evaluate --engine linear`, and prints the scores in percent; `report` shows more
-    of them. MODELS: what --model takes, the bundled default when none is named. A second run does what is missing.
+    Each is compared in both layouts with the others, with random weights and with the log-mel. It does `tasks generate
+    --kind probe` and `evaluate --engine linear`, and prints the scores in percent; `report` shows more of them. Name the
+    models as for --model; without any, it takes the bundled default. A second run does what is missing.
     """
     models = models or ("",)
     encoders = [(model, layout) for model in (*models, f"random:{models[0]}") for layout in get_args(Layout)]
@@ -352,8 +424,12 @@ def _print_scores(evaluated: Evaluated, folder: Path, quiet: bool) -> None:
     for task in sorted(by_task, key=in_order):
         scores = by_task[task]
         mean = sum(score.score for score in scores) / len(scores)
-        show(f"{task:36}  {scores[0].metric:9}  {mean:.4f}  over {len(scores)} seeds")
+        mark = "  imitated" if SYNTHESISED in scores[0].differences and task in KNOWN_TASKS else ""
+        seeds = "1 seed" if len(scores) == 1 else f"{len(scores)} seeds"
+        show(f"{task:36}  {scores[0].metric:9}  {mean:.4f}  over {seeds}{mark}")
     tell_failures(evaluated.failures)
+    if banner := imitation_banner(evaluated.scores):
+        tell(f"note: {banner}")
     if not quiet:
         there, failed = len(evaluated.scores) - evaluated.computed, len(evaluated.failures)
         tell(f"{evaluated.computed} scores computed, {there} there already, {failed} tasks failed: {folder}")
@@ -380,12 +456,15 @@ def _named(names: Any, known: list[str]) -> list[str]:
 
 @main.command("report")
 @click.argument("folders", nargs=-1, required=True, metavar="RESULTS...", type=click.Path(path_type=Path))
-@click.option("--format", type=click.Choice(get_args(ReportFormat)), default="html")
-@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="File for the report; stdout otherwise.")
+@click.option("--format", type=click.Choice(get_args(ReportFormat)), default="html", help="Write the report like this.")
+@click.option(
+    "-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file; by default to stdout."
+)
 def report_command(folders: tuple[Path, ...], format: ReportFormat, out: Path | None) -> None:
-    """Show the results of `evaluate` beside the published ones: tables, plots, intervals, where every number is from.
+    """Show scores beside published ones, on a page or as a table.
 
-    A damaged file of results is named and left out, and the exit code is 1.
+    Shows the results of `evaluate` with intervals and plots, and where every number is from. A damaged file of results is
+    named and left out, and the exit code is 1.
     """
     with reported(FAILED):
         results = read_results(folders)

@@ -172,7 +172,7 @@ def read_results(folders: Iterable[Path]) -> Results:
 
     Raises OutputError when there are none, or when two folders have a model of the same name.
     """
-    origins: dict[str, Path] = {}
+    folders, origins = list(folders), dict[str, Path]()
     results = Results({}, [], [])
     for folder in folders:
         for header in sorted(folder.glob(f"*/{MODEL}")):
@@ -189,7 +189,8 @@ def read_results(folders: Iterable[Path]) -> Results:
                 results.scores.extend(_readable(Score, scores, results.damaged))
                 results.failures.extend(_readable(Failure, failures, results.damaged))
     if not results.models:
-        why = results.damaged[0] if results.damaged else "no results there"
+        there = [f"{folder}: {'no results there' if folder.is_dir() else 'no such folder'}" for folder in folders]
+        why = results.damaged[0] if results.damaged else "; ".join(there)
         raise OutputError(f"{why}; expected folders that `hear-axlstm evaluate -o RESULTS` wrote")
     return results
 

@@ -71,7 +71,8 @@ def test_every_format_of_the_report_tells_the_scores(suite, tmp_path, run):
     )
     assert result.exit_code == 0, result.output
     assert f"{OPERA}" in result.stdout
-    assert "over 1 seeds" in result.stdout
+    assert "over 1 seed  imitated" in result.stdout
+    assert "note: These scores are of synthesised imitations of HEAR's tasks." in result.stderr
     for format in ("html", "md", "csv", "json", "latex"):
         report = run("report", results, "--format", format, "-o", tmp_path / "report")
         assert report.exit_code == 0, report.output

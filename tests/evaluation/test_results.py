@@ -62,8 +62,11 @@ def test_an_outcome_is_averaged_over_its_splits():
 
 
 def test_nothing_there_and_two_of_a_name_are_refused(results, tmp_path):
-    with pytest.raises(OutputError, match="no results there"):
+    with pytest.raises(OutputError, match=f"{tmp_path / 'nowhere'}: no such folder"):
         read_results([tmp_path / "nowhere"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(OutputError, match=f"{tmp_path / 'empty'}: no results there"):
+        read_results([tmp_path / "empty"])
     (tmp_path / "more").symlink_to(results)
     with pytest.raises(OutputError, match="both called m"):
         read_results([results, tmp_path / "more"])

@@ -105,6 +105,11 @@ class Row:
         """Whether a score of the row, one at least, is of a task of HEAR's as HEAR has it."""
         return any(task in KNOWN_TASKS and not cell.differences for task, cell in self.cells.items())
 
+    @property
+    def apart(self) -> bool:
+        """Whether the row has scores of ours that compare with nothing published."""
+        return self.ours and bool(self.cells) and not self.comparable
+
     def has_any(self, columns: Iterable[Column]) -> bool:
         """Whether the row has a score or a failure in one of the columns."""
         return any(column.task in self.cells or column.task in self.gaps for column in columns)

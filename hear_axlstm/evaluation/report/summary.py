@@ -81,7 +81,7 @@ class Section:
         Without s(m) anywhere, ours come first.
         """
         ours = [row for row in self.ours if row.has_any(self.hear_columns)]
-        apart = [row for row in ours if row.cells and not row.comparable]
+        apart = [row for row in ours if row.apart]
         missing = [row for row in ours if row.aggregate is None and row not in apart]
         ranked = [row for row in (*ours, *self.published) if row.aggregate is not None]
         others = [row for row in self.published if row.aggregate is None]

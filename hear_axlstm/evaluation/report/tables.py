@@ -29,6 +29,7 @@ from hear_axlstm.evaluation.report.wording import (
     problem_words,
     ranking_words,
     sentence,
+    whose_words,
 )
 
 LATEX = {
@@ -80,11 +81,11 @@ def _markdown_section(section: Section) -> Iterable[str]:
     if section.hear_columns:
         header = ["Model", "Parameters (M)", *(column.title for column in section.hear_columns)]
         rows = [_score_cells(section, row) for row in section.rows]
-        strong = [row.ours and (row.comparable or not row.cells) for row in section.rows]
+        strong = [row.ours and not row.apart for row in section.rows]
         yield from _markdown_table([*header, AGGREGATE] if section.papers else header, rows, strong=strong)
     if section.table is not None:
         source = f"{section.table.source} ({section.table.date}); {section.table.note}"
-        yield from (f"In bold: these results. The others: {_md(source)}", "")
+        yield from (f"{whose_words(section)} The others: {_md(source)}", "")
     if section.other_columns:
         yield from _markdown_others(section)
     for ranking in section.rankings:

@@ -16,6 +16,17 @@ MOST_CLASSES = 60  # of a confusion matrix that is shown; with more it is in the
 KINDS = {"failed": "failed", "missing": "missing", "mixed": "mixed", "seeds": "seeds missing"}
 
 
+def whose_words(section: Section) -> str:
+    """Which rows of a table with published ones are these results."""
+    found = [row.apart for row in section.rows if row.ours]
+    words = [] if all(found) else ["Rows in bold are these results."]
+    if any(found):
+        words.append(
+            f"Rows marked with {DIFFERS} are these results on tasks that are not as in HEAR: no other row compares."
+        )
+    return " ".join(words)
+
+
 def cell_words(row: Row, column: Column) -> str:
     """A score with its interval and marks, or why there is none."""
     cell = row.cells.get(column.task)

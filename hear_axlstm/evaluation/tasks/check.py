@@ -59,11 +59,11 @@ class Check:
             self.problems.append(f"{len(found):,} {problem}: {', '.join(found[:SHOWN])}{rest}")
 
 
-def check_task(path: Path, sample_rate: int = SAMPLE_RATE, *, progress: bool = False) -> Check:
+def check_task(path: Path, sample_rate: int = SAMPLE_RATE, *, progress: bool = False, title: str = "") -> Check:
     """Look through a task folder: descriptions, labels, and the headers of the sounds at ``sample_rate`` Hz.
 
     Sounds are decoded where their numbers may be no numbers, or headers may be wrong: all but 16-bit WAV. progress: a bar
-    on stderr. Problems are returned; nothing is raised.
+    on stderr, before which stands the title, or the folder's name. Problems are returned; nothing is raised.
     """
     check = Check(path)
     try:
@@ -82,7 +82,7 @@ def check_task(path: Path, sample_rate: int = SAMPLE_RATE, *, progress: bool = F
         there = f", but at {', '.join(rates)} Hz: `hear-axlstm tasks prepare` resamples it" if rates else ""
         check.problems.append(f"{path} has no sounds at {sample_rate} Hz{there}")
         return check
-    with progress_bar(total=check.clips, unit="clip", desc=path.name, shown=progress) as bar:
+    with progress_bar(total=check.clips, unit="clip", desc=title or path.name, shown=progress) as bar:
         headers = {split: _check_sounds(check, task, split, clips[split], sample_rate, bar) for split in task.splits}
     every = [header for of_split in headers.values() for header in of_split.values()]
     check.seconds = sum(header.frames / header.samplerate for header in every)

@@ -1,4 +1,7 @@
-"""An archive of a HEAR task, or its extracted folder, at 48 kHz -> a task folder as hear-eval-kit wants it, at 16 kHz."""
+"""An archive of a HEAR task, or its extracted folder, at 48 kHz -> a task folder as hear-eval-kit wants it.
+
+At 16 kHz, which our encoders take, or at another rate for a module that takes that.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ import os
 import shutil
 import tarfile
 import zlib
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -23,10 +27,10 @@ from tqdm.utils import CallbackIOWrapper
 
 from hear_axlstm.audio import native_blocks
 from hear_axlstm.config import SAMPLE_RATE
-from hear_axlstm.errors import AudioError, TaskError
+from hear_axlstm.errors import AudioError, ConfigError, TaskError
 from hear_axlstm.evaluation.tasks.taskfolder import METADATA, VOCABULARY, TaskFolder, read_task
 from hear_axlstm.parallel import ordered_map
-from hear_axlstm.progress import progress_bar
+from hear_axlstm.progress import Bar, progress_bar
 from hear_axlstm.storage import LARGEST_JSON, replacing, sweep, write_text
 
 RATES = (48_000, 44_100, 32_000, 22_050)  # Hz, that HEAR publishes beside 16 kHz; of several, the first is taken
@@ -44,25 +48,38 @@ WAITING_BYTES = 256 << 20  # of clips that have been read from an archive and wa
 FOLDERS = frozenset(map(str, (SAMPLE_RATE, *RATES)))
 DESCRIPTIONS = frozenset({".json", ".csv"})
 
-Job = tuple[Path | bytes, Path]  # a sound file or its content, and where its clip at 16 kHz goes
+Job = tuple[Path | bytes, Path]  # a sound file or its content, and where its resampled clip goes
+ShowBar = Callable[..., Bar]  # ``progress_bar`` for one task
 
 
-def prepare_task(source: Path, tasks: Path, *, workers: int | None = None, progress: bool = False) -> TaskFolder:
-    """Make ``tasks``/NAME, the task of an archive (.tar.gz) or of a folder, with its sounds at 16 kHz: mono WAV, 16 bits.
+def prepare_task(
+    source: Path,
+    tasks: Path,
+    *,
+    sample_rate: int = SAMPLE_RATE,
+    workers: int | None = None,
+    progress: bool = False,
+    title: str = "",
+) -> TaskFolder:
+    """Make ``tasks``/NAME, the task of an archive (.tar.gz) or of a folder, with its sounds at a rate: mono WAV, 16 bits.
 
     source: an archive, which is read once and never unpacked to the disk, or a task folder with the sounds at one of
-    ``RATES``; a folder that has them at 16 kHz is returned as it is. It may be ``tasks``/NAME itself, which then gets a
-    folder "16000". workers: threads that resample, as many as processors when left out. progress: a bar on stderr.
+    ``RATES``; a folder that has them at ``sample_rate`` is returned as it is. It may be ``tasks``/NAME itself, which then
+    gets a folder of the rate, "16000". sample_rate: Hz, 16000 or one of ``RATES``. workers: threads that resample, as many
+    as processors when left out. progress: a bar on stderr. title: what stands before it, the source's name when left out.
 
     The folder appears when it is whole; a call that was killed is continued by the next one, file by file.
 
     Raises TaskError, which names the file, when a clip is missing or cannot be decoded, when the archive is damaged, holds
     something else or a path that leads out of it; OSError when a file cannot be written.
     """
+    if sample_rate not in (SAMPLE_RATE, *RATES):
+        raise ConfigError(f"sample_rate is {sample_rate}; expected one of {SAMPLE_RATE}, {', '.join(map(str, RATES))}")
+    bar = partial(progress_bar, desc=title or source.name, shown=progress)
     if source.is_dir():
-        return _prepare_folder(source, tasks, workers, progress)
+        return _prepare_folder(source, tasks, sample_rate, workers, bar)
     if source.is_file():
-        return _prepare_archive(source, tasks, workers, progress)
+        return _prepare_archive(source, tasks, sample_rate, workers, bar)
     raise TaskError(f"{source}: no such file or folder; expected a .tar.gz of a HEAR task, or its folder")
 
 
@@ -94,11 +111,11 @@ def _tidy(folder: Path) -> None:
             empty.rmdir()
 
 
-def resample_clip(source: Path | bytes, target: Path) -> None:
-    """Write a sound as 16 kHz mono WAV of 16 bits. Channels are averaged. The file has the time of its source.
+def resample_clip(source: Path | bytes, target: Path, sample_rate: int = SAMPLE_RATE) -> None:
+    """Write a sound as mono WAV of 16 bits at a rate. Channels are averaged. The file has the time of its source.
 
-    Shape: n samples at ``rate`` -> round(n * 16000 / rate), halves upwards. Raises TaskError when it cannot be decoded, is
-    not finite, or lasts longer than ``LONGEST``.
+    Shape: n samples at ``rate`` -> round(n * sample_rate / rate), halves upwards. Raises TaskError when it cannot be
+    decoded, is not finite, or lasts longer than ``LONGEST``.
     """
     name = "/".join(target.parts[-2:]) if isinstance(source, bytes) else str(source)
     status = None if isinstance(source, bytes) else _status(source)
@@ -110,9 +127,9 @@ def resample_clip(source: Path | bytes, target: Path) -> None:
         raise TaskError(f"{name}: holds no samples; mend or replace it")
     if not np.isfinite(wave).all():
         raise TaskError(f"{name}: holds NaN or infinity; mend or replace it")
-    if rate != SAMPLE_RATE:
-        wave = soxr.resample(wave, rate, SAMPLE_RATE, quality="VHQ")
-    write_wav(target, wave, SAMPLE_RATE)
+    if rate != sample_rate:
+        wave = soxr.resample(wave, rate, sample_rate, quality="VHQ")
+    write_wav(target, wave, sample_rate)
     if status is not None:
         os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
@@ -148,16 +165,16 @@ def write_wav(target: Path, wave: NDArray[Any], sample_rate: int) -> None:
         temporary.write_bytes(content.getbuffer())
 
 
-def _resampled(jobs: Iterable[Job], workers: int | None) -> Generator[str, None, None]:
+def _resampled(jobs: Iterable[Job], sample_rate: int, workers: int | None) -> Generator[str, None, None]:
     """Do the jobs, and yield for each why it cannot be done, nothing where it is. Threads: libsndfile, soxr and zlib let
     others work meanwhile. Raises OSError when a file cannot be written.
     """
-    return ordered_map(_tried, jobs, workers, size=_bytes_waiting, limit=WAITING_BYTES)
+    return ordered_map(partial(_tried, sample_rate=sample_rate), jobs, workers, size=_bytes_waiting, limit=WAITING_BYTES)
 
 
-def _tried(job: Job) -> str:
+def _tried(job: Job, sample_rate: int) -> str:
     try:
-        resample_clip(*job)
+        resample_clip(*job, sample_rate)
     except TaskError as error:
         return str(error)
     except (MemoryError, RuntimeError, ValueError) as error:
@@ -176,35 +193,37 @@ def _bytes_waiting(job: Job) -> int:
     return len(job[0]) if isinstance(job[0], bytes) else 1
 
 
-def _prepare_folder(source: Path, tasks: Path, workers: int | None, progress: bool) -> TaskFolder:
-    task = read_task(source)
+def _prepare_folder(source: Path, tasks: Path, sample_rate: int, workers: int | None, progress: ShowBar) -> TaskFolder:
+    task, wanted = read_task(source), str(sample_rate)
     target = tasks / source.absolute().name
-    record, in_place = target / str(SAMPLE_RATE) / MADE_OF, target.resolve() == source.resolve()
-    rate = next((rate for rate in RATES if (source / str(rate)).is_dir()), None)
-    if (source / str(SAMPLE_RATE)).is_dir() and (rate is None or not (in_place and record.is_file())):
+    record, in_place = target / wanted / MADE_OF, target.resolve() == source.resolve()
+    rate = next((rate for rate in RATES if rate > sample_rate and (source / str(rate)).is_dir()), None)
+    if (source / wanted).is_dir() and (rate is None or not (in_place and record.is_file())):
         return task
     if rate is None:
-        raise TaskError(f"{source}: no folder of sounds; expected one of {SAMPLE_RATE}, {', '.join(map(str, RATES))}")
+        rates = [str(rate) for rate in (SAMPLE_RATE, *RATES) if rate >= sample_rate]
+        raise TaskError(f"{source}: no folder of sounds; expected one of {', '.join(rates)}")
     clips = [Path(split, name) for split in task.splits for name in _clip_names(task, split)]
     if missing := [str(clip) for clip in clips if not (source / str(rate) / clip).is_file()]:
         raise TaskError(f"{source / str(rate)}: {len(missing)} clips are missing, {missing[0]} first; extract it again")
     made_of = _made_of(source / str(rate), clips)
-    if (in_place and (source / str(SAMPLE_RATE)).is_dir()) or (not in_place and _is_finished(target)):
+    if (in_place and (source / wanted).is_dir()) or (not in_place and _is_finished(target, wanted)):
         if record.is_file() and record.read_bytes() != made_of.encode():
-            what = target / str(SAMPLE_RATE) if in_place else target
+            what = target / wanted if in_place else target
             raise TaskError(f"{what} was made before sounds of {source} changed; remove it, and repeat: it is made again")
         return read_task(target)
-    work = unfinished(target, {"source": str(source.resolve()), "rate": rate, "task": task.sha256})
-    audio = work / str(SAMPLE_RATE)
+    facts = {"source": str(source.resolve()), "rate": rate, "task": task.sha256}
+    work = unfinished(target, facts if sample_rate == SAMPLE_RATE else {**facts, "sample_rate": sample_rate})
+    audio = work / wanted
     jobs = [
         (source / str(rate) / clip, audio / clip) for clip in clips if not _is_of(audio / clip, source / str(rate) / clip)
     ]
-    with progress_bar(_resampled(jobs, workers), total=len(jobs), unit="clip", desc=source.name, shown=progress) as bar:
+    with progress(_resampled(jobs, sample_rate, workers), total=len(jobs), unit="clip") as bar:
         _raise_failures(source, bar)
-    _even_out(task, audio)
+    _even_out(task, audio, sample_rate)
     write_text(audio / MADE_OF, made_of)
     if in_place:
-        audio.replace(target / str(SAMPLE_RATE))
+        audio.replace(target / wanted)
         shutil.rmtree(work)
         _tidy(tasks / UNFINISHED)
     else:
@@ -228,10 +247,10 @@ def _is_of(made: Path, source: Path) -> bool:
     return made.is_file() and made.stat().st_mtime_ns == _status(source).st_mtime_ns
 
 
-def _prepare_archive(source: Path, tasks: Path, workers: int | None, progress: bool) -> TaskFolder:
-    archive = _Archive(source, tasks, progress)
+def _prepare_archive(source: Path, tasks: Path, sample_rate: int, workers: int | None, progress: ShowBar) -> TaskFolder:
+    archive = _Archive(source, tasks, sample_rate, progress)
     try:
-        with closing(_resampled(archive.jobs(), workers)) as outcomes:
+        with closing(_resampled(archive.jobs(), sample_rate, workers)) as outcomes:
             _raise_failures(source, outcomes)
     except BadArchiveError:
         if archive.work is not None:
@@ -245,11 +264,11 @@ def _prepare_archive(source: Path, tasks: Path, workers: int | None, progress: b
     for name, content in archive.descriptions().items():
         (work / name).write_bytes(content)
     task = read_task(work)
-    audio = work / str(SAMPLE_RATE)
+    audio = work / str(sample_rate)
     clips = [Path(split, name) for split in task.splits for name in _clip_names(task, split)]
     if missing := [str(clip) for clip in clips if not (audio / clip).is_file()]:
         raise TaskError(f"{source}: {len(missing)} clips are missing, {missing[0]} first; download it again")
-    _even_out(task, audio)
+    _even_out(task, audio, sample_rate)
     finish(work, target)
     return read_task(target)
 
@@ -274,11 +293,11 @@ class _Archive:
     target is there already.
     """
 
-    def __init__(self, source: Path, tasks: Path, progress: bool) -> None:
+    def __init__(self, source: Path, tasks: Path, sample_rate: int, progress: ShowBar) -> None:
         self.target: Path | None = None
         self.work: Path | None = None
         self._source, self._tasks = source, tasks
-        self._root = PurePosixPath()
+        self._root, self._wanted = PurePosixPath(), str(sample_rate)
         self._rate = ""
         self._texts: dict[PurePosixPath, bytes] = {}
         self._progress = progress
@@ -299,7 +318,7 @@ class _Archive:
                         raise BadArchiveError(
                             f"{self._source}: holds two tasks, {self._root} and {path.parents[2]}; expected one"
                         )
-                    target = self.work / str(SAMPLE_RATE) / path.parts[-2] / path.name
+                    target = self.work / self._wanted / path.parts[-2] / path.name
                     if path.parts[-3] == self._rate and not target.is_file():
                         yield file.read(), target
         except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -314,17 +333,18 @@ class _Archive:
     def _begin(self, clip: PurePosixPath) -> None:
         self._root, self._rate = clip.parents[2], clip.parts[-3]
         self.target = self._tasks / self._root.name
-        if not _is_finished(self.target):
+        if not _is_finished(self.target, self._wanted):
             facts = self._source.stat()
             made_of = {"archive": self._source.name, "bytes": facts.st_size, "modified": facts.st_mtime_ns}
-            self.work = unfinished(self.target, made_of)
+            other = {} if self._wanted == str(SAMPLE_RATE) else {"sample_rate": self._wanted}
+            self.work = unfinished(self.target, {**made_of, **other})
 
     def _files(self) -> Iterator[tuple[PurePosixPath, IO[bytes]]]:
         """The files in it, hidden ones left out; each can be read until the next one is asked for."""
         size = self._source.stat().st_size
         with (
             open(self._source, "rb") as packed,
-            progress_bar(total=size, unit="B", unit_scale=True, desc=self._source.name, shown=self._progress) as bar,
+            self._progress(total=size, unit="B", unit_scale=True) as bar,
             gzip.open(CallbackIOWrapper(bar.update, packed)) as unpacked,
             tarfile.open(fileobj=unpacked, mode="r|", bufsize=1 << 20, tarinfo=_Member) as tar,
         ):
@@ -355,10 +375,12 @@ class _Archive:
         return path
 
 
-def _is_finished(target: Path) -> bool:
+def _is_finished(target: Path, rate: str) -> bool:
     """Whether the task is there with its sounds. Raises TaskError when something else has its name."""
-    if target.exists() and not (target / str(SAMPLE_RATE)).is_dir():
-        raise TaskError(f"{target} is there, but has no folder {SAMPLE_RATE}; prepare that folder itself, or remove it")
+    if target.exists() and not (target / rate).is_dir():
+        raise TaskError(
+            f"{target} is there, but has no folder {rate}; prepare that folder itself, remove it, or choose another folder"
+        )
     return target.exists()
 
 
@@ -370,19 +392,19 @@ def _clip_names(task: TaskFolder, split: str) -> list[str]:
     return names
 
 
-def _even_out(task: TaskFolder, audio: Path) -> None:
+def _even_out(task: TaskFolder, audio: Path, sample_rate: int) -> None:
     """Clips of a task with a duration get its number of samples, where they are off by what rounding does.
 
     They were cut by ffmpeg at several rates, then resampled to 48 kHz and again by us; the kit stacks clips of equal length.
     """
     if task.sample_duration is None:
         return
-    expected = round(task.sample_duration * SAMPLE_RATE)
+    expected = round(task.sample_duration * sample_rate)
     for split in task.splits:
         for name in task.clips(split):
             path = audio / split / name
             samples, status = (path.stat().st_size - WAV_HEADER) // 2, path.stat()
             if 0 < abs(expected - samples) <= ROUNDING:
                 wave, _ = soundfile.read(os.fsencode(path))
-                write_wav(path, np.pad(wave[:expected], (0, max(0, expected - len(wave)))), SAMPLE_RATE)
+                write_wav(path, np.pad(wave[:expected], (0, max(0, expected - len(wave)))), sample_rate)
                 os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))

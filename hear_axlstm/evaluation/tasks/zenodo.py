@@ -127,7 +127,8 @@ def download_tasks(
         _check_space(listed, folder)
         total, there = sum(file.size for file in listed.values()), sum(_got(folder, file) for file in listed.values())
         with progress_bar(total=total, initial=there, unit="B", unit_scale=True, desc="download", shown=progress) as bar:
-            for name, file in listed.items():
+            for number, (name, file) in enumerate(listed.items(), 1):
+                bar.set_description(f"archive {number} of {len(listed)}: {name}")
                 try:
                     _fetch(file, targets[name], patience, bar)
                 except TaskError as error:
