@@ -4,6 +4,7 @@ Shapes use one alphabet: B clips or chunks, T samples, N frames or timestamps, F
 H heads, K channels of a head, n inner channels.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hear_axlstm.config import VARIANTS
@@ -26,6 +27,8 @@ from hear_axlstm.weights.find import find_weights, list_models
 from hear_axlstm.weights.save import save_weights
 
 if TYPE_CHECKING:
+    from hear_axlstm.classification.apply import load_classifier
+    from hear_axlstm.classification.run import classify
     from hear_axlstm.files import Embedded, embed, load_embeddings
     from hear_axlstm.files.similar import neighbours, similarity
     from hear_axlstm.weights.released import convert_checkpoint
@@ -46,12 +49,14 @@ __all__ = [
     "WeightsError",
     "__version__",
     "build_encoder",
+    "classify",
     "convert_checkpoint",
     "embed",
     "find_weights",
     "get_scene_embeddings",
     "get_timestamp_embeddings",
     "list_models",
+    "load_classifier",
     "load_embeddings",
     "load_model",
     "neighbours",
@@ -60,18 +65,20 @@ __all__ = [
 ]
 
 
+LATER = {  # names that the HEAR API, which takes tensors, does without until they are asked for, and their modules
+    "Embedded": "files",
+    "classify": "classification.run",
+    "convert_checkpoint": "weights.released",
+    "embed": "files",
+    "load_classifier": "classification.apply",
+    "load_embeddings": "files",
+    "neighbours": "files.similar",
+    "similarity": "files.similar",
+}
+
+
 def __getattr__(name: str) -> Any:
-    """Names that the HEAR API, which takes tensors, does without until they are asked for."""
-    if name in {"embed", "Embedded", "load_embeddings"}:
-        from hear_axlstm import files
-
-        return getattr(files, name)
-    if name in {"similarity", "neighbours"}:
-        from hear_axlstm.files import similar
-
-        return getattr(similar, name)
-    if name == "convert_checkpoint":
-        from hear_axlstm.weights.released import convert_checkpoint
-
-        return convert_checkpoint
+    """A name of LATER."""
+    if name in LATER:
+        return getattr(import_module(f"{__name__}.{LATER[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -55,9 +55,7 @@ class Classifier:
         if embeddings.ndim != 2 or embeddings.shape[1] != self.weight.shape[1]:
             expected = f"expected (n, {self.weight.shape[1]}), as {self.facts.get('model', 'its weights')} gives"
             raise ConfigError(f"embeddings have shape {embeddings.shape}; {expected}")
-        scores = embeddings.astype(np.float64) @ self.weight.T.astype(np.float64) + self.bias
-        powers = np.exp(scores - scores.max(1, keepdims=True))
-        return powers / powers.sum(1, keepdims=True)
+        return softmax(embeddings.astype(np.float64) @ self.weight.T.astype(np.float64) + self.bias)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it as safetensors, with classes and facts as JSON in the header. Raises OSError."""
@@ -66,7 +64,13 @@ class Classifier:
         write_safetensors(tensors, Path(path), {METADATA_KEY: canonical(facts)})
 
 
-def load_classifier(path: str | os.PathLike[str]) -> Classifier:
+def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores as probabilities. Shape: (N, C) -> (N, C), each row sums to 1."""
+    powers = np.exp(scores - scores.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
+
+def read_classifier(path: str | os.PathLike[str]) -> Classifier:
     """The classifier in a file, or in the file classifier.safetensors of a folder.
 
     Raises WeightsError when there is none, or it is damaged.

@@ -41,6 +41,13 @@ class Labelled:
         """The labels that there are, sorted."""
         return sorted(set(self.labels))
 
+    def only(self, places: Sequence[int]) -> Labelled:
+        """The sounds at these places alone."""
+        groups = [self.groups[place] for place in places] if self.groups else []
+        return Labelled(
+            [self.sounds[place] for place in places], [self.labels[place] for place in places], groups, self.left_out
+        )
+
 
 def read_labelled(source: str | os.PathLike[str]) -> Labelled:
     """The sounds that a folder or a CSV file gives labels to.

@@ -8,6 +8,7 @@ from html import escape
 from hear_axlstm.classification.scores import ClassScore, Matrix
 
 SHADE = "0, 90, 160"  # red, green and blue of a full cell
+BAR = 120  # px, the length of a bar of 1
 
 
 def confusion_table(matrix: Matrix, classes: Sequence[str]) -> str:
@@ -31,11 +32,19 @@ def _cell(count: int, share: float) -> str:
 
 
 def per_class_table(scores: Sequence[ClassScore]) -> str:
-    """A table with a row for each class: precision, recall, F1 and its number of clips."""
+    """A table with a row for each class: precision, recall, F1, also as a bar, and its number of clips."""
     rows = "".join(
         f'<tr><th scope="row">{escape(one.name)}</th><td>{one.precision:.3f}</td><td>{one.recall:.3f}</td>'
-        f"<td>{one.f1:.3f}</td><td>{one.clips:,}</td></tr>"
+        f"<td>{one.f1:.3f}</td><td>{_bar(one.f1)}</td><td>{one.clips:,}</td></tr>"
         for one in scores
     )
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("class", "precision", "recall", "F1", "clips"))
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("class", "precision", "recall", "F1", "", "clips"))
     return f'<table class="classes"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+
+
+def _bar(share: float) -> str:
+    whole, part = (
+        f'<rect width="{width:.1f}" height="12" fill="{fill}"/>'
+        for width, fill in ((BAR, "#eee"), (BAR * share, f"rgb({SHADE})"))
+    )
+    return f'<svg width="{BAR}" height="12" style="width: {BAR}px" aria-hidden="true">{whole}{part}</svg>'

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+Z = 1.959964  # standard deviations of 95 %
 
 Matrix = NDArray[np.int64]
 
@@ -20,6 +24,76 @@ class ClassScore:
     recall: float
     f1: float
     clips: int
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Two classes that were taken for each other. count: sounds of ``true`` that were taken for ``guess``, of ``clips``."""
+
+    true: str
+    guess: str
+    count: int
+    clips: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Scores:
+    """How well sounds of known classes were guessed. All shares are 0 to 1.
+
+    classes: C names. confusion: (C, C), how many sounds of each class, row by row, were taken for which. units: how many
+    sounds there are that do not belong together, which the interval is about.
+    """
+
+    classes: list[str]
+    confusion: Matrix
+    units: int
+
+    @property
+    def accuracy(self) -> float:
+        """The share of sounds whose class was guessed."""
+        return accuracy(self.confusion)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the accuracy, by Wilson, as if sounds that belong together were one sound."""
+        return wilson(self.accuracy, self.units)
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of always guessing the largest class."""
+        return _share(self.confusion.sum(1).max(initial=0), self.confusion.sum())
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean recall of the classes, which is 1 / C by chance."""
+        return balanced_accuracy(self.confusion)
+
+    @property
+    def per_class(self) -> list[ClassScore]:
+        """Precision, recall and F1 of each class."""
+        return per_class(self.confusion, self.classes)
+
+    @property
+    def confusions(self) -> list[Confusion]:
+        """The pairs of classes that were confused, those that were confused most often first."""
+        clips = self.confusion.sum(1)
+        found = [
+            Confusion(self.classes[true], self.classes[guess], int(self.confusion[true, guess]), int(clips[true]))
+            for true, guess in np.argwhere(self.confusion)
+            if true != guess
+        ]
+        return sorted(found, key=lambda one: (-one.count, -one.count / one.clips))
+
+    def facts(self) -> dict[str, Any]:
+        """The numbers, as JSON can hold them."""
+        clips = {one.name: one.clips for one in self.per_class}
+        return {
+            "accuracy": self.accuracy,
+            "interval": list(self.interval),
+            "chance": self.chance,
+            "balanced_accuracy": self.balanced_accuracy,
+            "clips": clips,
+        }
 
 
 def confusion_matrix(truth: Sequence[str], guessed: Sequence[str], classes: Sequence[str]) -> Matrix:
@@ -60,6 +134,19 @@ def balanced_accuracy(matrix: Matrix) -> float:
     clips = matrix.sum(1)
     recalls = np.diag(matrix)[clips > 0] / clips[clips > 0]
     return float(recalls.mean()) if len(recalls) else 0.0
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """The 95 % interval, by Wilson, of a share that was seen among so many; from 0 to 1 for none.
+
+    >>> [round(end, 3) for end in wilson(0.9, 50)]
+    [0.786, 0.957]
+    """
+    if not count:
+        return 0.0, 1.0
+    centre = share + Z**2 / (2 * count)
+    spread = Z * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
+    return max(0.0, (centre - spread) / (1 + Z**2 / count)), min(1.0, (centre + spread) / (1 + Z**2 / count))
 
 
 def _share(part: np.int64, whole: np.int64) -> float:

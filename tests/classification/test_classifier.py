@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hear_axlstm.classification.classifier import CLASSIFIER, Classifier, load_classifier
+from hear_axlstm.classification.classifier import CLASSIFIER, Classifier, read_classifier
 from hear_axlstm.errors import ConfigError, WeightsError
 
 
@@ -27,7 +27,7 @@ def test_probabilities_sum_to_one_and_failed_sounds_have_none(classifier):
 def test_a_file_or_its_folder_gives_back_what_was_saved(classifier, tmp_path):
     classifier.save(tmp_path / CLASSIFIER)
     for path in (tmp_path, tmp_path / CLASSIFIER):
-        found = load_classifier(path)
+        found = read_classifier(path)
         np.testing.assert_array_equal(found.weight, classifier.weight)
         np.testing.assert_array_equal(found.bias, classifier.bias)
         assert (found.classes, found.facts) == (classifier.classes, classifier.facts)
@@ -50,6 +50,6 @@ def test_a_damaged_file_is_refused(classifier, tmp_path):
     for damaged in (whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1]), whole.replace(b"bee", b"bea"), b"", b"{}"):
         path.write_bytes(damaged)
         with pytest.raises(WeightsError, match="is damaged, or no classifier"):
-            load_classifier(path)
+            read_classifier(path)
     with pytest.raises(WeightsError, match="no such file"):
-        load_classifier(tmp_path / "nothing")
+        read_classifier(tmp_path / "nothing")

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hear_axlstm.errors import ConfigError, TaskError
+from hear_axlstm.classification.regression import Span, require_packages
+from hear_axlstm.errors import TaskError
 from hear_axlstm.evaluation.classes import by_class
 from hear_axlstm.evaluation.metrics import accuracy, score
 from hear_axlstm.evaluation.native.data import Split, read_data
@@ -25,10 +26,7 @@ NEIGHBOURS = 5
 
 def require_scikit_learn() -> None:
     """Raises ConfigError, which names the extra, when scikit-learn is not installed."""
-    try:
-        import sklearn  # noqa: F401
-    except ImportError as error:
-        raise ConfigError("the linear engine needs scikit-learn: pip install 'hear-axlstm[probe]'") from error
+    require_packages("the linear engine", "probe", sklearn="scikit-learn")
 
 
 def check_one_label(task: TaskFolder) -> None:
@@ -85,20 +83,16 @@ def learnt(clips: Split, classifier: Any) -> Callable[[Tensor], Tensor]:
     Returns a function of embeddings (N, D), from which it gives the probability of each label, (N, C) float64. Raises
     TaskError when all clips have the same label.
     """
-    from sklearn.preprocessing import StandardScaler
-
     labels = clips.targets.argmax(1).numpy()
     if len(np.unique(labels)) < 2:
         raise TaskError(f"all {len(clips)} clips to learn from have the same label; expected clips of at least two labels")
-    scaler = StandardScaler()
-    standardised = scaler.fit_transform(clips.embeddings.double().numpy())
-    # The weights of a penalised regression lie in the span of the clips: its axes, often fewer than D, give the same answer.
-    axes = np.linalg.qr(standardised.T)[0]
-    classifier.fit(standardised @ axes, labels)
+    embedded = clips.embeddings.double().numpy()
+    span = Span.of(embedded)
+    classifier.fit(span(embedded), labels)
 
     def probabilities(embeddings: Tensor) -> Tensor:
         found = torch.zeros(len(embeddings), clips.targets.shape[1], dtype=torch.float64)
-        features = scaler.transform(embeddings.double().numpy()) @ axes
+        features = span(embeddings.double().numpy())
         found[:, classifier.classes_] = torch.from_numpy(classifier.predict_proba(features))
         return found
 

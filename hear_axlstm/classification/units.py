@@ -1,0 +1,48 @@
+"""What must not be divided between learning and testing: copies of one file, and sounds of one group."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hear_axlstm.storage import sha256_of
+
+Indices = NDArray[np.intp]
+
+
+def find_copies(paths: Sequence[Path | None]) -> list[list[int]]:
+    """The places of files that have the same content, as lists of two or more. A file that cannot be read has no copies."""
+    by_size: dict[int, list[int]] = defaultdict(list)
+    by_content: dict[str, list[int]] = defaultdict(list)
+    for place, path in enumerate(paths):
+        with suppress(OSError):
+            if path is not None:
+                by_size[os.stat(path).st_size].append(place)
+    for places in by_size.values():
+        for place in places if len(places) > 1 else []:
+            with suppress(OSError):
+                by_content[sha256_of(paths[place] or Path())].append(place)
+    return [places for places in by_content.values() if len(places) > 1]
+
+
+def find_units(count: int, groups: Sequence[str] = (), copies: Iterable[Sequence[int]] = ()) -> Indices:
+    """A number for each sound, the same for those that belong together. Shape: -> (count,).
+
+    groups: of each sound, empty text for a sound by itself; or no groups at all. copies: as ``find_copies`` gives them.
+
+    >>> find_units(5, ["Tom", "Rex", "Tom", "", ""], [[3, 1]]).tolist()
+    [0, 3, 0, 3, 4]
+    """
+    units, first = np.arange(count), dict[str, int]()
+    for place, group in enumerate(groups):
+        if group:
+            units[place] = first.setdefault(group, place)
+    for places in copies:
+        units[np.isin(units, units[list(places)])] = units[places[0]]
+    return units

@@ -1,0 +1,154 @@
+"""The commands ``classify`` and ``classify apply``: labelled sounds -> a classifier -> labels of other sounds."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hear_axlstm.classification.apply import load_classifier
+from hear_axlstm.classification.classifier import CLASSIFIER
+from hear_axlstm.classification.outcome import Classified
+from hear_axlstm.classification.run import classify
+from hear_axlstm.classification.write import REPORT
+from hear_axlstm.cli.common import (
+    FAILED,
+    GO_ON,
+    REFUSED,
+    WAY_TO_READ,
+    failing,
+    main,
+    model_option,
+    quiet_option,
+    reported,
+    show,
+    tell,
+    tell_failures,
+)
+from hear_axlstm.errors import ConfigError
+from hear_axlstm.files import embed
+from hear_axlstm.files.find import counted, find_files
+from hear_axlstm.storage import write_text
+
+ROWS = 12  # classes in the terminal
+
+device_option = click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto is cuda where there is one.")
+
+
+class _WithApply(click.Command):
+    """A command that hands over to another one where its first argument is "apply"."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> click.Context:
+        if args[:1] == ["apply"]:
+            return apply_command.make_context(f"{info_name} apply", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@main.command("classify", cls=_WithApply)
+@click.argument("sounds", metavar="SOUNDS", type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
+@model_option
+@click.option("--folds", type=click.IntRange(min=2), default=5, help="Parts of the sounds, each of which is tested once.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Another seed divides the sounds in another way.")
+@device_option
+@click.option("--overwrite", is_flag=True, help="Replace what is in the folder, whatever it was made with.")
+@quiet_option
+def classify_command(sounds: Path, out: Path, model: str, quiet: bool, **options: Any) -> None:
+    """Learn to tell classes of sound apart, and measure how well that works.
+
+    SOUNDS is a folder that has a folder of sounds for each class, or a CSV file with the columns path and label. Two sounds
+    of a class are enough to begin with.
+
+    Every sound is guessed once by a classifier that has not heard it; the accuracy is the share of right guesses. The folder
+    gets report.html, and classifier.safetensors, which has learnt from all sounds. A second run embeds only sounds that are
+    new or have changed.
+
+    `hear-axlstm classify apply FOLDER FILES-OR-FOLDERS...` labels other sounds.
+    """
+    with reported(REFUSED), failing(GO_ON, OSError):
+        result = classify(sounds, model, out=out, progress=not quiet, **options)
+    tell_failures(result.failures)
+    for names in result.torn:
+        tell(f"the same file has different labels: {', '.join(names)}")
+    for line in _summary(result):
+        show(line)
+    if not quiet:
+        left_out = [f"left out{counted(result.left_out)[1:]}"] if result.left_out else []
+        apply = f"hear-axlstm classify apply {shlex.quote(str(out))} NEW-SOUNDS/"
+        tell(
+            *left_out,
+            *([WAY_TO_READ] if result.left_out else []),
+            f"report: {out / REPORT}",
+            f"classifier: {out / CLASSIFIER}",
+            f"label other sounds: {apply}",
+        )
+    sys.exit(FAILED if result.failures else 0)
+
+
+def _summary(result: Classified) -> list[str]:
+    """The accuracy beside chance, the scores of the classes, and what is confused most."""
+    low, high = result.interval
+    scores = result.per_class
+    shown = scores if len(scores) <= ROWS else sorted(scores, key=lambda one: one.f1)[:ROWS]
+    width = max(len("class"), *(len(one.name) for one in shown))
+    return [
+        f"{len(result.names)} sounds of {len(result.classes)} classes, {len(result.validation.penalties)} folds",
+        f"accuracy {result.accuracy:.1%} (95 % interval: {low:.1%} to {high:.1%}); by chance: {result.chance:.1%}",
+        f"balanced accuracy {result.balanced_accuracy:.1%}; by chance: {1 / len(result.classes):.1%}",
+        f"{'class':{width}}  precision  recall     F1  sounds",
+        *(f"{one.name:{width}}  {one.precision:9.3f}  {one.recall:6.3f}  {one.f1:5.3f}  {one.clips:6}" for one in shown),
+        *(
+            [f"({ROWS} of {len(scores)} classes, those with the lowest F1; the report has all)"]
+            if len(scores) > ROWS
+            else []
+        ),
+        *([result.confusion_words()] if result.confusions else []),
+        result.curve_words(),
+    ]
+
+
+@click.command("apply", context_settings=main.context_settings)
+@click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
+@click.argument("inputs", metavar="FILES-OR-FOLDERS...", nargs=-1, required=True, type=click.Path())
+@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="CSV file to write; stdout otherwise.")
+@click.option("--all", "every_class", is_flag=True, help="Add a column for each class, with its probability.")
+@click.option(
+    "--model",
+    default="",
+    show_default=False,
+    metavar="FILE|FOLDER|REPO|VARIANT",
+    help="Where the weights are, if not in FOLDER nor where they were when it was made.",
+)
+@device_option
+@quiet_option
+def apply_command(
+    folder: Path, inputs: tuple[str, ...], out: Path | None, every_class: bool, model: str, device: str, quiet: bool
+) -> None:
+    """Label sounds with what `classify` or `finetune` wrote into FOLDER.
+
+    Prints a CSV line for each sound: path,label,probability.
+    """
+    with reported(REFUSED):
+        left_out: list[Path] = []
+        sounds = [replace(sound, name=str(sound.path or sound.name)) for sound in find_files(inputs, left_out)]
+        if not sounds:
+            raise ConfigError(f"no audio files below {', '.join(inputs)}{counted(left_out)}")
+        classifier = load_classifier(folder, model, device=device)
+        logging.getLogger(embed.__module__).setLevel(logging.ERROR)  # its warning would name failures, as is done below
+        predictions = classifier.predict(sounds, progress=not quiet)
+        text = predictions.to_csv(every_class=every_class)
+        if out is None:
+            click.echo(text, nl=False)
+        else:
+            write_text(out, text)
+    tell_failures(predictions.failures)
+    if not quiet:
+        failed = len(predictions.failures)
+        where = f": {out}" if out else ""
+        tell(f"{len(predictions) - failed} labelled, {failed} failed{where}{counted(left_out)}")
+    sys.exit(FAILED if predictions.failures else 0)
