@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hear_axlstm.classification.run import classify
     from hear_axlstm.files import Embedded, embed, load_embeddings
     from hear_axlstm.files.similar import neighbours, similarity
+    from hear_axlstm.finetuning import finetune
     from hear_axlstm.weights.released import convert_checkpoint
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "convert_checkpoint",
     "embed",
     "find_weights",
+    "finetune",
     "get_scene_embeddings",
     "get_timestamp_embeddings",
     "list_models",
@@ -70,6 +72,7 @@ LATER = {  # names that the HEAR API, which takes tensors, does without until th
     "classify": "classification.run",
     "convert_checkpoint": "weights.released",
     "embed": "files",
+    "finetune": "finetuning",
     "load_classifier": "classification.apply",
     "load_embeddings": "files",
     "neighbours": "files.similar",

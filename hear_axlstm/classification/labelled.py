@@ -43,10 +43,9 @@ class Labelled:
 
     def only(self, places: Sequence[int]) -> Labelled:
         """The sounds at these places alone."""
-        groups = [self.groups[place] for place in places] if self.groups else []
-        return Labelled(
-            [self.sounds[place] for place in places], [self.labels[place] for place in places], groups, self.left_out
-        )
+        groups, parts = ([of[place] for place in places] if of else [] for of in (self.groups, self.parts))
+        sounds, labels = [self.sounds[place] for place in places], [self.labels[place] for place in places]
+        return Labelled(sounds, labels, groups, parts, self.left_out)
 
 
 def read_labelled(source: str | os.PathLike[str]) -> Labelled:

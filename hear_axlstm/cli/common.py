@@ -19,6 +19,9 @@ from hear_axlstm.progress import printable
 from hear_axlstm.weights.find import WEIGHTS_FILE, list_models, read_manifest
 
 FAILED, REFUSED = 1, 2
+ORDER = (  # of the commands in the list of them: what people begin with
+    "embed classify finetune models download convert publish tasks evaluate probe report synthesize shards recipes pretrain"
+).split()
 WAY_TO_READ = "files left out that are sound are read when you name them, or convert them first: ffmpeg -i x.m4a x.flac"
 GO_ON = "what was finished is kept: mend that, and repeat the command"
 
@@ -160,8 +163,8 @@ class _Commands(click.Group):
             formatter.write_dl([(name, _first_sentence(command)) for name, command in commands if command is not None])
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """The commands in the order in which they are met, not that of the alphabet."""
-        return list(self.commands)
+        """The commands in the order of ORDER, and of a group's own commands as they were made."""
+        return sorted(self.commands, key=lambda name: ORDER.index(name) if name in ORDER else 0)
 
 
 def _first_sentence(command: click.Command) -> str:

@@ -1,0 +1,142 @@
+"""A run on disk: its settings, its checkpoint, its curve and its results. Each file is whole at any moment."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from hear_axlstm.classification.classifier import CLASSIFIER
+from hear_axlstm.errors import OutputError
+from hear_axlstm.finetuning.tuner import Tuner
+from hear_axlstm.storage import claim_folder, read_json, strict_json, sweep, write_text
+from hear_axlstm.weights.check import is_sealed, sealed
+from hear_axlstm.weights.find import WEIGHTS_FILE
+from hear_axlstm.weights.save import write_safetensors
+
+SETTINGS, CHECKPOINT, CURVE, SCORES = "finetune.json", "checkpoint.safetensors", "curve.csv", "scores.json"
+OURS = (CHECKPOINT, CURVE, SCORES, WEIGHTS_FILE, CLASSIFIER)
+METADATA_KEY = "hear_axlstm_finetuning"
+FORMAT = 1
+NOW, BEST, OPTIMIZER = "now", "best", "optimizer"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the curve. loss: the mean of an epoch's training losses, NaN for epoch 0, the head alone.
+
+    validation_loss, accuracy, balanced_accuracy: of the clips that were set apart, after the epoch.
+    """
+
+    epoch: int
+    loss: float
+    validation_loss: float
+    accuracy: float
+    balanced_accuracy: float
+
+
+@dataclass
+class State:
+    """How far a run is. step: updates made. losses: their sum in the epoch that is not finished.
+
+    rows: of the finished epochs, from 0. best: all that training changes, after the best of them.
+    """
+
+    step: int = 0
+    losses: float = 0.0
+    rows: list[Row] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def best_row(self) -> Row:
+        """The row with the highest balanced accuracy; of several, that with the lowest validation loss."""
+        return max(self.rows, key=lambda row: (row.balanced_accuracy, -row.validation_loss))
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run: finetune.json, checkpoint.safetensors, curve.csv, and in the end model.safetensors,
+    classifier.safetensors and scores.json.
+    """
+
+    path: Path
+
+    def open(self, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        """Claim the folder for a run of these settings, new or to be continued.
+
+        Raises OutputError when it holds a run of other settings, or cannot be written.
+        """
+        claim_folder(self.path / SETTINGS, settings, OURS, overwrite=overwrite)
+        sweep(self.path)
+
+    def scores(self) -> dict[str, Any] | None:
+        """The results of a finished run; None where it is not finished. Raises OutputError on a damaged file."""
+        path = self.path / SCORES
+        if not path.is_file():
+            return None
+        scores: dict[str, Any] = read_json(path, OutputError, "start again with --overwrite")
+        return scores
+
+    def save(self, state: State, tuner: Tuner) -> None:
+        """Write all that a run needs to go on. Raises OSError, and then the file before is whole."""
+        tensors = {f"{NOW}.{name}": tensor for name, tensor in tuner.weights.items()}
+        tensors |= {f"{BEST}.{name}": tensor for name, tensor in state.best.items()}
+        for index, values in tuner.optimizer.state_dict()["state"].items():
+            tensors |= {f"{OPTIMIZER}.{index}.{name}": tensor for name, tensor in values.items()}
+        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        facts = {
+            "format": FORMAT,
+            "step": state.step,
+            "losses": state.losses,
+            "rows": [{**asdict(row), "loss": row.loss if row.epoch else None} for row in state.rows],
+            "scaler": tuner.scaler.state_dict(),
+        }
+        write_safetensors(whole, self.path / CHECKPOINT, {METADATA_KEY: json.dumps(sealed(facts, whole))})
+
+    def load(self, tuner: Tuner) -> State | None:
+        """Restore what ``save`` wrote; None in a new run. Raises OutputError when the checkpoint is damaged."""
+        path = self.path / CHECKPOINT
+        if not path.is_file():
+            return None
+        parts: dict[str, dict[str, Tensor]] = {NOW: {}, BEST: {}, OPTIMIZER: {}}
+        try:
+            with safe_open(path, "pt") as file:
+                facts = json.loads((file.metadata() or {})[METADATA_KEY])
+                whole = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no mapping
+            if facts["format"] != FORMAT or not is_sealed(facts, whole):
+                raise ValueError("it is of another version, or not what its fingerprint was made of")
+            for key, tensor in whole.items():
+                part, name = key.split(".", 1)
+                parts[part][name] = tensor
+            optimizer: dict[int, dict[str, Tensor]] = {}
+            for key, tensor in parts[OPTIMIZER].items():
+                index, name = key.split(".", 1)
+                optimizer.setdefault(int(index), {})[name] = tensor
+            rows = [Row(**{**row, "loss": float("nan") if row["loss"] is None else row["loss"]}) for row in facts["rows"]]
+            tuner.restore(parts[NOW])
+            tuner.optimizer.load_state_dict({**tuner.optimizer.state_dict(), "state": optimizer})
+            if facts["scaler"]:
+                tuner.scaler.load_state_dict(facts["scaler"])
+            return State(int(facts["step"]), float(facts["losses"]), rows, parts[BEST])
+        except (SafetensorError, OSError, LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            raise OutputError(f"{path} is damaged ({error}); start again with --overwrite") from error
+
+    def write_curve(self, rows: Sequence[Row]) -> None:
+        """Write curve.csv, a line for each epoch. Raises OSError."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(Row.__dataclass_fields__), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**asdict(row), "loss": row.loss if row.epoch else ""} for row in rows)
+        write_text(self.path / CURVE, text.getvalue())
+
+    def finish(self, scores: Mapping[str, Any]) -> None:
+        """Write scores.json, which says that the run is finished, and remove the checkpoint. Raises OSError."""
+        write_text(self.path / SCORES, strict_json(scores))
+        (self.path / CHECKPOINT).unlink(missing_ok=True)
