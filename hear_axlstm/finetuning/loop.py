@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from hear_axlstm.classification.classifier import CLASSIFIER, load_classifier
+from hear_axlstm.classification.classifier import CLASSIFIER, read_classifier
 from hear_axlstm.classification.labelled import Labelled, read_labelled
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import ConfigError
@@ -76,8 +76,8 @@ def finetune(
 ) -> Finetuned:
     """Train a classifier of labelled sounds, the encoder and a linear head together, or go on with the run in ``out``.
 
-    A part of the clips is set apart; the epoch with the best balanced accuracy on them is kept; epoch 0 is the head alone. A run that
-    was killed goes on from its last checkpoint with the same call; on a CPU the result is the same bit for bit.
+    A part of the clips is set apart; the epoch with the best balanced accuracy on them is kept; epoch 0 is the head alone. A
+    run that was killed goes on from its last checkpoint with the same call; on a CPU the result is the same bit for bit.
 
     sounds, test: a folder with a folder of sounds for each class, or a CSV file, as ``read_labelled`` takes them. The sounds
     of ``test`` are not learnt from: they say how good the result is. out: a folder that gets model.safetensors,
@@ -106,7 +106,7 @@ def finetune(
         run.train(checkpoint_minutes)
         scores = run.finish()
     if tested is not None and scores.get("test", {}).get("sounds") != (described := _described(tested)):
-        result, classifier = load_model(folder.path, device=loaded.device), load_classifier(folder.path)
+        result, classifier = load_model(folder.path, device=loaded.device), read_classifier(folder.path)
         scores["test"] = {"sounds": described, **scores_on(classifier, result, tested, progress=progress)}
         folder.finish(scores)
     return Finetuned(folder.path, scores, was_finished)
