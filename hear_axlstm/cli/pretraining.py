@@ -36,7 +36,7 @@ from hear_axlstm.synthesis.corpus import write_corpus
 
 
 @main.command("synthesize")
-@click.argument("kind", type=click.Choice(get_args(corpus.Kind)))
+@click.argument("kind", metavar="KIND", type=click.Choice(get_args(corpus.Kind)))
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--hours", type=click.FloatRange(min=0, min_open=True), required=True, help="How much sound to make in all.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="A number; each one makes other clips.")
