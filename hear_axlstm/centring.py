@@ -29,6 +29,7 @@ LEVELLED = 10  # directions that are brought down: more of them gained little on
 DECIMALS = 3  # of the numbers in a header: more made no difference
 ENOUGH = 8  # sounds whose own mean says what sounds share
 ROWS = 1024  # of cosines that are in memory at once when neighbours are sought
+NO_CENTRING = "these embeddings are of weights, a layout or a layer without a centring"
 TRAP = "raw embeddings of any two sounds have a cosine near 0.9"
 
 
@@ -64,11 +65,9 @@ class Centring:
         Raises ConfigError when there are fewer than 8 others.
         """
         there = embeddings[np.isfinite(embeddings).all(1)]
-        advice = f"embed {ENOUGH} or more, or use weights with a centring, such as the bundled ones"
-        trap = f"and {TRAP}, which says nothing; {advice}"
-        require(
-            len(there) >= ENOUGH, f"these weights have no centring, {len(there)} sounds are too few to centre on, {trap}"
-        )
+        trap = f"{NO_CENTRING}, and {len(there)} sounds are too few to centre on their mean; {TRAP}, which says nothing"
+        advice = f"give {ENOUGH} or more, or use weights with a centring in their own layout, such as the bundled ones"
+        require(len(there) >= ENOUGH, f"{trap}: {advice}")
         size = embeddings.shape[1]
         nothing = np.zeros((0, size), np.float32), np.zeros(0, np.float32)
         return cls(there.mean(0, dtype=np.float64).astype(np.float32), *nothing, f"the mean of these {len(there)} sounds")
@@ -143,7 +142,7 @@ def settled(centring: Centring | None, embeddings: Array) -> Centring:
 
 @cache
 def _say_own_mean() -> None:
-    logger.warning("these weights have no centring: similarities are centred on the mean of the sounds that are compared")
+    logger.warning("%s: what is compared is centred on its own mean", NO_CENTRING)
 
 
 def cosines(a: Array, b: Array, centring: Centring) -> Array:

@@ -207,13 +207,13 @@ def test_embeddings_of_another_size_ask_for_their_weights():
 
 
 def test_what_is_no_embedding_is_refused():
-    for odd in (np.ones((2, 3, 4)), np.zeros((0, 960)), [np.ones(3), np.ones(4)]):
+    for odd in (None, np.ones((2, 3, 4)), np.zeros((0, 960)), [np.ones(3), np.ones(4)]):
         with pytest.raises(ConfigError, match="embeddings"):
             hear_axlstm.similarity(odd, np.ones(960))
 
 
 def test_two_embeddings_without_a_centring_are_refused_with_the_trap(folder, tuned):
-    with pytest.raises(ConfigError, match=r"2 sounds are too few to centre on, .*cosine near 0\.9"):
+    with pytest.raises(ConfigError, match=r"2 sounds are too few to centre on their mean; .*cosine near 0\.9"):
         hear_axlstm.similarity(folder / NAMES[0], folder / NAMES[1], model=tuned)
 
 
@@ -225,7 +225,7 @@ def test_many_embeddings_without_a_centring_are_centred_on_their_own_mean_which_
     own = many - many.mean(0)
     assert np.allclose(found, raw(own), atol=1e-4)
     assert [record.message for record in caplog.records] == [
-        "these weights have no centring: similarities are centred on the mean of the sounds that are compared"
+        "these embeddings are of weights, a layout or a layer without a centring: what is compared is centred on its own mean"
     ]
     assert repr(hear_axlstm.neighbours(many, model=tuned)).endswith("centred on the mean of these 12 sounds")
 

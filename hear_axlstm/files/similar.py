@@ -112,7 +112,8 @@ def _as_array(given: Any) -> Array:
         array = np.asarray(_plain(given), np.float32)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"these are no embeddings of one size ({error}); expected (D,) or (N, D)") from error
-    require(array.ndim in (1, 2) and array.size > 0, f"embeddings have shape {array.shape}; expected (D,) or (N, D)")
+    found = "embeddings are None: the sound failed" if given is None else f"embeddings have shape {array.shape}"
+    require(array.ndim in (1, 2) and array.size > 0, f"{found}; expected (D,) or (N, D)")
     return array
 
 
