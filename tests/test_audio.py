@@ -88,7 +88,7 @@ def test_arrays_of_several_kinds():
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
-        (np.zeros((2, 16_000)), r"has shape \(2, 16000\); expected \(n_samples,\) or \(n_samples, channels\)"),
+        (np.zeros((9, 16_000)), r"has shape \(9, 16000\); expected \(n_samples,\) or \(n_samples, channels\)"),
         (np.zeros((2, 2, 2)), "has shape"),
         (np.zeros(300, dtype=np.uint8), "is uint8"),
         (np.zeros(300, dtype=complex), "is complex128"),

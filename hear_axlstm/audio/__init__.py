@@ -2,6 +2,7 @@
 
 from hear_axlstm.audio.arrays import array_seconds, prepare_array, with_rate
 from hear_axlstm.audio.files import (
+    TOO_SHORT,
     Wave,
     audio_blocks,
     audio_seconds,
@@ -17,6 +18,7 @@ from hear_axlstm.audio.sources import MAX_RATE, MIN_RATE
 __all__ = [
     "MAX_RATE",
     "MIN_RATE",
+    "TOO_SHORT",
     "Wave",
     "array_seconds",
     "audio_blocks",

@@ -8,13 +8,14 @@ import os
 from array import array
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import BinaryIO
+from typing import BinaryIO, TypeGuard
 
 import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from hear_axlstm.audio import ffmpeg
 from hear_axlstm.audio.parts import check_the_count
 from hear_axlstm.audio.sources import Stream, header_seconds, regular, streams
 from hear_axlstm.config import MIN_SAMPLES, SAMPLE_RATE
@@ -26,6 +27,7 @@ UNREADABLE = (soundfile.SoundFileError, OSError, TypeError, ValueError, RuntimeE
 UNKNOWN = "Format not recognised."  # libsndfile's word for what is no sound, or coded otherwise
 BLOCK_SECONDS = 60  # decoded and resampled at once: long recordings need little more than their 16 kHz samples
 BLOCK_VALUES = 1 << 25  # decoded at once, all channels counted
+TOO_SHORT = "too short to embed"  # in the reason, by which advice is given
 LOUD = 8.0  # a peak that samples in [-1, 1] do not have
 
 logger = logging.getLogger(__name__)
@@ -37,15 +39,18 @@ def audio_seconds(source: Source, name: str = "") -> float:
     name: what errors call it; the path when left out. Raises AudioError, which names the file and the cause.
     """
     try:
-        with _file(source) as file:
-            seconds = header_seconds(file)
+        if _is_for_ffmpeg(source):
+            seconds = None if math.isnan(track := ffmpeg.find_track(source).seconds) else track
+        else:
+            with _file(source) as file:
+                seconds = header_seconds(file)
     except UNREADABLE as error:
         raise _named(source, name, error) from error
     return sum(len(block) / rate for rate, block in native_blocks(source, name)) if seconds is None else seconds
 
 
 def read_audio(source: Source, name: str = "", pad: bool = False) -> Wave:
-    """Decode a file of any format, rate and channel count that libsndfile reads. Channels are averaged.
+    """Decode a file of any format, rate and channel count that libsndfile or ffmpeg reads. Channels are averaged.
 
     name: what errors call it; the path when left out. pad: whether a sound too short to embed is padded with zeros.
 
@@ -92,6 +97,9 @@ def native_blocks(source: Source, name: str = "") -> Iterator[tuple[int, Wave]]:
     Shape: -> Hz and (n_samples,) each, a minute at most, float32, mono. Raises AudioError with name and cause.
     """
     try:
+        if _is_for_ffmpeg(source):
+            yield from ffmpeg.decoded(source)
+            return
         with _file(source) as file:
             for stream in streams(file):
                 for block in _mono(stream):
@@ -126,7 +134,7 @@ def checked(wave: Wave, name: str, pad: bool = False) -> Wave:
     if pad and 0 < len(wave) < MIN_SAMPLES:
         wave = np.pad(wave, (0, MIN_SAMPLES - len(wave)))
     if len(wave) < MIN_SAMPLES:
-        raise AudioError(f"{name}: {len(wave)} samples at 16 kHz; expected {MIN_SAMPLES} or more: too short to embed")
+        raise AudioError(f"{name}: {len(wave)} samples at 16 kHz; expected {MIN_SAMPLES} or more: {TOO_SHORT}")
     low, high = wave.min(), wave.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         raise AudioError(f"{name}: holds NaN or infinity; expected finite samples in [-1, 1]")
@@ -145,6 +153,10 @@ def write_flac(target: str | os.PathLike[str] | BinaryIO, wave: Wave) -> None:
     soundfile.write(target, wave, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
 
 
+def _is_for_ffmpeg(source: Source) -> TypeGuard[str | os.PathLike[str]]:
+    return ffmpeg.is_needed(source) and ffmpeg.is_there()
+
+
 def _file(source: Source) -> AbstractContextManager[BinaryIO]:
     return regular(source) if isinstance(source, str | os.PathLike) else nullcontext(source)
 
@@ -156,5 +168,6 @@ def _named(source: Source, name: str, error: Exception) -> AudioError:
     said = str(error)
     if not isinstance(error, AudioError):
         said = said.partition(": ")[2] or said
-        said = f"cannot be decoded ({said})" + ("; convert it to FLAC" if said == UNKNOWN else "")
+        advice = f"; {ffmpeg.GET}" if ffmpeg.is_needed(source) else "; convert it to FLAC" if said == UNKNOWN else ""
+        said = f"cannot be decoded ({said}){advice}"
     return AudioError(f"{name}: {said}" if name else said)

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import click
 
+from hear_axlstm.audio import TOO_SHORT, ffmpeg
 from hear_axlstm.cli.common import (
     FAILED,
     GO_ON,
@@ -25,7 +26,7 @@ from hear_axlstm.config import Layout, Precision
 from hear_axlstm.encoder import Layers
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.files import Embedded, embed
-from hear_axlstm.files.find import counted, find_files
+from hear_axlstm.files.find import by_suffix, counted, find_files, unread
 from hear_axlstm.files.write import Format
 from hear_axlstm.hear import load_model
 from hear_axlstm.ops.backend import find_device
@@ -53,6 +54,7 @@ SHOWN = 3  # names of embeddings whose sounds are gone
     type=click.IntRange(min=0),
     help="Processes that decode, 0 for threads; one a processor on CUDA, else 0.",
 )
+@click.option("--pad", "pad_short", is_flag=True, help="Pad sounds too short to embed, under 12.6 ms, with zeros.")
 @click.option("--overwrite", is_flag=True, help="First remove embeddings in the folder, whatever they were made with.")
 @quiet_option
 def embed_command(
@@ -69,7 +71,7 @@ def embed_command(
     """Embed audio files, and all audio files below folders.
 
     Writes NAME.embedding.npy (and NAME.timestamps.json) as hear-eval-kit does, or parquet. A second run embeds files that
-    are missing or have changed.
+    are missing or have changed. Files such as .m4a and .mp4 are read where the program ffmpeg is installed.
     """
     with reported(REFUSED):
         left_out: list[Path] = []
@@ -84,7 +86,11 @@ def embed_command(
     tell_failures(result.failures)
     if not quiet:
         tell(*_summary(result, out, left_out))
-    sys.exit(FAILED if result.failures else 0)
+    if missed := unread(left_out):
+        tell(f"NOT EMBEDDED: {len(missed)} sounds in folders ({by_suffix(missed)}): {ffmpeg.GET}; then repeat the command")
+    if any(TOO_SHORT in why for why in result.failures.values()):
+        tell("sounds that are too short are padded with zeros by --pad; such embeddings need a folder for themselves")
+    sys.exit(FAILED if result.failures or missed else 0)
 
 
 def _layers(text: str | None) -> Layers | None:

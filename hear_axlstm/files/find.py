@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from numbers import Number, Real
 from pathlib import Path
 from typing import Any
 
-from hear_axlstm.audio import with_rate
+from hear_axlstm.audio import ffmpeg, with_rate
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import AudioError, ConfigError, OutputError
 from hear_axlstm.files.sounds import ArraySound, FileSound, Given, NoSound, Sound, Source
@@ -19,6 +20,9 @@ SUFFIXES = frozenset(
     ".wav .wave .bwf .flac .ogg .oga .opus .mp1 .mp2 .mp3 .mpga .aif .aiff .aifc .au .snd .caf .w64 .rf64 "
     ".iff .svx .8svx .voc .paf .sph .nist .xi .amb .sd2".split()
 )
+OUTPUT = re.compile(
+    r"_embed\.jsonl?|_centring\.json|.*\.embedding\.npy|.*\.timestamps\.json|embeddings-\d+-.*\.parquet"
+)  # ours
 BATCH_SECONDS = 64.0  # audio encoded in one call, padding included
 LONGEST_PATH = 4_096  # bytes: more are no path
 
@@ -97,10 +101,10 @@ def _sounds_of(item: Any, name: str, sample_rate: float | None, left_out: list[P
 def find_files(inputs: Iterable[FilePath], left_out: list[Path] | None = None) -> list[FileSound | NoSound]:
     """Every input file by its own name, and every audio file below an input folder by its path inside that folder.
 
-    A folder's audio files are those whose suffix is one of ``SUFFIXES``; hidden files and folders are passed over. Folders
+    A folder's audio files are those whose suffix is one of ``SUFFIXES``, or of ffmpeg's where that is there; hidden files and folders are passed over. Folders
     that links lead to are searched like others, each once. The same file by the same name is given once. What cannot be
     read, such as a folder without permission or a link to nothing, is a ``NoSound``, which says why.
-    left_out: a list that gets the folders' files of other suffixes.
+    left_out: a list that gets the folders' files of other suffixes, but for embeddings.
     """
     found: dict[tuple[str, str], FileSound | NoSound] = {}
     for sound in (sound for entry in inputs for sound in _found(entry, left_out)):
@@ -108,11 +112,20 @@ def find_files(inputs: Iterable[FilePath], left_out: list[Path] | None = None) -
     return list(found.values())
 
 
+def unread(left_out: Sequence[Path]) -> list[Path]:
+    """The files left out that are sounds, but of kinds that only ffmpeg reads, which is not there."""
+    return [path for path in left_out if ffmpeg.is_needed(path)]
+
+
 def counted(left_out: Sequence[Path]) -> str:
     """How many files of which suffixes were left out, after a semicolon; empty for none."""
-    suffixes = Counter(path.suffix.lower() or "no suffix" for path in left_out)
-    counts = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common())
-    return f"; {len(left_out)} other files left out ({counts})" if left_out else ""
+    return f"; {len(left_out)} other files left out ({by_suffix(left_out)})" if left_out else ""
+
+
+def by_suffix(paths: Sequence[Path]) -> str:
+    """How many of the files have which suffix."""
+    suffixes = Counter(path.suffix.lower() or "no suffix" for path in paths)
+    return ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common())
 
 
 def _found(entry: FilePath, left_out: list[Path] | None) -> Iterable[FileSound | NoSound]:
@@ -153,6 +166,7 @@ class _Walk:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._suffixes = SUFFIXES | ffmpeg.SUFFIXES if ffmpeg.is_there() else SUFFIXES
         self.found: dict[str, FileSound | NoSound] = {}
         self.others: list[str] = []
         self._folders, self._links = [""], list[str]()
@@ -182,11 +196,11 @@ class _Walk:
             self._folders.append(name)
         elif is_link and os.path.isdir(entry.path):
             self._links.append(name)
-        elif suffix in SUFFIXES and entry.is_file(follow_symlinks=False):
+        elif suffix in self._suffixes and entry.is_file(follow_symlinks=False):
             self.found[name] = FileSound(name, self.folder / name)
-        elif suffix in SUFFIXES or (is_link and not suffix and not os.path.exists(entry.path)):
+        elif suffix in self._suffixes or (is_link and not suffix and not os.path.exists(entry.path)):
             self.found[name] = _file(name, self.folder / name)
-        else:
+        elif not OUTPUT.fullmatch(entry.name):
             self.others.append(name)
 
 

@@ -1,0 +1,184 @@
+"""The result of embed: aligned, as a matrix and a table, in parts, saved and loaded."""
+
+import json
+import sys
+
+import numpy as np
+import pandas
+import pytest
+import soundfile
+
+from hear_axlstm import Embedded, embed, load_embeddings
+from hear_axlstm.config import SAMPLE_RATE
+from hear_axlstm.errors import ConfigError, OutputError
+from hear_axlstm.files import open_folder, write
+from tests.conftest import tone
+
+NAMES = ["a.wav", "b.flac", "below/c.ogg", "below/none.wav"]
+
+
+@pytest.fixture
+def model(golden):
+    return golden("ssast").model()
+
+
+@pytest.fixture
+def sounds(sound_folder):
+    (sound_folder / "below" / "none.wav").write_bytes(b"nothing")
+    return sound_folder
+
+
+@pytest.fixture
+def result(model, sounds):
+    return embed(sounds, model)
+
+
+def test_it_is_aligned_with_what_was_given(result, sounds):
+    assert result.names == NAMES
+    assert list(result.ok) == [True, True, True, False]
+    assert result.paths == [str(sounds / name) for name in NAMES]
+    assert (result.matrix.shape, result.matrix.dtype) == ((4, 240), np.float32)
+    assert np.array_equal(np.isfinite(result.matrix).all(1), result.ok)
+    np.testing.assert_allclose(result.durations, [1.3, 2.1, 0.6, np.nan])
+    assert [row.name for row in result] == NAMES
+    assert result[1].embedding is result.embeddings[1]
+    assert result[-1].embedding is None
+
+
+@pytest.mark.parametrize(
+    ("which", "expected"),
+    [(slice(1, 3), [1, 2]), ([3, 0], [3, 0]), ([False, True, True, False], [1, 2]), (np.array([2]), [2]), ([], [])],
+    ids=["slice", "list", "mask", "array", "none"],
+)
+def test_a_part_of_it_is_one_as_well(result, which, expected):
+    part = result[which]
+    assert part.names == [NAMES[index] for index in expected]
+    assert np.array_equal(part.matrix, result.matrix[expected] if expected else np.zeros((0, 0)), equal_nan=True)
+    assert list(part.failures) == [NAMES[index] for index in expected if index == 3]
+
+
+def test_it_is_indexed_by_nothing_else(result):
+    with pytest.raises(TypeError, match=r"a number, a slice, booleans or a list of numbers, not 'a\.wav'"):
+        result["a.wav"]
+
+
+def test_it_says_in_short_what_it_is(result):
+    assert repr(result) == (
+        "Embedded: 4 sounds, 240 numbers each\n  1 failure: below/none.wav; .failures says why"
+    )  # fmt: skip
+    assert repr(result.failures).splitlines()[1].startswith("below/none.wav  cannot be decoded (")
+
+
+def test_a_table_has_a_row_for_each_sound(result):
+    frame = result.to_frame()
+    assert list(frame.index) == NAMES
+    assert frame.index.name == "name"
+    assert list(frame.columns[:3]) == ["folder", "seconds", "e0"]
+    assert list(frame["folder"]) == ["sounds", "sounds", "below", "below"]
+    assert np.array_equal(frame.filter(regex=r"^e\d").to_numpy(), result.matrix, equal_nan=True)
+
+
+def test_a_table_needs_pandas(result, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ConfigError, match="pip install pandas"):
+        result.to_frame()
+
+
+def test_where_there_is_no_matrix_it_says_what_to_do(model, sounds, tmp_path):
+    with pytest.raises(ConfigError, match=r"use \.embeddings, or embed without timestamps"):
+        embed(sounds, model, timestamps=True).matrix  # noqa: B018
+    with pytest.raises(ConfigError, match="2 layers make no matrix: ask for one layer"):
+        embed(sounds, model, layers=[0, 1]).matrix  # noqa: B018
+    assert embed(sounds, model, layers=1).matrix.shape == (4, 240)
+    written = embed(sounds, model, out=tmp_path / "out")
+    assert (written.names, list(written.ok), written.embeddings) == (NAMES, [True, True, True, False], [])
+    for use in (lambda: written.matrix, lambda: written[0], lambda: list(written), lambda: written.save("x.npz")):
+        with pytest.raises(ConfigError, match=r"hear_axlstm\.load_embeddings"):
+            use()
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"timestamps": True}, {"layers": "all"}, {"timestamps": True, "layers": [0, 2]}], ids=str
+)
+def test_what_is_saved_is_loaded(model, sounds, tmp_path, options):
+    result = embed(sounds, model, **options)
+    result.save(tmp_path / "x.npz")
+    assert_same(load_embeddings(tmp_path / "x.npz"), result)
+
+
+def assert_same(loaded, result):
+    assert (loaded.names, loaded.failures, loaded.paths) == (result.names, result.failures, result.paths)
+    assert np.array_equal(loaded.durations, result.durations, equal_nan=True)
+    for ours, theirs in zip(loaded.embeddings + loaded.timestamps, result.embeddings + result.timestamps, strict=True):
+        assert ours is theirs is None or np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("format", ["npy", "parquet"])
+@pytest.mark.parametrize("options", [{}, {"timestamps": True}, {"timestamps": True, "layers": [0, 2]}], ids=str)
+def test_a_folder_is_loaded_in_order(model, sounds, tmp_path, format, options):
+    soundfile.write(sounds / "A.wav", tone(440, 0.3), SAMPLE_RATE)
+    for one in (sounds / "b.flac", sounds):
+        embed(one, model, out=tmp_path / "out", format=format, **options)
+    loaded = load_embeddings(tmp_path / "out")
+    expected = embed(sounds, model, **options)
+    assert loaded.names == ["A.wav", *NAMES[:3]]
+    assert [name for name, embedding in expected if embedding is not None] == loaded.names
+    assert loaded.paths == [str(sounds / name) for name in loaded.names]
+    np.testing.assert_allclose(loaded.durations, [0.3, 1.3, 2.1, 0.6])
+    for ours, theirs in zip(loaded, expected[expected.ok], strict=True):
+        np.testing.assert_allclose(ours.embedding, theirs.embedding, atol=1e-5)
+
+
+def test_nothing_is_saved_and_loaded(model, tmp_path):
+    embed([], model).save(tmp_path / "x.npz")
+    assert len(load_embeddings(tmp_path / "x.npz")) == 0
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\3\4", b"nothing of the kind" * 9])
+def test_what_is_no_result_is_refused(tmp_path, damage):
+    (tmp_path / "x.npz").write_bytes(damage)
+    np.savez(tmp_path / "y.npz", x=np.zeros(3))
+    for name in ("x.npz", "y.npz", "absent.npz"):
+        with pytest.raises(OutputError, match=f"{name} cannot be read"):
+            load_embeddings(tmp_path / name)
+    with pytest.raises(OutputError, match=r"a folder without _embed\.json"):
+        load_embeddings(tmp_path)
+
+
+def test_another_suffix_is_refused(result):
+    with pytest.raises(ConfigError, match=r"call it x\.npz"):
+        result.save("x")
+
+
+def test_a_table_of_a_parquet_folder_is_ordered_and_has_what_pandas_knows(model, sounds, tmp_path):
+    embed(sounds, model, out=tmp_path / "out", format="parquet")
+    table = pandas.read_parquet(tmp_path / "out")
+    assert list(table["name"]) == NAMES[:3]
+    assert list(table.columns) == ["name", "folder", "seconds", "path", "size", "modified", "embedding"]
+    assert list(table["folder"]) == ["sounds", "sounds", "below"]
+    assert str(table["modified"].dtype) == "datetime64[ns]"
+    assert table["modified"][0].value == (sounds / "a.wav").stat().st_mtime_ns
+
+
+def test_parquet_of_earlier_versions_is_not_continued(model, sounds, tmp_path):
+    header = tmp_path / "out" / "_embed.json"
+    open_folder(tmp_path / "out", model, format="parquet")
+    header.write_text(json.dumps(json.loads(header.read_text()) | {"columns": None}))
+    with pytest.raises(OutputError, match="other settings: columns was None, now"):
+        embed(sounds, model, out=tmp_path / "out", format="parquet")
+
+
+def test_centring_goes_with_scenes_of_the_weights_own_kind(model, sounds, tmp_path):
+    model.encoder.layout, model.encoder.centring = model.layout, {"mean": [0.5]}
+    assert embed(sounds, model).centring == {"mean": [0.5]}
+    embed(sounds, model, out=tmp_path / "out")
+    assert load_embeddings(tmp_path / "out").centring == {"mean": [0.5]}
+    assert embed(sounds, model, layers=-1).centring is None
+    assert embed(sounds, model, timestamps=True).centring is None
+    model.encoder.layout = "time" if model.layout == "released" else "released"
+    assert write.centring_of(model, timestamps=False, layers=None) is None
+
+
+def test_it_can_be_made_by_hand():
+    made = Embedded(["x", "y"], [np.ones(3, np.float32), None])
+    assert (list(made.ok), made.matrix.shape) == ([True, False], (2, 3))
