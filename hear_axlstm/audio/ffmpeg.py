@@ -30,6 +30,7 @@ CONTAINERS = (
     "mpegvideo,wav,mp3,ogg,flac,caf,aiff"
 )
 SAFE = ("-v", "error", "-protocol_whitelist", "file,pipe", "-format_whitelist", CONTAINERS)
+STRICT = ("-err_detect", "crccheck+bitstream+buffer+explode")
 SILENT_SECONDS = 120.0  # that a program may take to give something; then it is ended
 MISSING_SECONDS = 0.25  # that may be missing of what a container promises
 BLOCK_SECONDS, BLOCK_VALUES = 60, 1 << 25  # decoded at once
@@ -78,11 +79,11 @@ def find_track(path: str | os.PathLike[str]) -> Track:
         done = subprocess.run(  # noqa: S603 - our own arguments
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SILENT_SECONDS, check=False
         )
-        found = json.loads(done.stdout or "{}")
     except subprocess.TimeoutExpired as error:
         raise AudioError(f"ffprobe says nothing about it in {SILENT_SECONDS:.0f} s; replace the file") from error
     if done.returncode:
         raise _refused(path, done.stderr)
+    found = json.loads(done.stdout)
     if not found.get("streams"):
         raise AudioError("it has no audio track; leave it out")
     stream, container = found["streams"][0], found["format"]
@@ -174,5 +175,7 @@ def _seconds(text: str | None, otherwise: float = math.nan) -> float:
 def _refused(path: str | os.PathLike[str], said: bytes) -> AudioError:
     """What ffmpeg complained of first, without the name and the address in it."""
     lines = said.decode(errors="replace").strip().splitlines() or ["it ended without a word"]
+    if "not on whitelist" in lines[0]:
+        return AudioError("it is of none of the kinds that hold sound; leave it out")
     first = lines[0].replace(_url(path).decode(errors="replace") + ": ", "")
     return AudioError(f"cannot be decoded (ffmpeg: {first[first.find('] ') + 1 :].strip()}); replace the file")

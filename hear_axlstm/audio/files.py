@@ -168,6 +168,12 @@ def _named(source: Source, name: str, error: Exception) -> AudioError:
     said = str(error)
     if not isinstance(error, AudioError):
         said = said.partition(": ")[2] or said
-        advice = f"; {ffmpeg.GET}" if ffmpeg.is_needed(source) else "; convert it to FLAC" if said == UNKNOWN else ""
+        advice = (
+            f"; {ffmpeg.GET}"
+            if ffmpeg.is_needed(source) and not ffmpeg.is_there()
+            else "; convert it to FLAC"
+            if said == UNKNOWN
+            else ""
+        )
         said = f"cannot be decoded ({said}){advice}"
     return AudioError(f"{name}: {said}" if name else said)

@@ -101,9 +101,10 @@ def _sounds_of(item: Any, name: str, sample_rate: float | None, left_out: list[P
 def find_files(inputs: Iterable[FilePath], left_out: list[Path] | None = None) -> list[FileSound | NoSound]:
     """Every input file by its own name, and every audio file below an input folder by its path inside that folder.
 
-    A folder's audio files are those whose suffix is one of ``SUFFIXES``, or of ffmpeg's where that is there; hidden files and folders are passed over. Folders
-    that links lead to are searched like others, each once. The same file by the same name is given once. What cannot be
-    read, such as a folder without permission or a link to nothing, is a ``NoSound``, which says why.
+    A folder's audio files are those whose suffix is one of ``SUFFIXES``, or of those that ffmpeg reads where that is there;
+    hidden files and folders are passed over. Folders that links lead to are searched like others, each once. The same file
+    by the same name is given once. What cannot be read, such as a folder without permission or a link to nothing, is a
+    ``NoSound``, which says why.
     left_out: a list that gets the folders' files of other suffixes, but for embeddings.
     """
     found: dict[tuple[str, str], FileSound | NoSound] = {}
