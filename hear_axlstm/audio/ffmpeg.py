@@ -114,6 +114,7 @@ def decoded(path: str | os.PathLike[str]) -> Iterator[tuple[int, NDArray[np.floa
         "-hide_banner",
         *SAFE,
         "-xerror",
+        *STRICT,
         "-i",
         _url(path),
         "-map",

@@ -13,6 +13,7 @@ from hear_axlstm.files.outcomes import Outcome
 from hear_axlstm.progress import progress_bar
 
 CHUNK_SECONDS = CHUNK_FRAMES * HOP / SAMPLE_RATE
+EVERY = 0.1  # seconds: it is drawn no more often
 FORMAT = "{percentage:3.0f}%|{bar}| {desc}"
 
 
@@ -31,7 +32,12 @@ class SoundBar:
         self._first: tuple[float, float] | None = None  # when the first chunks were done, and how many
         shown = shown if self._chunks else False
         self._bar = progress_bar(
-            total=sum(self._chunks.values()), shown=shown, bar_format=FORMAT, miniters=1, desc=self._text(0.0)
+            total=sum(self._chunks.values()),
+            shown=shown,
+            bar_format=FORMAT,
+            miniters=1,
+            mininterval=EVERY,
+            desc=self._text(0.0),
         )
         watched = not self._bar.disable and model.device.type == "cpu"
         self._hook = model.encoder.register_forward_hook(self._on_chunks) if watched else None

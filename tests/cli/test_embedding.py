@@ -10,7 +10,7 @@ import soundfile
 import torch
 
 import hear_axlstm
-from hear_axlstm.audio import read_audio
+from hear_axlstm.audio import ffmpeg, read_audio
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.files import find as sounds
 from hear_axlstm.pretraining.recipe import recipe_names
@@ -71,7 +71,7 @@ def test_what_cannot_be_carried_out_exits_with_two(run, sound_folder, weights, t
             ["embed", sound_folder, "-o", out, "--model", weights, "--layers", "99"],
             "layers is [99]; expected 'all' or numbers",
         ),
-        (["embed", sound_folder, "-o", out, "--model", weights, "--device", "tpu9"], "--device tpu9"),
+        (["embed", sound_folder, "-o", out, "--model", weights, "--device", "tpu9"], "device 'tpu9' cannot be used"),
         (["embed", sound_folder, "-o", out, "--model", VARIANT], f"no weights of {VARIANT}"),
         (["embed", weights.parent, "-o", out, "--model", weights], "no audio files below"),
         (["download", "axlstm-huge"], "no variant is called"),
@@ -122,7 +122,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(run, sound_folder, weights, tmp
 
 
 def test_the_folders_are_searched_once_and_other_files_counted(run, sound_folder, weights, tmp_path, monkeypatch):
-    for name in ("notes.txt", "speech.M4A", "below/music.m4a", ".hidden.m4a", "annotations.mat"):
+    for name in ("notes.txt", "speech.Q4A", "below/music.q4a", ".hidden.q4a", "annotations.mat"):
         (sound_folder / name).write_text("not ours")
     below, searched = sounds._audio_below, []
     monkeypatch.setattr(sounds, "_audio_below", lambda folder, *rest: [searched.append(folder), below(folder, *rest)][1])
@@ -130,15 +130,29 @@ def test_the_folders_are_searched_once_and_other_files_counted(run, sound_folder
     assert result.exit_code == 0
     assert searched == [sound_folder]
     assert "3 embedded, 0 there already, 0 failed" in result.stderr
-    assert "; 4 other files left out (2 .m4a, 1 .mat, 1 .txt)\n" in result.stderr
+    assert "; 4 other files left out (2 .q4a, 1 .mat, 1 .txt)\n" in result.stderr
     assert "convert them first: ffmpeg -i x.m4a x.flac\n" in result.stderr
 
 
+def test_without_ffmpeg_they_are_not_overlooked(run, sound_folder, weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(ffmpeg, "is_there", lambda: False)
+    for name in ("speech.m4a", "below/film.MP4"):
+        (sound_folder / name).write_bytes(b"\0\0\0\x20ftypM4A ")
+    command = ["embed", sound_folder, "-o", tmp_path / "out", "--model", weights]
+    result = run(*command, "--quiet")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("NOT EMBEDDED: 2 sounds in folders (1 .mp4, 1 .m4a): ")
+    assert "install that (apt, brew or conda install ffmpeg)" in result.stderr
+    named = run(*command[:1], sound_folder / "speech.m4a", *command[2:])
+    assert named.exit_code == 1
+    assert "failed: speech.m4a: cannot be decoded (Format not recognised.); it is read by the program ffmpeg" in named.stderr
+
+
 def test_a_folder_without_sound_says_how_to_read_what_is_there(run, weights, tmp_path):
-    (tmp_path / "speech.m4a").write_text("not ours")
+    (tmp_path / "speech.q4a").write_text("not ours")
     result = run("embed", tmp_path, "-o", tmp_path / "out", "--model", weights)
     assert result.exit_code == 2
-    assert "1 other files left out (1 .m4a); " in result.stderr
+    assert "1 other files left out (1 .q4a); " in result.stderr
     assert "ffmpeg -i x.m4a x.flac" in result.stderr
     empty = run("embed", "", "-o", tmp_path / "out", "--model", weights)
     assert empty.exit_code == 1

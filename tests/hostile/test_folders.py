@@ -108,9 +108,9 @@ def test_what_may_not_be_read_is_named_and_the_others_are_found(sound_folder, tm
 
 
 def test_what_was_left_out_is_counted_in_python_too(model, sound_folder):
-    for name in ("speech.m4a", "below/music.m4a", ".hidden.m4a"):
+    for name in ("speech.q4a", "below/music.q4a", ".hidden.q4a"):
         (sound_folder / name).write_text("no format that is read")
-    expected = [sound_folder / "below" / "music.m4a", sound_folder / "speech.m4a"]
+    expected = [sound_folder / "below" / "music.q4a", sound_folder / "speech.q4a"]
     assert embed([sound_folder], model).left_out == expected
     assert plan([sound_folder]).left_out == expected
 
