@@ -276,6 +276,7 @@ class _Run:
         return {seed: score for seed, score in found.items() if is_current(score)}
 
     def _fail(self, task: str, reason: str) -> None:
+        reason = reason.removeprefix(f"{task}: ")  # whoever shows it names the task
         LOGGER.info("%s failed: %s", task, reason)
         self.evaluated.failures[task] = reason
         failure = Failure(

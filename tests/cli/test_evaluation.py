@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS
 from hear_axlstm.evaluation.tasks.suite import write_suite
@@ -182,6 +184,61 @@ def test_a_soundfont_that_training_music_is_played_with_is_warned_of(tmp_path, r
     assert result.exit_code == 0, result.stderr
     assert "warning: " in result.stderr
     assert "music tasks are not held out" in result.stderr
+
+
+CLASSES = {"low": 200, "middle": 700, "high": 2_500}
+
+
+def test_a_users_own_sounds_become_a_task_with_a_headline_and_classes_of_its_own(tmp_path, run, random_weights):
+    rng = np.random.default_rng(0)
+    for name, hertz in CLASSES.items():
+        (tmp_path / "birds" / name).mkdir(parents=True)
+        for number in range(12):
+            times = np.arange(int(rng.uniform(0.2, 0.4) * 22_050)) / 22_050
+            wave = 0.3 * np.sin(2 * np.pi * hertz * rng.uniform(0.9, 1.1) * times) + 0.02 * rng.normal(size=len(times))
+            soundfile.write(tmp_path / "birds" / name / f"{number}.wav", wave, 22_050)
+    task, results, page = tmp_path / "tasks" / "birds", tmp_path / "results", tmp_path / "report.html"
+    made = run("tasks", "make", tmp_path / "birds", "-o", task)
+    assert made.exit_code == 0, made.output
+    assert "36 clips of 3 classes: 5 folds, stratified, with seed 0" in made.stderr
+    assert run("tasks", "check", task).stdout.startswith("birds: good")
+    metadata = json.loads((task / "task_metadata.json").read_text())
+    grid = {"task_specific_param_grid": {**GRID, "max_epochs": [60], "lr": [1e-3]}}
+    (task / "task_metadata.json").write_text(json.dumps({**metadata, "evaluation_params": grid}))
+    for engine in ("linear", "native"):
+        options = [
+            "--seeds",
+            1,
+            "--workers",
+            0,
+            "--engine",
+            engine,
+            "--name",
+            "mine",
+            "--model",
+            random_weights("axlstm-tiny"),
+        ]
+        done = run("evaluate", tmp_path / "tasks", *options, "-o", results)
+        assert done.exit_code == 0, done.output
+        assert "birds" in done.stdout
+        assert "imitat" not in done.output
+        assert "task 1 of 1: birds" in done.stderr
+    assert run("report", results, "-o", page).exit_code == 0
+    text = page.read_text()
+    assert text.count("birds: accuracy, percent") == 2
+    assert text.count('<table class="confusion">') == 2
+    assert "AxLSTM-B" not in text
+    assert "No s(m)" not in text
+    found = json.loads(run("report", results, "--format", "json").stdout)
+    for section in found["sections"]:
+        assert len(section["columns"]) == 1
+        (classes,) = section["classes"]
+        assert (classes["clips"], classes["classes"]) == (36, ["high", "low", "middle"])
+        matrix = np.array(classes["matrix"])
+        assert matrix.sum(1).tolist() == [12, 12, 12]
+        (row,) = section["ours"]
+        assert 100 * np.trace(matrix) / 36 == pytest.approx(row["cells"]["birds"]["estimate"]["mean"], abs=2)
+    assert "| high | 1" in run("report", results, "--format", "md").stdout or (matrix[0] != [12, 0, 0]).any()
 
 
 def test_48_khz_to_16_khz(suite, tmp_path, run):

@@ -50,6 +50,7 @@ LOCK = "lock"  # a file in a scratch folder, locked as long as the process lives
 SCORES = "test.predicted-scores.json"
 NO_SCORE = "time_in_min"  # stands among the kit's scores
 
+NO_SUCH_RATE = re.compile(r"/(\d+)/[^/\n]+ is not a directory")  # the kit's complaint
 TAIL = 1 << 16  # bytes at the end of stderr in which the reason of a failure is looked for
 REASON_LINES = 10
 GRACE_SECONDS = 10  # from asking the process to end to killing it
@@ -116,6 +117,11 @@ def _embed(
     try:
         run_kit(arguments, scratch=scratch, device=device)
     except EvaluationError as error:
+        if (rate := NO_SUCH_RATE.search(str(error))) and not (task / rate[1]).is_dir():
+            raise TaskError(
+                f"{task.name}: {module} takes sounds at {rate[1]} Hz, and there is no {task / rate[1]}; make tasks of this "
+                f"rate with --rate {rate[1]} of `hear-axlstm tasks prepare`, `tasks make` or `tasks generate`"
+            ) from error
         raise EvaluationError(f"{task.name}: hear-eval-kit could not embed it with {module}: {error}") from error
     (named_after_module,) = embeddings.iterdir()
     return named_after_module / task.name

@@ -34,8 +34,8 @@ from hear_axlstm.version import __version__
 Kind = Literal["hear", "probe"]
 CLIPS_PER_LABEL: dict[Kind, int] = {"hear": 2, "probe": 16}
 VALID = 4  # of as many clips to learn from, the probe's tasks have one in the valid split
-LONGEST = 2.0  # seconds of an imitated scene
-MIXED = (0.3, 3.0)  # seconds of an imitated clip, where the real task has clips of several lengths
+LONGEST = 1.0  # seconds of an imitated scene
+MIXED = (0.3, 1.7)  # seconds of an imitated clip, where the real task has clips of several lengths
 MOST_LABELS, UNLABELLED = 3, 2  # of a multilabel scene task: labels of a clip, clips of a split without any
 EVENT_SECONDS, EVENTS = 8.0, 6  # length of a clip of an event task, and how many events it has
 ATTACK, RELEASE = 0.005, 0.02  # seconds in which an event rises and falls

@@ -62,7 +62,7 @@ def test_tasks_are_of_the_real_ones_kind(suite):
         assert task.splits == known.split_names
         assert task.metrics == known.metrics
         assert task.prediction_type == known.prediction_type
-        assert task.sample_duration == (known.seconds and min(known.seconds, 2.0))
+        assert task.sample_duration == (known.seconds and min(known.seconds, 1.0))
         assert task.metadata["synthetic"] is True
         assert "-".join(task.metadata[key] for key in ("task_name", "version", "mode")) == name
 
