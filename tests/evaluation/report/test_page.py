@@ -143,3 +143,19 @@ def test_jinja2_is_asked_for_by_its_extra(results, monkeypatch):
     with pytest.raises(ConfigError, match=r"pip install 'hear-axlstm\[evaluate\]'"):
         write_report(results, "html")
     assert write_report(results, "md")
+
+
+def test_imitations_and_own_tasks_are_plain_to_see():
+    own = {"confusions": {"test": {"<b>": {"<b>": 2, "c": 1}, "c": {"c": 3}}}, "differences": ["birds is no HEAR task"]}
+    found = [
+        *scores("m", paper_scores("AxLSTM-B"), 2, differences=["its sound is synthesised"]),
+        *scores("own", {"birds": 0.8}, 2, **own),
+    ]
+    text = write_report(in_memory([record("m"), record("own")], found), "html")
+    Elements(text)
+    assert 'class="banner"' in text
+    assert '<tr class="apart">' in text
+    assert '<tr class="ours">' not in text
+    assert "birds: accuracy, percent" in text
+    assert '<table class="confusion">' in text
+    assert "&lt;b&gt;" in text

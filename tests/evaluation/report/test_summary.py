@@ -8,6 +8,7 @@ import pytest
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.evaluation.published import papers_table
 from hear_axlstm.evaluation.report import write_report
+from hear_axlstm.evaluation.report.plots import dots
 from hear_axlstm.evaluation.report.rankings import AGGREGATE, why_no_aggregate
 from hear_axlstm.evaluation.report.summary import summarise
 from hear_axlstm.evaluation.statistics import estimate, papers_scale
@@ -356,3 +357,65 @@ def test_an_unknown_format_is_refused(results):
 def test_the_same_results_give_the_same_report(results):
     for format in ("html", "md", "csv", "json", "latex"):
         assert write_report(results, format) == write_report(results, format)
+
+
+# Imitations, and tasks that HEAR does not have
+
+IMITATED = ["its sound is synthesised", "clips: 40, in HEAR 2000"]
+CONFUSION = {
+    "fold00": {"wren": {"wren": 3, "robin": 1}, "robin": {"robin": 4}},
+    "fold01": {"wren": {"wren": 4}, "robin": {}},
+}
+
+
+def test_imitated_tasks_are_marked_wherever_they_stand_and_beneath_what_was_published():
+    summary = summarise(in_memory([record("m")], scores("m", paper_scores("AxLSTM-B"), 2, differences=IMITATED)))
+    assert summary.banner.startswith("These scores are of synthesised imitations of HEAR's tasks.")
+    (section,) = summary.sections
+    (row,) = section.ours
+    assert row.label == "m (native, imitated tasks)"
+    assert section.rows[-1] is row
+    assert row.apart
+    (ranking,) = section.rankings
+    assert [entry.label for entry in ranking.entries] == ["m (native, imitated tasks)"]
+    assert dots(section, {row.label: "circle"}).strips[0].published == ()
+
+
+def test_some_imitated_tasks_are_named_in_the_banner():
+    found = [*scores("m", {ESC: 0.7}, 2, differences=IMITATED), *scores("m", {BO: 0.9}, 2)]
+    summary = summarise(in_memory([record("m")], found))
+    assert summary.banner.startswith("Some of these scores are of synthesised imitations of HEAR's tasks: ESC-50.")
+    assert summary.sections[0].ours[0].label == "m (native, some tasks imitated)"
+    assert not summary.sections[0].ours[0].apart
+
+
+def test_without_imitations_there_is_no_banner(summary):
+    assert summary.banner == ""
+
+
+def test_a_task_that_hear_does_not_have_stands_apart_with_its_classes():
+    own = {"differences": ["birds is no HEAR task"], "confusions": CONFUSION}
+    section = section_of([record("m")], scores("m", {"birds": 0.8}, 3, **own))
+    assert (section.table, section.published, section.hear_columns, section.rows) == (None, (), (), ())
+    assert [column.title for column in section.other_columns] == ["birds"]
+    assert section.problems == section.differences == ()
+    (found,) = section.classes
+    assert (found.classes, found.clips, found.splits, found.seeds) == (("wren", "robin"), 12, 2, 3)
+    assert found.matrix == ((21, 3), (0, 12))
+    wren, robin = found.scores
+    assert (wren.precision, wren.recall, wren.clips) == (1.0, pytest.approx(7 / 8), 8)
+    assert (robin.precision, robin.recall, robin.clips) == (pytest.approx(4 / 5), 1.0, 4)
+
+
+def test_a_task_with_tags_has_the_average_precision_of_each_class():
+    tags = {"test": {"wren": {"average_precision": 0.5, "clips": 4}, "robin": {"average_precision": 0.75, "clips": 2}}}
+    section = section_of([record("m")], scores("m", {"birds": 0.8}, 2, differences=["no HEAR task"], precisions=tags))
+    (found,) = section.classes
+    assert [(one.name, one.precision.mean, one.clips) for one in found.precisions] == [("wren", 0.5, 4), ("robin", 0.75, 2)]
+    assert found.matrix == found.scores == ()
+
+
+def test_scores_of_before_classes_were_kept_are_shown_without_them():
+    section = section_of([record("m")], scores("m", {"birds": 0.8}, 2))
+    assert section.classes == ()
+    assert section.ours[0].cells["birds"].estimate.n == 2
