@@ -33,6 +33,7 @@ from hear_axlstm.cli.common import (
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.files import embed
 from hear_axlstm.files.find import counted, find_files
+from hear_axlstm.progress import printable
 from hear_axlstm.storage import write_text
 
 ROWS = 12  # classes in the terminal
@@ -78,9 +79,11 @@ def classify_command(sounds: Path, out: Path, model: str, quiet: bool, **options
     for line in _summary(result):
         show(line)
     if not quiet:
-        left_out = [f"left out{counted(result.left_out)[1:]}"] if result.left_out else []
+        left_out = [counted(result.left_out).removeprefix("; ")] if result.left_out else []
         apply = f"hear-axlstm classify apply {shlex.quote(str(out))} NEW-SOUNDS/"
+        copies = sum(map(len, result.copies)) - len(result.copies)
         tell(
+            *([f"{copies} files are copies of others: copies are learnt from, or tested on, together"] if copies else []),
             *left_out,
             *([WAY_TO_READ] if result.left_out else []),
             f"report: {out / REPORT}",
@@ -95,13 +98,13 @@ def _summary(result: Classified) -> list[str]:
     low, high = result.interval
     scores = result.per_class
     shown = scores if len(scores) <= ROWS else sorted(scores, key=lambda one: one.f1)[:ROWS]
-    width = max(len("class"), *(len(one.name) for one in shown))
+    width = max(len("class"), *(len(printable(one.name)) for one in shown))
     return [
         f"{len(result.names)} sounds of {len(result.classes)} classes, {len(result.validation.penalties)} folds",
         f"accuracy {result.accuracy:.1%} (95 % interval: {low:.1%} to {high:.1%}); by chance: {result.chance:.1%}",
         f"balanced accuracy {result.balanced_accuracy:.1%}; by chance: {1 / len(result.classes):.1%}",
         f"{'class':{width}}  precision  recall     F1  sounds",
-        *(f"{one.name:{width}}  {one.precision:9.3f}  {one.recall:6.3f}  {one.f1:5.3f}  {one.clips:6}" for one in shown),
+        *(f"{printable(one.name):{width}}  {one.precision:9.3f}  {one.recall:6.3f}  {one.f1:5.3f}  {one.clips:6}" for one in shown),
         *(
             [f"({ROWS} of {len(scores)} classes, those with the lowest F1; the report has all)"]
             if len(scores) > ROWS
