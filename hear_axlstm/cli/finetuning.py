@@ -41,6 +41,7 @@ from hear_axlstm.finetuning import Finetuned, Settings, finetune
 @click.option("--validation", type=float, default=Settings.validation, help="Share of the clips that choose the epoch.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Another seed sets other clips apart, in another order.")
 @click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto is cuda where there is one.")
+@click.option("--checkpoint-minutes", type=click.FloatRange(min=0), default=5.0, help="Time between two checkpoints.")
 @click.option("--overwrite", is_flag=True, help="Start again in a folder that holds a run.")
 @quiet_option
 def finetune_command(sounds: Path, out: Path, quiet: bool, **options: Any) -> None:

@@ -76,8 +76,9 @@ def finetune(
 ) -> Finetuned:
     """Train a classifier of labelled sounds, the encoder and a linear head together, or go on with the run in ``out``.
 
-    A part of the clips is set apart; the epoch with the best balanced accuracy on them is kept; epoch 0 is the head alone. A
-    run that was killed goes on from its last checkpoint with the same call; on a CPU the result is the same bit for bit.
+    A part of the clips is set apart, and the epoch with the best balanced accuracy on them is kept; epoch 0 is the head
+    alone. A run that was killed goes on from its last checkpoint with the same call; on a CPU the result is the same bit for
+    bit.
 
     sounds, test: a folder with a folder of sounds for each class, or a CSV file, as ``read_labelled`` takes them. The sounds
     of ``test`` are not learnt from: they say how good the result is. out: a folder that gets model.safetensors,
