@@ -31,9 +31,12 @@ def sounds(tmp_path_factory):
     return write_sounds(tmp_path_factory.mktemp("labelled") / "sounds")
 
 
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("start") / "small.safetensors"
+def write_weights(path):
     torch.manual_seed(0)
     save_weights(Encoder(SMALL), path, {"made": "by a test"}, layout="time")
     return path
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    return write_weights(tmp_path_factory.mktemp("start") / "small.safetensors")

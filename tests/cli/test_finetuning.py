@@ -1,0 +1,76 @@
+"""The finetune command: what it says, and its exit codes."""
+
+import json
+
+import pytest
+
+from hear_axlstm.cli.common import FAILED, REFUSED
+from tests.finetuning.conftest import write_sounds, write_weights
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    sounds = write_sounds(tmp_path / "sounds", clips=2)
+    return [
+        "finetune",
+        sounds,
+        "-o",
+        tmp_path / "run",
+        "--model",
+        write_weights(tmp_path / "small.safetensors"),
+        "--frozen",
+        "--device",
+        "cpu",
+    ]
+
+
+def test_it_says_how_good_the_result_is_and_what_to_do_next(run, tmp_path, arguments):
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    scores = json.loads((tmp_path / "run" / "scores.json").read_text())
+    assert f"accuracy {scores['validation']['accuracy']:.3f} on the 3 clips that were set apart" in result.stderr
+    assert "These clips chose the epoch" in result.stderr
+    assert f"hear-axlstm classify apply {tmp_path / 'run'} FILES" in result.stderr
+
+
+def test_a_finished_run_says_so(run, arguments):
+    run(*arguments)
+    result = run(*arguments)
+    assert result.exit_code == 0
+    assert "finished: nothing was left to do" in result.stderr
+
+
+def test_each_epoch_is_a_line_where_there_is_no_terminal(run, arguments):
+    options = ["--from-layer", 2, "--epochs", 2, "--batch", 2]
+    result = run(*(argument for argument in arguments if argument != "--frozen"), *options)
+    assert result.exit_code == 0, result.output
+    lines = [line for line in result.stderr.splitlines() if line.startswith(("the head alone", "epoch"))]
+    assert [line.partition(":")[0] for line in lines] == ["the head alone", "epoch 1 of 2", "epoch 2 of 2"]
+    assert all(word in lines[1] for word in ("loss", "accuracy", "clips/s", "left at most"))
+
+
+def test_quiet_is_silent(run, arguments):
+    assert run(*arguments, "-q").output == ""
+
+
+def test_other_settings_are_a_failure_that_names_them(run, arguments):
+    run(*arguments)
+    result = run(*arguments, "--seed", 5)
+    assert result.exit_code == REFUSED
+    assert "seed was 0, now 5" in result.stderr
+    assert "--overwrite" in result.stderr
+
+
+def test_a_sound_that_cannot_be_read_is_named_and_the_others_do(run, tmp_path, arguments):
+    (tmp_path / "sounds" / "low" / "broken.wav").write_bytes(b"no sound")
+    result = run(*arguments)
+    assert result.exit_code == FAILED
+    assert "failed: low/broken.wav" in result.stderr
+    assert (tmp_path / "run" / "classifier.safetensors").is_file()
+
+
+def test_a_class_of_one_clip_is_refused_by_name(run, tmp_path, arguments):
+    (tmp_path / "sounds" / "mid" / "0.wav").unlink()
+    result = run(*arguments)
+    assert result.exit_code == REFUSED
+    assert "the class 'mid' cannot be divided" in result.stderr
