@@ -18,6 +18,7 @@ from hear_axlstm.config import CHUNK_FRAMES, MIN_SAMPLES, N_MELS
 from hear_axlstm.errors import AudioError
 from hear_axlstm.files.decode import LONGEST_SECONDS, decode_batches
 from hear_axlstm.files.find import plan
+from hear_axlstm.files.result import Failures
 from hear_axlstm.frontend import log_mel
 from hear_axlstm.patches import scene_steps
 from hear_axlstm.progress import progress_bar
@@ -65,17 +66,18 @@ class Shelf:
 class Clips:
     """The sounds that could be decoded, as chunks of 2 seconds.
 
-    names, labels, groups: of each clip; no groups where nothing was said. chunks: of each clip, its places in ``shelf``.
-    steps: how many steps of each chunk count, by its place. failures: name -> why the sound could not be read.
+    names, labels: of each clip. given: its place among the sounds that were given.
+    chunks: of each clip, its places in ``shelf``. steps: how many steps of each chunk count, by its place.
+    failures: name -> why the sound could not be read.
     """
 
     shelf: Shelf
     names: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
-    groups: list[str] = field(default_factory=list)
+    given: list[int] = field(default_factory=list)
     chunks: list[range] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
-    failures: dict[str, str] = field(default_factory=dict)
+    failures: Failures = field(default_factory=Failures)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -88,14 +90,14 @@ def read_clips(labelled: Labelled, columns: int, folder: Path, *, progress: bool
     """
     planned = plan(labelled.sounds)
     found: dict[int, tuple[range, list[int]]] = {}
-    clips = Clips(Shelf(folder), failures=dict(planned.failures))
+    clips = Clips(Shelf(folder), failures=Failures(planned.failures))
     count = sum(map(len, planned.batches))
     with (
         progress_bar(total=count, unit=" clips", desc="read", shown=progress) as bar,
         closing(decode_batches(planned.batches)) as batches,
     ):
         for batch in batches:
-            clips.failures |= {sound.name: why for sound, why in batch.failures.items()}
+            clips.failures.update({sound.name: why for sound, why in batch.failures.items()})
             for long in batch.long:
                 clips.failures[long.name] = f"{long.name}: longer than {LONGEST_SECONDS / 60:.0f} minutes; cut it into clips"
             for sound, audio, length in zip(batch.sounds, batch.audio, batch.lengths, strict=True):
@@ -111,7 +113,7 @@ def read_clips(labelled: Labelled, columns: int, folder: Path, *, progress: bool
     for index in sorted(found):
         clips.names.append(planned.names[index])
         clips.labels.append(labelled.labels[index])
-        clips.groups += labelled.groups[index : index + 1]
+        clips.given.append(index)
         clips.chunks.append(found[index][0])
     return clips
 

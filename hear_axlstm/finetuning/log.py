@@ -7,7 +7,7 @@ import time
 from typing import Self
 
 from hear_axlstm.finetuning.state import Row
-from hear_axlstm.progress import progress_bar
+from hear_axlstm.progress import progress_bar, somebody_looks
 
 BAR = "{desc} {percentage:3.0f}% |{bar}| {remaining} left at most, {rate_noinv_fmt}{postfix}"
 MEASURED = 10.0  # seconds of training after which the time left is known well enough
@@ -15,19 +15,22 @@ HOUR, DAY = 3_600.0, 86_400.0
 
 
 class Log:
-    """The bar and the lines of a run on stderr; nothing unless it is ``shown``.
+    """The bar of a run at a terminal or in a notebook, elsewhere its lines on stderr.
+
+    shown: false for neither, None for the bar alone.
 
     epochs: at most. clips: of an epoch. done: epochs, or parts of one, that an earlier start of the run made.
     """
 
-    def __init__(self, epochs: int, clips: int, done: float, *, shown: bool) -> None:
-        self.epochs, self.clips, self.shown = epochs, clips, shown
-        self.in_terminal = shown and sys.stderr is not None and sys.stderr.isatty()
+    def __init__(self, epochs: int, clips: int, done: float, *, shown: bool | None) -> None:
+        self.epochs, self.clips = epochs, clips
+        self.has_bar = shown is not False and somebody_looks()
+        self.has_lines = shown is True or self.has_bar
         self.bar = progress_bar(
             total=epochs * clips,
             initial=round(done * clips),
             unit=" clips",
-            shown=self.in_terminal,
+            shown=self.has_bar,
             bar_format=BAR,
             smoothing=0.05,
         )
@@ -51,7 +54,7 @@ class Log:
     def epoch(self, row: Row) -> None:
         """Take note of a finished epoch."""
         self.accuracy = f", validation accuracy {row.accuracy:.3f}"
-        if not self.shown or self.in_terminal:
+        if self.has_bar:
             return
         name = f"epoch {row.epoch} of {self.epochs}: loss {row.loss:.3f}" if row.epoch else "the head alone:"
         line = f"{name}, validation loss {row.validation_loss:.3f}, accuracy {row.accuracy:.3f}".replace(":,", ":")
@@ -61,13 +64,13 @@ class Log:
         self._say(line)
 
     def _say(self, line: str) -> None:
-        if self.shown:
+        if self.has_lines:
             self.bar.clear()
             try:
                 sys.stderr.write(f"{line}\n")
                 sys.stderr.flush()
             except (OSError, ValueError):  # full or closed: the work goes on
-                self.shown = False
+                self.has_lines = False
 
     def __enter__(self) -> Self:
         return self

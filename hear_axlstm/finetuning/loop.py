@@ -13,8 +13,10 @@ import torch
 
 from hear_axlstm.classification.classifier import CLASSIFIER, read_classifier
 from hear_axlstm.classification.labelled import Labelled, read_labelled
+from hear_axlstm.classification.units import find_copies, find_units
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import ConfigError
+from hear_axlstm.files.result import Failures
 from hear_axlstm.files.sounds import FileSound, Source
 from hear_axlstm.finetuning.clips import read_clips
 from hear_axlstm.finetuning.division import divide
@@ -24,7 +26,7 @@ from hear_axlstm.finetuning.settings import Settings, first_layer
 from hear_axlstm.finetuning.state import Row, RunFolder, State
 from hear_axlstm.finetuning.tuner import Guesses, Part, Tuner, rate_at
 from hear_axlstm.hear import load_model
-from hear_axlstm.progress import progress_bar
+from hear_axlstm.progress import progress_bar, somebody_looks
 from hear_axlstm.version import __version__
 from hear_axlstm.weights.check import canonical
 from hear_axlstm.weights.find import WEIGHTS_FILE
@@ -48,10 +50,9 @@ class Finetuned:
     was_finished: bool = False
 
     @property
-    def failures(self) -> dict[str, str]:
+    def failures(self) -> Failures:
         """Why a sound could not be read, by its name; those of the test as well."""
-        failures: dict[str, str] = self.scores["failures"] | self.scores.get("test", {}).get("failures", {})
-        return failures
+        return Failures({**self.scores["failures"], **self.scores.get("test", {}).get("failures", {})})
 
     def __repr__(self) -> str:
         shown = ", ".join(
@@ -71,7 +72,7 @@ def finetune(
     device: str | torch.device = "auto",
     checkpoint_minutes: float = 5.0,
     overwrite: bool = False,
-    progress: bool = False,
+    progress: bool | None = None,
     **options: Any,
 ) -> Finetuned:
     """Train a classifier of labelled sounds, the encoder and a linear head together, or go on with the run in ``out``.
@@ -86,7 +87,8 @@ def finetune(
     which stays as it is. frozen: train the head alone. from_layer: the first layer that is trained: 0 is the patch
     embedding, then come the blocks; the last four blocks by default. device: as in ``load_model``; a model that is given
     stays where it is. checkpoint_minutes: time between two checkpoints within an epoch. overwrite: remove the run in
-    ``out`` first. progress: a bar on stderr, or lines where it is no terminal. options: the others of ``Settings``.
+    ``out`` first. progress: a bar at a terminal or in a notebook, elsewhere lines; None
+    leaves out the lines. options: the others of ``Settings``.
 
     Raises ConfigError on bad options and sounds, WeightsError on bad weights, OutputError on a folder that must not be
     continued, TrainingError on a loss that is not finite, OSError when a file cannot be written.
@@ -95,6 +97,10 @@ def finetune(
     tested = None if test is None else read_labelled(test)
     if tested and (unknown := sorted(set(tested.classes) - set(labelled.classes))):
         raise ConfigError(f"{test} has the classes {', '.join(unknown)}, which {sounds} has not; expected the same classes")
+    if Path(sounds).is_dir() and Path(out).resolve().is_relative_to(Path(sounds).resolve()):
+        raise ConfigError(
+            f"{out} is in the folder of sounds, {sounds}, where its files would be a class; choose another folder"
+        )
     loaded = model if isinstance(model, Embedder) else load_model(model, device=device)
     settings = Settings(from_layer=first_layer(from_layer, frozen, loaded.encoder.config.depth), **options)
     origin = {"fingerprint": fingerprint(loaded.encoder), "layout": loaded.layout}
@@ -108,7 +114,10 @@ def finetune(
         scores = run.finish()
     if tested is not None and scores.get("test", {}).get("sounds") != (described := _described(tested)):
         result, classifier = load_model(folder.path, device=loaded.device), read_classifier(folder.path)
-        scores["test"] = {"sounds": described, **scores_on(classifier, result, tested, progress=progress)}
+        scores["test"] = {
+            "sounds": described,
+            **scores_on(classifier, result, tested, progress=None if progress else progress),
+        }
         folder.finish(scores)
     return Finetuned(folder.path, scores, was_finished)
 
@@ -137,18 +146,21 @@ class _Run:
         model: Embedder,
         settings: Settings,
         origin: dict[str, Any],
-        progress: bool,
+        progress: bool | None,
     ) -> None:
         self.folder, self.settings, self.origin, self.progress = folder, settings, origin, progress
         columns = model.encoder.config.grid[0]
-        self.clips = read_clips(labelled, columns, folder.path, progress=progress)
+        bars = False if progress is False else somebody_looks()
+        self.clips = read_clips(labelled, columns, folder.path, progress=bars)
         self.classes = labelled.classes
         if lost := sorted(set(self.classes) - set(self.clips.labels)):
             why = next(iter(self.clips.failures.values()), "")
             raise ConfigError(f"no sound of the class {lost[0]!r} can be read ({why}); mend them, or leave the class out")
-        self.training, self.apart = divide(self.clips.labels, self.clips.groups, settings.validation, settings.seed)
+        copies = find_copies([sound.path for sound in labelled.sounds])
+        units = find_units(len(labelled.sounds), labelled.groups, copies)[self.clips.given].tolist()
+        self.training, self.apart = divide(self.clips.labels, units, settings.validation, settings.seed)
         self.tuner = Tuner(model, self.clips, self.classes, settings)
-        with progress_bar(total=len(self.clips), unit=" clips", desc="embed", shown=progress) as bar:
+        with progress_bar(total=len(self.clips), unit=" clips", desc="embed", shown=bars) as bar:
             self.tuner.begin(self.training, self.apart, bar.update)
         self.state = folder.load(self.tuner) or State()
         if not self.state.rows:

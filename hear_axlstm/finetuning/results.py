@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
@@ -14,10 +13,7 @@ from hear_axlstm.classification.labelled import Labelled
 from hear_axlstm.classification.scores import accuracy, balanced_accuracy, confusion_matrix, per_class
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import ConfigError
-from hear_axlstm.files.decode import decode_batches
-from hear_axlstm.files.find import plan
-from hear_axlstm.files.outcomes import encode_ahead
-from hear_axlstm.progress import progress_bar
+from hear_axlstm.files import embed
 
 Scores = dict[str, Any]
 
@@ -34,28 +30,18 @@ def scores_of(truth: Sequence[str], guessed: Sequence[str], classes: Sequence[st
     }
 
 
-def scores_on(classifier: Classifier, model: Embedder, test: Labelled, *, progress: bool) -> Scores:
+def scores_on(classifier: Classifier, model: Embedder, test: Labelled, *, progress: bool | None) -> Scores:
     """The scores of sounds that were not learnt from, and why some of them could not be read, as "failures".
 
     Raises ConfigError where none could be read.
     """
-    planned = plan(test.sounds)
-    embeddings = np.full((len(test.sounds), model.scene_embedding_size), np.nan, dtype=np.float32)
-    failures = dict(planned.failures)
-    total = sum(map(len, planned.batches))
-    with (
-        progress_bar(total=total, unit=" clips", desc="test", shown=progress) as bar,
-        closing(encode_ahead(decode_batches(planned.batches), model)) as outcomes,
-    ):
-        for outcome in outcomes:
-            if outcome.embedding is None:
-                failures[outcome.name] = outcome.failure
-            else:
-                embeddings[outcome.index] = outcome.embedding
-            bar.update()
-    read = np.flatnonzero(np.isfinite(embeddings).all(1))
-    if not len(read):
-        raise ConfigError(f"none of the {len(test.sounds)} test sounds can be read: {next(iter(failures.values()), '')}")
+    embedded = embed(test.sounds, model, progress=progress)
+    if not embedded.ok.any():
+        why = next(iter(embedded.failures.values()), "")
+        raise ConfigError(
+            f"none of the {len(test.sounds)} test sounds can be read ({why}); expected sounds of these classes"
+        )
+    read, embeddings = np.flatnonzero(embedded.ok), embedded.matrix
     guesses = classifier.probabilities(embeddings[read]).argmax(1)
     guessed = [classifier.classes[index] for index in guesses]
-    return {**scores_of([test.labels[index] for index in read], guessed, classifier.classes), "failures": failures}
+    return {**scores_of([test.labels[index] for index in read], guessed, classifier.classes), "failures": embedded.failures}
