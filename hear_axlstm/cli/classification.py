@@ -104,7 +104,10 @@ def _summary(result: Classified) -> list[str]:
         f"accuracy {result.accuracy:.1%} (95 % interval: {low:.1%} to {high:.1%}); by chance: {result.chance:.1%}",
         f"balanced accuracy {result.balanced_accuracy:.1%}; by chance: {1 / len(result.classes):.1%}",
         f"{'class':{width}}  precision  recall     F1  sounds",
-        *(f"{printable(one.name):{width}}  {one.precision:9.3f}  {one.recall:6.3f}  {one.f1:5.3f}  {one.clips:6}" for one in shown),
+        *(
+            f"{printable(one.name):{width}}  {one.precision:9.3f}  {one.recall:6.3f}  {one.f1:5.3f}  {one.clips:6}"
+            for one in shown
+        ),
         *(
             [f"({ROWS} of {len(scores)} classes, those with the lowest F1; the report has all)"]
             if len(scores) > ROWS
