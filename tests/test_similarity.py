@@ -225,7 +225,7 @@ def test_many_embeddings_without_a_centring_are_centred_on_their_own_mean_which_
     own = many - many.mean(0)
     assert np.allclose(found, raw(own), atol=1e-4)
     assert [record.message for record in caplog.records] == [
-        "these embeddings are of weights, a layout or a layer without a centring: what is compared is centred on its own mean"
+        f"{rules.NO_CENTRING}: what is compared is centred on its own mean"
     ]
     assert repr(hear_axlstm.neighbours(many, model=tuned)).endswith("centred on the mean of these 12 sounds")
 
