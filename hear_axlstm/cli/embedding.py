@@ -116,7 +116,7 @@ def _summary(result: Embedded, out: Path, left_out: list[Path]) -> list[str]:
         lines.append(WAY_TO_READ)
     if result.gone:
         shown = ", ".join(result.gone[:SHOWN]) + (", ..." if len(result.gone) > SHOWN else "")
-        lines.append(f"{len(result.gone)} embeddings are of sounds that are not there any more: {shown}")
+        lines.append(f"embeddings in {out} whose sounds are not there any more: {len(result.gone)} ({shown})")
     if count:
         speed = f"{count / total:.1f} sounds a second, {result.audio_seconds / total:.0f} x real time"
         lines.append(f"{total:.1f} s: {speed}")

@@ -73,8 +73,9 @@ def _each(items: Any) -> list[Any]:
         if isinstance(items, Mapping):
             raise TypeError
         if hasattr(items, "__getitem__") and hasattr(items, "__len__") and not hasattr(items, "__iter__"):
-            items = (items[index] for index in range(len(items)))  # torch's data sets need not end by an IndexError
-        listed = list(items)
+            listed = [items[index] for index in range(len(items))]  # torch's data sets need not end by an IndexError
+        else:
+            listed = list(items)
     except TypeError as error:
         raise ConfigError(
             f"sounds is a {type(items).__name__}; expected a file, a folder, an array, or a list of them"

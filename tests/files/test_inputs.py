@@ -120,7 +120,7 @@ def test_embeddings_are_not_written_among_the_sounds(model, sound_folder, tmp_pa
     for _ in range(2):
         result = embed(sound_folder, model, out=sound_folder / "embeddings")
         assert (len(result), result.failures, result.left_out) == (3, {}, [])
-    assert embed(sound_folder, model, out=tmp_path).failures == {}
+    assert embed(sound_folder / "below", model, out=tmp_path / "sounds" / "other").failures == {}
 
 
 @pytest.mark.parametrize("format", ["npy", "parquet"])

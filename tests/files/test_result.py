@@ -12,6 +12,7 @@ from hear_axlstm import Embedded, embed, load_embeddings
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import ConfigError, OutputError
 from hear_axlstm.files import open_folder, write
+from hear_axlstm.weights.save import weights_digest
 from tests.conftest import tone
 
 NAMES = ["a.wav", "b.flac", "below/c.ogg", "below/none.wav"]
@@ -169,10 +170,11 @@ def test_parquet_of_earlier_versions_is_not_continued(model, sounds, tmp_path):
 
 
 def test_centring_goes_with_scenes_of_the_weights_own_kind(model, sounds, tmp_path):
-    model.encoder.layout, model.encoder.centring = model.layout, {"mean": [0.5]}
-    assert embed(sounds, model).centring == {"mean": [0.5]}
+    facts = {"mean": [0.5], "weights": weights_digest(model.encoder.config, model.encoder.state_dict())}
+    model.encoder.layout, model.encoder.centring = model.layout, facts
+    assert embed(sounds, model).centring == facts
     embed(sounds, model, out=tmp_path / "out")
-    assert load_embeddings(tmp_path / "out").centring == {"mean": [0.5]}
+    assert load_embeddings(tmp_path / "out").centring == facts
     assert embed(sounds, model, layers=-1).centring is None
     assert embed(sounds, model, timestamps=True).centring is None
     model.encoder.layout = "time" if model.layout == "released" else "released"
