@@ -78,7 +78,7 @@ def test_one_sound_that_nothing_can_be_done_with_ends_no_shard(folder, tmp_path,
     soundfile.write(folder / "m.wav", tone(440, 3.0), SAMPLE_RATE)
     (folder / "m.wav").rename(folder / os.fsdecode(b"m\xe4.wav"))
     (folder / "gone.wav").symlink_to("nowhere.wav")
-    (folder / "voice.m4a").write_bytes(b"")
+    (folder / "voice.q4a").write_bytes(b"")
     encode = shards._encode
 
     def out_of_memory(clip, format):
@@ -91,7 +91,7 @@ def test_one_sound_that_nothing_can_be_done_with_ends_no_shard(folder, tmp_path,
     result = run("shards", folder, "-o", tmp_path / "out", "--workers", 1)
     assert result.exit_code == 1
     assert "1 shards, 12 clips, 0.02 hours, 3 files failed" in result.stderr
-    assert "; 1 other files left out (1 .m4a)" in result.stderr
+    assert "; 1 other files left out (1 .q4a)" in result.stderr
     for name, reason in {"nan.wav": "NaN", "large.wav": "ran out of memory", "gone.wav": "link to a file"}.items():
         assert any(line.startswith(f"failed: {name}: ") and reason in line for line in result.stderr.splitlines())
 
