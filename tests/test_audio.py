@@ -99,3 +99,14 @@ def test_arrays_of_several_kinds():
 def test_bad_arrays_say_what_was_expected(samples, message):
     with pytest.raises(AudioError, match=f"x: .*{message}"):
         prepare_array(samples, SAMPLE_RATE, "x")
+
+
+def test_tags_of_an_mp3_print_nothing_and_change_nothing(tmp_path, capfd):
+    """A comment without a description, on which libmpg123 prints a note that names no file."""
+    soundfile.write(tmp_path / "plain.mp3", tone(440, SAMPLE_RATE)[0].numpy(), SAMPLE_RATE)
+    comment = b"COMM\0\0\0\x08\0\0\0engabcd"
+    tag = b"ID3\3\0\0\0\0\0" + bytes([len(comment)]) + comment
+    (tmp_path / "tagged.mp3").write_bytes(tag + (tmp_path / "plain.mp3").read_bytes())
+    np.testing.assert_array_equal(read_audio(tmp_path / "tagged.mp3"), read_audio(tmp_path / "plain.mp3"))
+    assert audio_seconds(tmp_path / "tagged.mp3") == audio_seconds(tmp_path / "plain.mp3")
+    assert capfd.readouterr().err == ""

@@ -181,6 +181,13 @@ def after_tags(file: BinaryIO, position: int) -> int:
             return position
 
 
+def first_frame(file: BinaryIO) -> int:
+    """Where the first frame is, if it follows tags at the file's beginning; 0 where something else does."""
+    position = after_tags(file, 0)
+    file.seek(position)
+    return position if frame_at(file.read(4), 0) else 0
+
+
 def end_of_frames(file: BinaryIO, size: int) -> int:
     """Where the frames of a file end: before the tags at its end."""
     file.seek(max(size - ID3_TAIL, 0))

@@ -88,6 +88,7 @@ def opened(file: BinaryIO) -> Iterator[Stream]:
     file.seek(0)
     handle: object = file
     if isinstance(file, io.FileIO):  # quicker; but SD2 has its header in another file, which is found by the name
+        file.seek(mpeg.first_frame(file))  # past tags, on which the decoder would print notes that name no file
         handle = file.name if os.fsdecode(file.name).lower().endswith(".sd2") else file.fileno()
     with Stream(handle, closefd=False) as stream:
         stream.size = size
