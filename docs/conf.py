@@ -39,6 +39,8 @@ def help_of(command: click.Command, name: str, parent: click.Context | None = No
             yield from help_of(command.commands[child], child, context)
     else:
         yield f"\n## {context.command_path.partition(' ')[2]}\n\n```text\n{command.get_help(context)}\n```\n"
+        for other, child in getattr(command, "others", {}).items():
+            yield from help_of(child, f"{name} {other}", parent)
 
 
 def add_commands(app: object, docname: str, source: list[str]) -> None:

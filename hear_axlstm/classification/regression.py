@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,7 +101,9 @@ def choose_penalty(embeddings: Floats, labels: Indices, classes: int, splits: li
 def _fit(features: Floats, labels: Indices, classes: int, penalty: float) -> tuple[Floats, Floats]:
     from sklearn.linear_model import LogisticRegression
 
-    fitted = LogisticRegression(C=penalty, max_iter=ITERATIONS).fit(features, labels)
+    with warnings.catch_warnings():  # of many classes with few clips each, which is nothing unusual here
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        fitted = LogisticRegression(C=penalty, max_iter=ITERATIONS).fit(features, labels)
     weight, bias = np.zeros((classes, features.shape[1])), np.full(classes, -np.inf)
     coefficients, intercept = fitted.coef_, fitted.intercept_
     if len(fitted.classes_) == 2:  # one row, for the second class against the first

@@ -44,9 +44,14 @@ device_option = click.option("--device", default="auto", help="cpu, cuda, cuda:1
 class _WithApply(click.Command):
     """A command that hands over to another one where its first argument is "apply"."""
 
+    @property
+    def others(self) -> dict[str, click.Command]:
+        """The commands that it hands over to, by what they are called after its own name."""
+        return {"apply": apply_command}
+
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> click.Context:
-        if args[:1] == ["apply"]:
-            return apply_command.make_context(f"{info_name} apply", args[1:], parent, **extra)
+        if args and args[0] in self.others:
+            return self.others[args[0]].make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
         return super().make_context(info_name, args, parent, **extra)
 
 

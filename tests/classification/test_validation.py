@@ -1,0 +1,109 @@
+"""Cross-validation, the regression in it, and the page of a result."""
+
+import re
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from hear_axlstm.classification.apply import SoundClassifier
+from hear_axlstm.classification.classifier import Classifier
+from hear_axlstm.classification.outcome import Classified, flattened
+from hear_axlstm.classification.page import to_page
+from hear_axlstm.classification.regression import learn
+from hear_axlstm.classification.scores import confusion_matrix
+from hear_axlstm.classification.units import find_copies, find_units
+from hear_axlstm.classification.validation import cross_validate, find_splits
+
+CLIPS, SIZE = 40, 30
+
+
+def clouds(classes, distance=3.0, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(CLIPS) % classes
+    embeddings = rng.standard_normal((CLIPS, SIZE)) * np.exp(rng.standard_normal(SIZE)) + 5
+    embeddings[np.arange(CLIPS), labels] += distance
+    return embeddings, labels
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_unfolded_regression_is_that_of_scikit_learn(classes):
+    embeddings, labels = clouds(classes)
+    scaler = StandardScaler().fit(embeddings)
+    plain = LogisticRegression(C=1.0, max_iter=1_000, tol=1e-8).fit(scaler.transform(embeddings), labels)
+    regression = learn(embeddings, labels, classes, 1.0)
+    expected = plain.predict_proba(scaler.transform(embeddings))
+    np.testing.assert_allclose(regression.probabilities(embeddings), expected, atol=2e-3)
+    saved = Classifier(*regression.unfolded(), [str(label) for label in range(classes)])
+    np.testing.assert_allclose(saved.probabilities(embeddings), regression.probabilities(embeddings), atol=1e-5)
+
+
+def test_a_class_that_was_not_learnt_is_never_guessed():
+    embeddings, labels = clouds(3)
+    found = learn(embeddings[labels < 2], labels[labels < 2], 3, 1.0).probabilities(embeddings)
+    assert (found[:, 2] == 0).all()
+    np.testing.assert_allclose(found.sum(1), 1)
+
+
+def test_what_cannot_be_told_apart_scores_like_chance():
+    embeddings, labels = clouds(2, distance=0.0)
+    found = cross_validate(embeddings, labels, np.arange(CLIPS), 2, folds=5, seed=0, progress=False)
+    assert abs((found.guesses == labels).mean() - 0.5) < 0.25
+    again = cross_validate(embeddings, labels, np.arange(CLIPS), 2, folds=5, seed=0, progress=False)
+    np.testing.assert_array_equal(found.probabilities, again.probabilities)
+
+
+def test_the_curve_ends_at_the_accuracy_of_all():
+    embeddings, labels = clouds(2)
+    found = cross_validate(embeddings, labels, np.arange(CLIPS), 2, folds=5, seed=0, progress=False)
+    assert [point.clips for point in found.curve] == [1, 2, 4, 8, 16]
+    assert found.curve[-1].accuracy == (found.guesses == labels).mean()
+
+
+def test_units_are_never_divided_and_every_sound_is_tested_once():
+    labels, units = np.arange(CLIPS) % 2, np.arange(CLIPS) // 4
+    splits = find_splits(labels, units, 5, 0)
+    assert len(splits) == 5
+    assert sorted(np.concatenate([test for _, test in splits])) == list(range(CLIPS))
+    for train, test in splits:
+        assert not set(units[train]) & set(units[test])
+    assert find_splits(labels, labels, 5, 0) == []
+
+
+def test_copies_are_files_of_the_same_content(tmp_path):
+    for name, content in {"a": b"one", "b": b"two", "c": b"one", "d": b"longer"}.items():
+        (tmp_path / name).write_bytes(content)
+    paths = [tmp_path / name for name in "abcd"] + [None, tmp_path / "gone"]
+    assert find_copies(paths) == [[0, 2]]
+    assert len(set(find_units(6, copies=[[0, 2]]))) == 5
+
+
+@pytest.mark.parametrize("classes", [2, 40], ids=["two classes", "more classes than colours"])
+def test_the_page_needs_nothing_from_outside_and_escapes_names(classes):
+    embeddings, _ = clouds(2)
+    embeddings = np.concatenate([embeddings, embeddings + 0.1])
+    labels = np.arange(2 * CLIPS) % classes
+    names = [f"<em>{place}" for place in range(2 * CLIPS)]
+    titles = [f"<i>{label:02}" for label in range(classes)]
+    validation = cross_validate(embeddings, labels, np.arange(2 * CLIPS), classes, folds=2, seed=0, progress=False)
+    facts = {"model": "m", "fingerprint": "f" * 64, "layout": "time"}
+    result = Classified(
+        classes=titles,
+        confusion=confusion_matrix([titles[i] for i in labels], [titles[i] for i in validation.guesses], titles),
+        units=2 * CLIPS,
+        names=names,
+        labels=[titles[i] for i in labels],
+        validation=validation,
+        classifier=SoundClassifier(Classifier(*learn(embeddings, labels, classes, 1.0).unfolded(), titles, facts), None),
+        places=flattened(validation, embeddings),
+        copies=[],
+        left_out=[],
+        settings={"folds": 2, "seed": 0},
+        failures={"<u>broken": "it is <broken>"},
+    )
+    page = to_page(result, "hear-axlstm classify <x>")
+    assert not re.search(r"<em>|<[iux]>|<script|https?://|src=|@import", page)
+    assert page.count("<title>&lt;em&gt;") == 2 * CLIPS
+    assert f"{100 * result.accuracy:.1f}&thinsp;%" in page
+    assert "nan" not in page.lower()
