@@ -104,7 +104,9 @@ def _of_table(path: Path) -> Labelled:
         if sound is None:
             raise ConfigError(f"{where}: {row['path']} is a folder; expected a file")
         labelled.sounds.append(
-            FileSound(row["path"], file) if isinstance(sound, FileSound) else NoSound(row["path"], sound.reason, file)
+            FileSound(row["path"], file)
+            if isinstance(sound, FileSound)
+            else NoSound(row["path"], f"{where}: {sound.reason.replace(str(file), row['path'], 1)}", file)
         )
         labelled.labels.append(label)
         if "group" in row:

@@ -113,7 +113,9 @@ def download_tasks_command(names: tuple[str, ...], out: Path, record: str, quiet
     "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The tasks go into this folder."
 )
 @rate_option
-@click.option("--workers", type=click.IntRange(min=1), help="Resample so many clips at once; by default one a processor.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Resample this many clips at once; by default one for each processor."
+)
 @quiet_option
 def prepare_command(sources: tuple[Path, ...], out: Path, rate: int, workers: int | None, quiet: bool) -> None:
     """Resample downloaded tasks to 16 kHz, or another rate.
@@ -174,7 +176,7 @@ def suite_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--clips-per-label",
             type=click.IntRange(min=2),
-            help="Make so many clips of each label in each split: 2 by default; for a probe's task 16 to learn from, "
+            help="Make this many clips of each label in each split: 2 by default; for a probe's task 16 to learn from, "
             "and 16 to test on.",
         ),
         click.option(
@@ -225,11 +227,17 @@ def _generate(
 @tasks_group.command("make")
 @click.argument("source", metavar="FOLDER|CSV", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The task becomes this folder."
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The task becomes this folder, which must not be there.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Every seed draws other splits.")
 @rate_option
-@click.option("--workers", type=click.IntRange(min=1), help="Resample so many clips at once; by default one a processor.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Resample this many clips at once; by default one for each processor."
+)
 @quiet_option
 def make_command(source: Path, out: Path, seed: int, rate: int, workers: int | None, quiet: bool) -> None:
     """Make a task of your own labelled sounds.
@@ -273,7 +281,9 @@ def make_command(source: Path, out: Path, seed: int, rate: int, workers: int | N
     help="Train classifiers like this; by default like the papers (axlstm).",
 )
 @click.option(
-    "--seeds", type=click.IntRange(min=1), help="Train with so many seeds; by default with 10, the linear engine with 1."
+    "--seeds",
+    type=click.IntRange(min=1),
+    help="Train classifiers with this many seeds; by default 10, or 1 with the linear engine.",
 )
 @click.option(
     "--engine",
@@ -283,7 +293,9 @@ def make_command(source: Path, out: Path, seed: int, rate: int, workers: int | N
 )
 @device_option
 @click.option(
-    "--workers", type=click.IntRange(min=0), help="Use so many processes, by default one a processor; 0 uses none but this."
+    "--workers",
+    type=click.IntRange(min=0),
+    help="Use this many processes, by default one for each processor; 0 uses none but this.",
 )
 @quiet_option
 def evaluate_command(
@@ -396,7 +408,11 @@ def probe_command(models: tuple[str, ...], out: Path, device: str, quiet: bool, 
                 "device": on,
                 "progress": not quiet,
             }
-            every = [evaluate(suite.tasks, subject, out / "results", **settings) for subject in subjects]
+            every = []
+            for number, subject in enumerate(subjects, 1):
+                if not quiet:
+                    tell(f"model {number} of {len(subjects)}: {subject.record.name}")
+                every.append(evaluate(suite.tasks, subject, out / "results", **settings))
     for name, evaluated in zip(names, every, strict=True):
         tell_failures({f"{name}: {task}": reason for task, reason in evaluated.failures.items()})
     _compare(names, [{score.task: score for score in evaluated.scores} for evaluated in every])

@@ -201,7 +201,7 @@ def _converted(job: tuple[FileSound | NoSound, Path], sample_rate: int) -> str:
         try:
             resample_clip(sound.path, clip, sample_rate)
         except TaskError as error:
-            return str(error)
+            return str(error).removeprefix(f"{sound.path}: ")
     return ""
 
 

@@ -87,6 +87,13 @@ def test_a_sound_that_cannot_be_read_is_told_and_left_out(sounds, tmp_path):
     assert check_task(made.task.path).is_good
 
 
+def test_a_line_without_its_file_is_named(sounds, tmp_path):
+    paths = sorted(path.relative_to(tmp_path) for path in sounds.rglob("*.wav"))
+    rows = [(path, path.parts[1]) for path in paths]
+    made = make_task(write_table(tmp_path / "t.csv", ("path", "label"), [("none.wav", "low"), *rows]), tmp_path / "task")
+    assert made.failures == {"none.wav": f"{tmp_path / 't.csv'}, line 2: none.wav: no such file"}
+
+
 def test_at_another_rate_the_clips_are_in_its_folder(sounds, tmp_path):
     made = make_task(sounds, tmp_path / "task", sample_rate=32_000)
     assert {soundfile.info(path).samplerate for path in made.task.audio("fold00", 32_000).iterdir()} == {32_000}
