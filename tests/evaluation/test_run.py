@@ -208,3 +208,18 @@ def test_a_subject_is_known_by_its_weights_and_options(golden, tmp_path):
     assert record.weights_sha256 == our_subject(weights, model, "y").record.weights_sha256
     with pytest.raises(ConfigError, match="say --name"):
         module_subject("a.module", None, {}, "../escape")
+
+
+def test_a_score_keeps_what_it_is_made_of_class_by_class(tasks, subject, tmp_path):
+    done = evaluate(tasks, subject, tmp_path / "results", protocol=PROTOCOL, seeds=[0], workers=0)
+    folds, parts = (next(score for score in done.scores if score.task == task) for task in ("folds", "parts"))
+    for split, confusion in folds.confusions.items():
+        right = sum(guesses.get(true, 0) for true, guesses in confusion.items())
+        clips = sum(sum(guesses.values()) for guesses in confusion.values())
+        assert (clips, right / clips) == (12, pytest.approx(folds.splits[split]["test_top1_acc"]))
+    (of_class,) = parts.precisions.values()
+    mean = sum(facts["average_precision"] for facts in of_class.values()) / len(of_class)
+    assert mean == pytest.approx(parts.splits["test"]["test_mAP"])
+    assert (folds.precisions, parts.confusions) == ({}, {})
+    (kept,) = (score for score in read_results([tmp_path / "results"]).scores if score.task == "folds")
+    assert kept.confusions == folds.confusions
