@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hear_axlstm.cli.common import FAILED, REFUSED, failing, main, model_option, quiet_option, reported, tell, tell_failures
+from hear_axlstm.cli.common import (
+    FAILED,
+    REFUSED,
+    failing,
+    main,
+    model_option,
+    quiet_option,
+    reported,
+    show,
+    tell,
+    tell_failures,
+)
 from hear_axlstm.errors import AudioError, TrainingError
 from hear_axlstm.finetuning import Finetuned, Settings, finetune
 
@@ -55,27 +67,36 @@ def finetune_command(sounds: Path, out: Path, quiet: bool, **options: Any) -> No
     with reported(REFUSED), failing(f"what was finished is kept in {out}", AudioError, TrainingError, OSError):
         result = finetune(sounds, out, progress=not quiet, **options)
     tell_failures(result.failures)
+    for line in _summary(result):
+        show(line)
     if not quiet:
-        tell(*_summary(result))
+        tell(*_advice(result))
     sys.exit(FAILED if result.failures else 0)
 
 
 def _summary(result: Finetuned) -> list[str]:
-    """How good the result is, and by which clips, and what to do next."""
-    scores, lines = result.scores, []
-    apart, alone = scores["validation"], scores["head_alone"]
-    if result.was_finished:
-        lines.append(f"{result.folder} holds this run, finished: nothing was left to do")
-    lines.append(
-        f"accuracy {apart['accuracy']:.3f} on the {apart['clips']} clips that were set apart, after epoch "
-        f"{scores['best_epoch']} of {scores['epochs']} (the head alone: {alone['accuracy']:.3f})"
-    )
+    """How good the result is, and by which clips."""
+    scores, apart = result.scores, result.scores["validation"]
+    epoch = f"epoch {scores['best_epoch']} of {scores['epochs']}" if scores["epochs"] else "frozen encoder"
+    lines = [
+        f"accuracy {apart['accuracy']:.1%} on the {apart['clips']} clips that were set apart; {epoch}; head alone: "
+        f"{scores['head_alone']['accuracy']:.1%}; by chance: {apart['chance']:.1%}"
+    ]
     if test := scores.get("test"):
+        low, high = test["interval"]
         lines.append(
-            f"accuracy {test['accuracy']:.3f} (balanced {test['balanced_accuracy']:.3f}) on {test['clips']} test clips"
+            f"accuracy {test['accuracy']:.1%} on {test['clips']} test clips (95 % interval: {low:.1%} to {high:.1%}); "
+            f"balanced accuracy {test['balanced_accuracy']:.1%}"
         )
-    else:
-        lines.append(
-            "These clips chose the epoch, so others score lower on the whole: --test measures it on sounds of your own"
-        )
-    return [*lines, f"Classify other sounds with: hear-axlstm classify apply {result.folder} FILES"]
+    return lines
+
+
+def _advice(result: Finetuned) -> list[str]:
+    """What to know of these numbers, and what to do next."""
+    done = [f"{result.folder} holds this run, finished: nothing was left to do"] if result.was_finished else []
+    biased = "the clips that were set apart chose the epoch, so that others score lower on the whole"
+    return [
+        *done,
+        *([] if "test" in result.scores else [f"{biased}: measure that on sounds of your own (--test)"]),
+        f"label other sounds: hear-axlstm classify apply {shlex.quote(str(result.folder))} NEW-SOUNDS/",
+    ]

@@ -21,7 +21,7 @@ from hear_axlstm.files.sounds import FileSound, Source
 from hear_axlstm.finetuning.clips import read_clips
 from hear_axlstm.finetuning.division import divide
 from hear_axlstm.finetuning.log import Log
-from hear_axlstm.finetuning.results import Scores, scores_of, scores_on
+from hear_axlstm.finetuning.results import scores_of, scores_on
 from hear_axlstm.finetuning.settings import Settings, first_layer
 from hear_axlstm.finetuning.state import Row, RunFolder, State
 from hear_axlstm.finetuning.tuner import Guesses, Part, Tuner, rate_at
@@ -46,7 +46,7 @@ class Finetuned:
     """
 
     folder: Path
-    scores: Scores
+    scores: dict[str, Any]
     was_finished: bool = False
 
     @property
@@ -210,11 +210,11 @@ class _Run:
         self.folder.write_curve(state.rows)
         self.folder.save(state, self.tuner)
 
-    def _validation(self, guesses: Guesses) -> Scores:
+    def _validation(self, guesses: Guesses) -> dict[str, Any]:
         guessed = [self.classes[index] for index in guesses.classes]
         return scores_of([self.clips.labels[clip] for clip in self.apart], guessed, self.classes)
 
-    def finish(self) -> Scores:
+    def finish(self) -> dict[str, Any]:
         """Write the weights and the classifier of the best epoch, and the scores."""
         tuner, rows, best = self.tuner, self.state.rows, self.state.best_row
         tuner.restore(self.state.best)

@@ -10,27 +10,24 @@ import numpy as np
 
 from hear_axlstm.classification.classifier import Classifier
 from hear_axlstm.classification.labelled import Labelled
-from hear_axlstm.classification.scores import accuracy, balanced_accuracy, confusion_matrix, per_class
+from hear_axlstm.classification.scores import Scores, confusion_matrix
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.files import embed
 
-Scores = dict[str, Any]
 
-
-def scores_of(truth: Sequence[str], guessed: Sequence[str], classes: Sequence[str]) -> Scores:
-    """Accuracy, balanced accuracy, scores of each class and the confusion matrix (true classes down), for JSON."""
-    matrix = confusion_matrix(truth, guessed, classes)
+def scores_of(truth: Sequence[str], guessed: Sequence[str], classes: Sequence[str]) -> dict[str, Any]:
+    """Accuracy and its interval, scores of each class and the confusion matrix (true classes down), for JSON."""
+    scores = Scores(classes=list(classes), confusion=confusion_matrix(truth, guessed, classes), units=len(truth))
     return {
+        **scores.facts(),
         "clips": len(truth),
-        "accuracy": accuracy(matrix),
-        "balanced_accuracy": balanced_accuracy(matrix),
-        "per_class": [asdict(one) for one in per_class(matrix, classes)],
-        "confusion": matrix.tolist(),
+        "per_class": [asdict(one) for one in scores.per_class],
+        "confusion": scores.confusion.tolist(),
     }
 
 
-def scores_on(classifier: Classifier, model: Embedder, test: Labelled, *, progress: bool | None) -> Scores:
+def scores_on(classifier: Classifier, model: Embedder, test: Labelled, *, progress: bool | None) -> dict[str, Any]:
     """The scores of sounds that were not learnt from, and why some of them could not be read, as "failures".
 
     Raises ConfigError where none could be read.

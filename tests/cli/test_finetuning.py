@@ -1,6 +1,8 @@
 """The finetune command: what it says, and its exit codes."""
 
+import csv
 import json
+from pathlib import Path
 
 import pytest
 
@@ -28,9 +30,18 @@ def test_it_says_how_good_the_result_is_and_what_to_do_next(run, tmp_path, argum
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     scores = json.loads((tmp_path / "run" / "scores.json").read_text())
-    assert f"accuracy {scores['validation']['accuracy']:.3f} on the 3 clips that were set apart" in result.stderr
-    assert "These clips chose the epoch" in result.stderr
-    assert f"hear-axlstm classify apply {tmp_path / 'run'} FILES" in result.stderr
+    assert f"accuracy {scores['validation']['accuracy']:.1%} on the 3 clips that were set apart" in result.stdout
+    assert "chose the epoch" in result.stderr
+    assert f"hear-axlstm classify apply {tmp_path / 'run'} NEW-SOUNDS/" in result.stderr
+
+
+def test_what_it_wrote_labels_other_sounds(run, tmp_path, arguments):
+    run(*arguments)
+    result = run("classify", "apply", tmp_path / "run", tmp_path / "sounds", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    lines = list(csv.DictReader(result.stdout.splitlines()))
+    assert len(lines) == 6
+    assert sum(Path(line["path"]).parent.name == line["label"] for line in lines) >= 4
 
 
 def test_a_finished_run_says_so(run, arguments):
@@ -49,8 +60,10 @@ def test_each_epoch_is_a_line_where_there_is_no_terminal(run, arguments):
     assert all(word in lines[1] for word in ("loss", "accuracy", "clips/s", "left at most"))
 
 
-def test_quiet_is_silent(run, arguments):
-    assert run(*arguments, "-q").output == ""
+def test_quiet_is_the_result_alone(run, arguments):
+    result = run(*arguments, "-q")
+    assert result.stderr == ""
+    assert result.stdout.startswith("accuracy")
 
 
 def test_other_settings_are_a_failure_that_names_them(run, arguments):
