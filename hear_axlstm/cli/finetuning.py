@@ -46,7 +46,7 @@ from hear_axlstm.finetuning import Finetuned, Settings, finetune
     "--patience", type=click.IntRange(min=1), default=Settings.patience, help="Epochs without a better one; then stop."
 )
 @click.option(
-    "--lr", type=float, default=Settings.lr, help="Highest learning rate of the encoder; the head's is ten times it."
+    "--lr", type=float, default=Settings.lr, help="Highest learning rate of the encoder; the head's is three times it."
 )
 @click.option("--batch", type=click.IntRange(min=1), default=Settings.batch, help="Clips of one update.")
 @click.option("--seconds", type=float, default=Settings.seconds, help="Longest part of a clip that an update looks at.")

@@ -23,9 +23,9 @@ class Settings:
     """
 
     from_layer: int | None
-    epochs: int = 20
+    epochs: int = 10
     patience: int = 5
-    lr: float = 1e-4
+    lr: float = 5e-4
     batch: int = 16
     seconds: float = 10.0
     validation: float = 0.2

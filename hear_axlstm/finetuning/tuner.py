@@ -28,7 +28,8 @@ from hear_axlstm.patches import steps_from_tokens
 CHUNKS = {"cuda": 64}  # of one forward and backward pass: bounds memory
 CHUNKS_ELSEWHERE = 8
 STATES = 1 << 30  # bytes of what enters the first trained block, kept of all clips if they fit
-HEAD_LR = 10.0  # the head's learning rate over the encoder's
+HEAD_LR = 3.0  # the head's learning rate over the encoder's
+SMOOTHING = 0.1  # of labels: without it few clips are soon known by heart, and the encoder learns no more
 WEIGHT_DECAY = 0.05
 LARGEST_GRADIENT = 1.0  # norm, over all parameters
 WARM_UP = 0.1  # of all updates, in which the learning rate rises
@@ -170,9 +171,9 @@ class Tuner:
             sums = self._sums(places)
             means = sums.new_zeros(len(some), sums.shape[1]).index_add(0, rows, sums)
             logits = self.head(means / torch.tensor(counts, device=self.device)[:, None])
-            loss = cross_entropy(logits, self.labels[[clip for clip, _ in some]], reduction="sum") / len(parts)
-            self.scaler.scale(loss).backward()
-            total += loss.detach()
+            loss = cross_entropy(logits, self.labels[[clip for clip, _ in some]], reduction="sum", label_smoothing=SMOOTHING)
+            self.scaler.scale(loss / len(parts)).backward()
+            total += loss.detach() / len(parts)
         self.encoder.eval()
         if not math.isfinite(mean := float(total)):
             raise TrainingError(f"the loss is {mean}; start again (--overwrite) with a lower learning rate (--lr)")

@@ -12,6 +12,7 @@ from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hear_axlstm.encoder import Encoder
+from hear_axlstm.finetuning.tuner import decay_groups
 from hear_axlstm.ops import wide
 from hear_axlstm.pretraining.batches import Batch
 from hear_axlstm.pretraining.objective import reconstruction_loss
@@ -35,9 +36,7 @@ class MaskedModel(nn.Module):
 
 def optimizer_of(encoder: Encoder, recipe: Recipe) -> AdamW:
     """AdamW, in which biases, norms and everything else with one dimension do not decay."""
-    decaying = [p for p in encoder.parameters() if p.ndim > 1]
-    others = [p for p in encoder.parameters() if p.ndim <= 1]
-    groups = [{"params": decaying, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = decay_groups(list(encoder.parameters()), recipe.weight_decay)
     return AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
 
 
