@@ -22,7 +22,7 @@ class OutputError(HearAxlstmError, RuntimeError):
 
 
 class TrainingError(HearAxlstmError, RuntimeError):
-    """A pretraining run that cannot go on: its loss is no longer finite."""
+    """A training run that cannot go on: its loss is no longer finite."""
 
 
 class BackendError(HearAxlstmError, RuntimeError):
