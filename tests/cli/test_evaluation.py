@@ -268,7 +268,7 @@ def test_48_khz_to_16_khz(suite, tmp_path, run):
         (["--model", "log-mel", "--layout", "time"], "neither a layout nor a precision"),
         (["--engine", "linear", "--seeds", "2"], "expected one seed, 0"),
         (["--engine", "linear", "--protocol", "axlstm"], "go together"),
-        (["--device", "cuda:99"], "--device cuda:99"),
+        (["--device", "cuda:99"], "device 'cuda:99' cannot be used"),
     ],
 )
 def test_what_cannot_be_carried_out_exits_with_two(suite, tmp_path, run, arguments, complaint):
