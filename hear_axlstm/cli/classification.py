@@ -29,6 +29,7 @@ from hear_axlstm.cli.common import (
     show,
     tell,
     tell_failures,
+    tell_unread,
 )
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.files import embed
@@ -95,7 +96,8 @@ def classify_command(sounds: Path, out: Path, model: str, quiet: bool, **options
             f"classifier: {out / CLASSIFIER}",
             f"label other sounds: {apply}",
         )
-    sys.exit(FAILED if result.failures else 0)
+    missed = tell_unread(result.left_out)
+    sys.exit(FAILED if result.failures or missed else 0)
 
 
 def _summary(result: Classified) -> list[str]:
@@ -162,4 +164,5 @@ def apply_command(
         failed = len(predictions.failures)
         where = f": {out}" if out else ""
         tell(f"{len(predictions) - failed} labelled, {failed} failed{where}{counted(left_out)}")
-    sys.exit(FAILED if predictions.failures else 0)
+    missed = tell_unread(left_out)
+    sys.exit(FAILED if predictions.failures or missed else 0)

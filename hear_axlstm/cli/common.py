@@ -6,7 +6,7 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -14,7 +14,9 @@ from typing import Any, TextIO
 import click
 
 import hear_axlstm
+from hear_axlstm.audio import ffmpeg
 from hear_axlstm.errors import ConfigError, HearAxlstmError
+from hear_axlstm.files.find import by_suffix, unread
 from hear_axlstm.progress import printable
 from hear_axlstm.weights.find import WEIGHTS_FILE, list_models, read_manifest
 
@@ -22,7 +24,7 @@ FAILED, REFUSED = 1, 2
 ORDER = (  # of the commands in the list of them: what people begin with
     "embed classify finetune models download convert publish tasks evaluate probe report synthesize shards recipes pretrain"
 ).split()
-WAY_TO_READ = "files left out that are sound are read when you name them, or convert them first: ffmpeg -i x.m4a x.flac"
+WAY_TO_READ = "a file left out that is sound is read when you name it, or after ffmpeg -i NAME NAME.flac"
 GO_ON = "what was finished is kept: mend that, and repeat the command"
 
 model_option = click.option(
@@ -46,6 +48,14 @@ def tell_failures(failures: Mapping[str, str]) -> None:
     """Print a line for each failure: its name and the reason."""
     for name, reason in failures.items():
         tell(f"failed: {name}: {reason}")
+
+
+def tell_unread(left_out: Sequence[Path]) -> bool:
+    """Print how many files in folders are sounds that only ffmpeg reads, if there are any. Whether there are."""
+    missed = unread(left_out)
+    if missed:
+        tell(f"NOT READ: {len(missed)} sounds in folders ({by_suffix(missed)}): {ffmpeg.GET}; then repeat the command")
+    return bool(missed)
 
 
 def show(line: str | Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import click
 
-from hear_axlstm.audio import TOO_SHORT, ffmpeg
+from hear_axlstm.audio import TOO_SHORT
 from hear_axlstm.cli.common import (
     FAILED,
     GO_ON,
@@ -21,12 +21,13 @@ from hear_axlstm.cli.common import (
     reported,
     tell,
     tell_failures,
+    tell_unread,
 )
 from hear_axlstm.config import Layout, Precision
 from hear_axlstm.encoder import Layers
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.files import Embedded, embed
-from hear_axlstm.files.find import by_suffix, counted, find_files, unread
+from hear_axlstm.files.find import counted, find_files
 from hear_axlstm.files.write import Format
 from hear_axlstm.hear import load_model
 from hear_axlstm.ops.backend import find_device
@@ -86,8 +87,7 @@ def embed_command(
     tell_failures(result.failures)
     if not quiet:
         tell(*_summary(result, out, left_out))
-    if missed := unread(left_out):
-        tell(f"NOT EMBEDDED: {len(missed)} sounds in folders ({by_suffix(missed)}): {ffmpeg.GET}; then repeat the command")
+    missed = tell_unread(left_out)
     if any(TOO_SHORT in why for why in result.failures.values()):
         tell("sounds that are too short are padded with zeros by --pad; such embeddings need a folder for themselves")
     sys.exit(FAILED if result.failures or missed else 0)

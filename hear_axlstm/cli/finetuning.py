@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from hear_axlstm.classification.labelled import read_labelled
 from hear_axlstm.cli.common import (
     FAILED,
     REFUSED,
@@ -20,6 +21,7 @@ from hear_axlstm.cli.common import (
     show,
     tell,
     tell_failures,
+    tell_unread,
 )
 from hear_axlstm.errors import AudioError, TrainingError
 from hear_axlstm.finetuning import Finetuned, Settings, finetune
@@ -65,13 +67,15 @@ def finetune_command(sounds: Path, out: Path, quiet: bool, **options: Any) -> No
     interrupted.
     """
     with reported(REFUSED), failing(f"what was finished is kept in {out}", AudioError, TrainingError, OSError):
+        left_out = read_labelled(sounds).left_out
         result = finetune(sounds, out, progress=not quiet, **options)
     tell_failures(result.failures)
     for line in _summary(result):
         show(line)
     if not quiet:
         tell(*_advice(result))
-    sys.exit(FAILED if result.failures else 0)
+    missed = tell_unread(left_out)
+    sys.exit(FAILED if result.failures or missed else 0)
 
 
 def _summary(result: Finetuned) -> list[str]:

@@ -25,6 +25,7 @@ from hear_axlstm.cli.common import (
     show,
     tell,
     tell_failures,
+    tell_unread,
 )
 from hear_axlstm.errors import AudioError, TrainingError
 from hear_axlstm.files.find import counted
@@ -93,7 +94,8 @@ def shards_command(inputs: tuple[Path, ...], out: Path, quiet: bool, **options: 
             f"{len(packed.failures)} files failed: {out}{counted(packed.left_out)}",
             *([WAY_TO_READ] if packed.left_out else []),
         )
-    sys.exit(FAILED if packed.failures else 0)
+    missed = tell_unread(packed.left_out)
+    sys.exit(FAILED if packed.failures or missed else 0)
 
 
 @main.command("recipes")

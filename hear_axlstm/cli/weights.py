@@ -10,9 +10,8 @@ from typing import Any, get_args
 import click
 
 from hear_axlstm.cli.common import FAILED, main, reported, show
-from hear_axlstm.config import InputGate
-from hear_axlstm.errors import WeightsError
-from hear_axlstm.weights.find import architecture, find_weights, read_manifest
+from hear_axlstm.config import InputGate, known_name
+from hear_axlstm.weights.find import architecture, find_weights, list_models, read_manifest
 from hear_axlstm.weights.hub import publish
 from hear_axlstm.weights.released import convert_checkpoint
 from hear_axlstm.weights.sources import cache_file
@@ -50,12 +49,9 @@ def download_command(model: str) -> None:
     The path of the file is printed.
     """
     with reported(FAILED):
-        path = find_weights(model)
-        if not path.is_file():
-            raise WeightsError(
-                f"{path}: no such file; expected a variant, as `hear-axlstm models` lists them, or owner/name"
-            )
-        show(path)
+        if "/" not in model:
+            known_name(model, list_models())
+        show(find_weights(model))
 
 
 @main.command("convert")

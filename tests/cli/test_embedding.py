@@ -131,7 +131,7 @@ def test_the_folders_are_searched_once_and_other_files_counted(run, sound_folder
     assert searched == [sound_folder]
     assert "3 embedded, 0 there already, 0 failed" in result.stderr
     assert "; 4 other files left out (2 .q4a, 1 .mat, 1 .txt)\n" in result.stderr
-    assert "convert them first: ffmpeg -i x.m4a x.flac\n" in result.stderr
+    assert "a file left out that is sound is read when you name it, or after ffmpeg -i NAME NAME.flac\n" in result.stderr
 
 
 def test_without_ffmpeg_they_are_not_overlooked(run, sound_folder, weights, tmp_path, monkeypatch):
@@ -141,7 +141,7 @@ def test_without_ffmpeg_they_are_not_overlooked(run, sound_folder, weights, tmp_
     command = ["embed", sound_folder, "-o", tmp_path / "out", "--model", weights]
     result = run(*command, "--quiet")
     assert result.exit_code == 1
-    assert result.stderr.startswith("NOT EMBEDDED: 2 sounds in folders (1 .mp4, 1 .m4a): ")
+    assert result.stderr.startswith("NOT READ: 2 sounds in folders (1 .mp4, 1 .m4a): ")
     assert "install that (apt, brew or conda install ffmpeg)" in result.stderr
     named = run(*command[:1], sound_folder / "speech.m4a", *command[2:])
     assert named.exit_code == 1
@@ -153,7 +153,7 @@ def test_a_folder_without_sound_says_how_to_read_what_is_there(run, weights, tmp
     result = run("embed", tmp_path, "-o", tmp_path / "out", "--model", weights)
     assert result.exit_code == 2
     assert "1 other files left out (1 .q4a); " in result.stderr
-    assert "ffmpeg -i x.m4a x.flac" in result.stderr
+    assert "ffmpeg -i NAME NAME.flac" in result.stderr
     empty = run("embed", "", "-o", tmp_path / "out", "--model", weights)
     assert empty.exit_code == 1
     assert "failed: '': an empty path" in empty.stderr
