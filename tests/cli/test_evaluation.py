@@ -144,8 +144,8 @@ def test_another_module_scores_the_same_with_either_engine(suite, tmp_path, monk
         assert found["test_top1_acc"] == pytest.approx(kit["splits"][split]["test_top1_acc"], rel=1e-6)
     assert {"heareval", "pytorch-lightning"} <= kit["versions"].keys()
     report = run("report", "results", "--format", "md").stdout
-    assert "loudness (native)" in report
-    assert "loudness (heareval)" in report
+    assert "loudness (native, imitated tasks)" in report
+    assert "loudness (heareval, imitated tasks)" in report
 
 
 def test_baselines_stand_beside_weights_in_the_report_of_the_linear_engine(tmp_path, run, random_weights):
