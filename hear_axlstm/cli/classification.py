@@ -66,7 +66,7 @@ class _WithApply(click.Command):
 @click.option("--overwrite", is_flag=True, help="Replace what is in the folder, whatever it was made with.")
 @quiet_option
 def classify_command(sounds: Path, out: Path, model: str, quiet: bool, **options: Any) -> None:
-    """Learn to tell classes of sound apart, and measure how well that works.
+    """Learn to tell classes of sound apart, and write a report.
 
     SOUNDS is a folder that has a folder of sounds for each class, or a CSV file with the columns path and label. Two sounds
     of a class are enough to begin with.

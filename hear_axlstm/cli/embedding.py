@@ -42,18 +42,32 @@ SHOWN = 3  # names of embeddings whose sounds are gone
 @click.option("--timestamps", is_flag=True, help="Write an embedding every 40 ms instead of one for each file.")
 @click.option("--layers", metavar="N,N,...|all", help="Layers to write: 0 is the patch embedding, -1 the last, the default.")
 @click.option(
-    "--format", type=click.Choice(get_args(Format)), default="npy", help="Write one file for each sound, or a data set."
+    "--format",
+    type=click.Choice(get_args(Format)),
+    default="npy",
+    help="Write npy files, one for each sound, or a parquet data set.",
 )
-@click.option("--layout", type=click.Choice(get_args(Layout)), help="How scene embeddings group tokens; the weights decide.")
-@click.option("--precision", type=click.Choice(get_args(Precision)), default="auto", help="Number format of the products.")
+@click.option(
+    "--layout",
+    type=click.Choice(get_args(Layout)),
+    help="Group tokens like this in scene embeddings; by default as the weights say.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    default="auto",
+    help="Compute matrix products in this number format.",
+)
 @click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto is cuda where there is one.")
 @click.option(
-    "--batch-seconds", type=click.FloatRange(min=0, min_open=True), help="Audio encoded at once; 1024 on CUDA, else 64."
+    "--batch-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds of audio to encode at once; by default 1024 on CUDA, 64 elsewhere.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(min=0),
-    help="Processes that decode, 0 for threads; one a processor on CUDA, else 0.",
+    help="Decode in this many processes, with 0 in threads; by default one per processor on CUDA, 0 elsewhere.",
 )
 @click.option("--pad", "pad_short", is_flag=True, help="Pad sounds too short to embed, under 12.6 ms, with zeros.")
 @click.option("--overwrite", is_flag=True, help="First remove embeddings in the folder, whatever they were made with.")
