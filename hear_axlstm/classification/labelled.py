@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from hear_axlstm.files.sounds import FileSound, NoSound
 
 EXPECTED = "expected a folder that has a folder of sounds for each class, or a CSV file with the columns path and label"
 DELIMITERS = ",;\t"
+BARE = ("path", "label")  # the columns of a table that does not name them
 SPLITS = {
     name: split
     for split, *others in (("train", "training"), ("valid", "validation", "val", "dev"), ("test", "testing"))
@@ -133,18 +135,42 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeError) as error:
         raise ConfigError(f"{path} cannot be read ({error}); expected a CSV file in UTF-8") from error
-    first = text.partition("\n")[0]
-    reader = csv.reader(text.splitlines(), delimiter=max(DELIMITERS, key=first.count))
-    columns: Sequence[str] = ("path", "label")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
+    columns: Sequence[str] = ()
     try:
         for row in reader:
             cells = [cell.strip() for cell in row]
-            if reader.line_num == 1 and {"path", "label"} <= {cell.lower() for cell in cells}:
-                columns = [cell.lower() for cell in cells]
-            elif any(cells):
-                if len(cells) != len(columns):
-                    expected = f"expected {len(columns)}: {','.join(columns)}"
-                    raise ConfigError(f"{path}, line {reader.line_num} has {len(cells)} columns; {expected}")
-                yield reader.line_num, dict(zip(columns, cells, strict=True))
+            if not any(cells):
+                continue
+            if not columns:
+                columns = _columns(cells, path, reader.line_num)
+                if columns is not BARE:
+                    continue
+            if len(cells) != len(columns):
+                expected = f"expected {len(columns)}: {','.join(columns)}"
+                raise ConfigError(f"{path}, line {reader.line_num} has {len(cells)} columns; {expected}")
+            yield reader.line_num, dict(zip(columns, cells, strict=True))
     except csv.Error as error:
         raise ConfigError(f"{path}, line {reader.line_num}: {error}; expected a CSV file: path,label") from error
+
+
+def _delimiter(text: str) -> str:
+    """What stands between the cells of the first line that says something."""
+    first = text.lstrip().partition("\n")[0]
+    return max(DELIMITERS, key=first.count)
+
+
+def _columns(cells: Sequence[str], path: Path, line: int) -> Sequence[str]:
+    """The columns that a table's first line names; BARE where it is a sound's already.
+
+    Raises ConfigError where it names a column twice, or other columns than are needed.
+    """
+    named = [cell.lower() for cell in cells]
+    if {"path", "label"} <= set(named):
+        if twice := [name for name in dict.fromkeys(named) if name and named.count(name) > 1]:
+            raise ConfigError(f"{path}, line {line} names the column {twice[0]} twice; expected each once")
+        return named
+    if not Path(cells[0]).suffix and not os.path.lexists(path.parent / cells[0]):
+        found = ",".join(cells)
+        raise ConfigError(f"{path}, line {line} is {found:.80}: neither a sound nor the columns; call them path,label")
+    return BARE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -71,7 +72,7 @@ def classify(
     if folds < 2 or seed < 0:
         raise ConfigError(f"folds is {folds}, seed {seed}; expected 2 folds or more, and a seed of 0 or more")
     labelled = read_labelled(sounds)
-    _check_counts(labelled.labels)
+    _check_counts(labelled.labels, labelled.classes)
     if out is not None and Path(sounds).is_dir() and Path(out).resolve().is_relative_to(Path(sounds).resolve()):
         raise ConfigError(f"{out} is in the folder of sounds, {sounds}, where its files would be a class; {ADVICE}")
     embedder = model if isinstance(model, Embedder) else load_model(model, device=device)
@@ -87,7 +88,6 @@ def classify(
         sweep(Path(out))
     folder = None if out is None else Path(out) / EMBEDDINGS
     heard, matrix, failures = _embedded(labelled, embedder, folder, overwrite, progress)
-    _check_counts(heard.labels, failures)
     facts = {"model": _named(model), "fingerprint": settings["weights_sha256"], "layout": embedder.layout}
     result = _learnt(heard, matrix, embedder, facts, settings, progress)
     result = replace(result, failures=failures, source=os.fspath(sounds))
@@ -96,15 +96,14 @@ def classify(
     return result
 
 
-def _check_counts(labels: Sequence[str], failures: Mapping[str, str] = MappingProxyType({})) -> None:
-    """Raise ConfigError unless there are two classes or more, of two sounds each or more."""
+def _check_counts(labels: Sequence[str], classes: Sequence[str], failures: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Raise ConfigError unless each of the classes has two sounds or more."""
     counts = Counter(labels)
-    few = [f"{name} ({count})" for name, count in counts.items() if count < 2]
-    if few or len(counts) < 2:
-        missing = f"fewer have {_listed(few)}" if few else f"there are {len(counts)} classes"
+    if few := [f"{name} ({counts[name]})" for name in classes if counts[name] < 2]:
         failed = "".join(f"; failed: {why}" for why in list(failures.values())[:NAMED])
         expected = "two classes or more are needed, and two sounds of each, one to learn from and one to test on"
-        raise ConfigError(f"{expected}; {missing}{' that can be embedded' if failures else ''}{failed}")
+        able = " that can be embedded" if failures else ""
+        raise ConfigError(f"{expected}; fewer have {_listed(few)}{able}{failed}")
 
 
 def _check_units(labels: Indices, units: Indices, classes: Sequence[str]) -> None:
@@ -140,20 +139,24 @@ def _embedded(
         sound = labelled.sounds[place]
         failures[sound.name] = embedded.failures.get(names[place]) or embedded.failures.get(str(sound.path), "it is missing")
     heard = labelled.only(there)
-    _check_counts(heard.labels, failures)
+    _check_counts(heard.labels, labelled.classes, failures)
     if folder is None:
         return heard, embedded.matrix[there], failures
     return heard, np.stack([np.load(folder / f"{names[place]}{SUFFIX}") for place in there]), failures
 
 
 def _name_inside(name: str) -> str:
-    """A name for an embedding that does not lead out of its folder, as the paths in a table may.
+    """A name for an embedding that does not lead out of its folder, as the paths in a table may: what leads out becomes a
+    folder that no other path has.
 
     >>> _name_inside("../birds/wren.wav"), _name_inside("cat/a.wav")
-    ('birds/wren.wav', 'cat/a.wav')
+    ('888a1ef5/birds/wren.wav', 'cat/a.wav')
     """
     path = Path(name)
-    return "/".join(part for part in path.parts if part not in {"..", path.anchor})
+    inside = [part for part in path.parts if part not in {"..", path.anchor}]
+    if len(inside) < len(path.parts):
+        inside.insert(0, hashlib.sha256(os.fsencode(path.parent)).hexdigest()[:8])
+    return "/".join(inside)
 
 
 def _named(model: Model) -> str:
@@ -176,7 +179,8 @@ def _learnt(
     from threadpoolctl import threadpool_limits
 
     classes, names = heard.classes, [sound.name for sound in heard.sounds]
-    labels = np.searchsorted(classes, heard.labels)
+    place = {name: index for index, name in enumerate(classes)}
+    labels = np.array([place[label] for label in heard.labels])
     copies = find_copies([sound.path for sound in heard.sounds])
     units = find_units(len(names), heard.groups, copies)
     _check_units(labels, units, classes)

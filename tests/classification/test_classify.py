@@ -96,6 +96,9 @@ def test_what_fails_is_left_out_and_named(sounds, model):
     (sounds / "noise" / "2.wav").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"fewer have noise \(1\) that can be embedded; failed: "):
         classify(sounds, model)
+    (sounds / "noise" / "3.wav").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"fewer have noise \(0\) that can be embedded"):  # and no class is lost unsaid
+        classify(sounds, model)
 
 
 def test_copies_stay_together_and_those_with_two_labels_are_named(sounds, model):
@@ -120,6 +123,19 @@ def test_paths_of_a_table_do_not_lead_out_of_the_folder(sounds, model, tmp_path)
     assert fold["../sounds/tone/0.wav"] == fold["../sounds/tone/1.wav"] != fold["../sounds/tone/2.wav"]
     assert len(list((tmp_path / "out").rglob("*.embedding.npy"))) == 8
     assert len(list(tmp_path.rglob("*.embedding.npy"))) == 8
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["with a folder", "in memory"])
+def test_paths_that_end_alike_are_different_sounds(sounds, model, tmp_path, kept):
+    shutil.copytree(sounds, tmp_path / "tables" / "sounds")
+    shutil.move(tmp_path / "tables" / "sounds" / "tone", tmp_path / "tables" / "sounds" / "swapped")
+    shutil.move(tmp_path / "tables" / "sounds" / "noise", tmp_path / "tables" / "sounds" / "tone")
+    table = tmp_path / "tables" / "labels.csv"
+    outside = [f"../sounds/tone/{number}.wav,tone" for number in range(4)]
+    table.write_text("\n".join([*outside, *(f"sounds/tone/{number}.wav,noise" for number in range(4))]))
+    result = classify(table, model, out=tmp_path / "out" if kept else None)
+    assert len(result.names) == 8
+    assert result.accuracy == 1.0
 
 
 def test_a_group_that_is_a_class_cannot_be_tested_on(sounds, model, tmp_path):

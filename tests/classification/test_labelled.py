@@ -39,8 +39,10 @@ def test_a_folder_of_folders_labels_by_the_first_folder(folder):
         "\ufefflabel;path\r\nmiau;cat/a.wav\r\n\r\nwuff;dog/a.wav\r\n",
         "Path\tLabel\n cat/a.wav\tmiau \ndog/a.wav\twuff",
         "path,label\ncat/a.wav,miau\ncat/a.wav,miau\ndog/a.wav,wuff\n",
+        "\n\r\npath;label\n\ncat/a.wav;miau\ndog/a.wav;wuff\n",
+        "path,label,,\ncat/a.wav,miau,,\ndog/a.wav,wuff,,\n",
     ],
-    ids=["header", "no header", "semicolons", "tabs", "a line twice"],
+    ids=["header", "no header", "semicolons", "tabs", "a line twice", "empty lines first", "empty columns"],
 )
 def test_a_table_labels_by_its_lines(folder, text):
     (folder / "labels.csv").write_text(text, encoding="utf-8")
@@ -48,6 +50,15 @@ def test_a_table_labels_by_its_lines(folder, text):
     assert found.labels == ["miau", "wuff"]
     assert [sound.path for sound in found.sounds] == [folder / "cat/a.wav", folder / "dog/a.wav"]
     assert found.groups == []
+
+
+def test_a_label_may_hold_what_ends_lines(folder):
+    labels = ["two\nlines", "two\u2028lines", "two\x0blines"]
+    table = "".join(
+        f'{path},"{label}"\n' for path, label in zip(["cat/a.wav", "cat/deep/b.wav", "dog/a.wav"], labels, strict=True)
+    )
+    (folder / "labels.csv").write_text(table, encoding="utf-8")
+    assert read_labelled(folder / "labels.csv").labels == labels
 
 
 def test_a_table_may_say_what_belongs_together(folder):
@@ -68,11 +79,13 @@ def test_a_file_that_is_not_there_is_a_sound_that_fails(folder):
         ("path,label\ncat/a.wav,miau\ndog/a.wav\n", "line 3 has 1 columns; expected 2: path,label"),
         ("cat/a.wav,miau\ndog/a.wav,\n", "line 2 has no label"),
         ("cat/a.wav,miau\ncat/a.wav,wuff\n", "line 2: cat/a.wav is labelled 'wuff', but 'miau' in line 1"),
+        ("path,label,Label\ncat/a.wav,miau,wuff\n", "line 1 names the column label twice"),
+        ("file,class\ncat/a.wav,miau\n", "line 1 is file,class: neither a sound nor the columns; call them path,label"),
         ("cat,miau\n", "line 1: cat is a folder"),
         ("cat/a.wav,miau\n", "1 sounds of 1 classes"),
         ("", "0 sounds of 0 classes"),
     ],
-    ids=["a column too few", "no label", "two labels", "a folder", "one class", "empty"],
+    ids=["a column too few", "no label", "two labels", "a column twice", "other columns", "a folder", "one class", "empty"],
 )
 def test_a_table_that_cannot_be_used_names_the_line(folder, text, message):
     (folder / "labels.csv").write_text(text)
