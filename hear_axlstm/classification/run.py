@@ -25,8 +25,9 @@ from hear_axlstm.classification.validation import cross_validate, learn_from_all
 from hear_axlstm.classification.write import HEADER, OURS, write_results
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import ConfigError, OutputError
-from hear_axlstm.files import embed
+from hear_axlstm.files import Embedded, embed
 from hear_axlstm.files.result import Failures
+from hear_axlstm.files.sounds import FileSound, NoSound
 from hear_axlstm.hear import load_model
 from hear_axlstm.storage import claim_folder, sweep
 from hear_axlstm.version import __version__
@@ -127,22 +128,36 @@ def _embedded(
     names = [_name_inside(sound.name) for sound in labelled.sounds]
     sounds = [replace(sound, name=name) for sound, name in zip(labelled.sounds, names, strict=True)]
     try:
-        embedded = embed(sounds, model, out=folder, progress=progress)
+        embedded, matrix = _with_matrix(sounds, model, folder, overwrite=False, progress=progress)
     except OutputError:
         if not overwrite:
             raise
-        embedded = embed(sounds, model, out=folder, overwrite=True, progress=progress)
-    ok = {name for name, ok in zip(embedded.names, embedded.ok, strict=True) if ok}
-    there = [place for place, name in enumerate(names) if name in ok]
+        embedded, matrix = _with_matrix(sounds, model, folder, overwrite=True, progress=progress)
+    there = [place for place, name in enumerate(names) if name in matrix]
     failures = Failures()
     for place in sorted(set(range(len(names))) - set(there)):
         sound = labelled.sounds[place]
         failures[sound.name] = embedded.failures.get(names[place]) or embedded.failures.get(str(sound.path), "it is missing")
     heard = labelled.only(there)
     _check_counts(heard.labels, labelled.classes, failures)
+    return heard, np.stack([matrix[names[place]] for place in there]), failures
+
+
+def _with_matrix(
+    sounds: Sequence[FileSound | NoSound], model: Embedder, folder: Path | None, *, overwrite: bool, progress: bool | None
+) -> tuple[Embedded, dict[str, Matrix]]:
+    """What ``embed`` gives, and the embeddings by name, (D,) each. Raises OutputError when one in the folder is damaged."""
+    embedded = embed(sounds, model, out=folder, overwrite=overwrite, progress=progress)
     if folder is None:
-        return heard, embedded.matrix[there], failures
-    return heard, np.stack([np.load(folder / f"{names[place]}{SUFFIX}") for place in there]), failures
+        return embedded, {name: one for name, one in embedded if one is not None}
+    found = {}
+    for name in (name for name, ok in zip(embedded.names, embedded.ok, strict=True) if ok):
+        file = folder / f"{name}{SUFFIX}"
+        try:
+            found[name] = np.load(file, allow_pickle=False).reshape(model.scene_embedding_size)
+        except (OSError, ValueError) as error:
+            raise OutputError(f"{file} cannot be read ({error}); remove it, and repeat the command") from error
+    return embedded, found
 
 
 def _name_inside(name: str) -> str:

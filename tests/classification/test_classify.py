@@ -74,6 +74,16 @@ def test_a_second_run_embeds_nothing_and_writes_the_same(sounds, model, tmp_path
     classify(sounds, model, out=out, seed=1, overwrite=True)  # the embeddings are those of the same weights
 
 
+def test_a_damaged_embedding_is_named_and_made_anew_on_request(sounds, model, tmp_path):
+    before = classify(sounds, model, out=tmp_path / "out")
+    file = tmp_path / "out" / "embeddings" / "tone" / "0.wav.embedding.npy"
+    file.write_bytes(b"\x93" + b"x" * (file.stat().st_size - 1))
+    with pytest.raises(OutputError, match=r"tone/0.wav.embedding.npy cannot be read .*; remove it, and repeat the command"):
+        classify(sounds, model, out=tmp_path / "out")
+    after = classify(sounds, model, out=tmp_path / "out", overwrite=True)
+    assert np.array_equal(after.validation.probabilities, before.validation.probabilities)
+
+
 def test_two_sounds_of_a_class_are_enough_and_one_is_not(sounds, model):
     for kind in ("tone", "clicks", "noise"):
         (sounds / kind / "3.wav").unlink()
