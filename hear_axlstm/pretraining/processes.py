@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ class Processes:
                 distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
             except (ValueError, RuntimeError) as error:
                 raise ConfigError(f"the {self.count} processes cannot meet ({error}); start them with torchrun") from error
+            atexit.register(distributed.destroy_process_group)  # its threads must not outlive the interpreter
 
     @property
     def is_main(self) -> bool:
