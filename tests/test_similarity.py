@@ -206,6 +206,22 @@ def test_embeddings_of_another_size_ask_for_their_weights():
         hear_axlstm.similarity(np.ones((2, 5)), model="axlstm-tiny-synth")
 
 
+def test_a_list_of_embeddings_may_have_some_that_failed(matrix):
+    listed = [None, *matrix[:3], None]
+    found = hear_axlstm.similarity(listed)
+    np.testing.assert_allclose(found[1:4, 1:4], hear_axlstm.similarity(matrix[:3]), atol=1e-5)
+    assert np.isnan(found[[0, -1]]).all()
+    assert len(hear_axlstm.neighbours(listed, 2)) == 5
+
+
+def test_a_table_of_numbers_is_a_matrix_and_one_with_words_is_refused(result, matrix):
+    pandas = pytest.importorskip("pandas")
+    found = hear_axlstm.similarity(pandas.DataFrame(matrix))
+    np.testing.assert_allclose(found, hear_axlstm.similarity(matrix), atol=1e-5)
+    with pytest.raises(ConfigError, match="these are no embeddings"):
+        hear_axlstm.similarity(result.to_frame())
+
+
 def test_what_is_no_embedding_is_refused():
     for odd in (None, np.ones((2, 3, 4)), np.zeros((0, 960)), [np.ones(3), np.ones(4)]):
         with pytest.raises(ConfigError, match="embeddings"):

@@ -42,7 +42,7 @@ def load_embeddings(path: str | os.PathLike[str]) -> Embedded:
         raise OutputError(f"{source / HEADER} does not say how the embeddings are kept; {ADVICE}") from error
     try:
         stored = sorted(read(source, timestamps), key=lambda one: one.name.split("/"))
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except Exception as error:  # numpy and pyarrow have many words for damage
         raise OutputError(f"{source} cannot be read ({error}); embed again: what is damaged is made anew") from error
     return _result(stored, settings, source)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -180,10 +179,10 @@ class Embedded:
     def __getitem__(self, which: slice | Sequence[Any] | NDArray[Any]) -> Embedded: ...
     def __getitem__(self, which: Any) -> Row | Embedded:
         """A number gives a ``Row``; a slice, a mask of N booleans, or a list of numbers gives an ``Embedded`` of those."""
-        if isinstance(which, int | np.integer):
-            return Row(self.names[which], self._held()[which])
         self._held()
         chosen = np.arange(len(self))[which if isinstance(which, slice) else _selection(which)]
+        if chosen.ndim == 0:
+            return Row(self.names[chosen], self.embeddings[chosen])
         names, paths = [self.names[i] for i in chosen], [self.paths[i] for i in chosen]
         known = {*names, *paths}
         durations = self.durations[chosen]
@@ -226,13 +225,18 @@ def load_saved(path: Path) -> Embedded:
                 raise ValueError("it holds something else")
             arrays = {name: file[name] for name in file.files}
         return _restored(facts, arrays)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, EOFError) as error:
+    except Exception as error:  # zipfile, zlib and numpy have many words for damage
         cause = getattr(error, "strerror", None) or error
         raise OutputError(f"{path} cannot be read ({cause}); expected a file that result.save wrote") from error
 
 
 def _restored(facts: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Embedded:
     ok, stored = arrays["ok"], arrays["embeddings"]
+    numbers = (
+        all(array.dtype.kind == "f" for array in (stored, arrays["durations"])) and stored.ndim > 1 and ok.dtype == bool
+    )
+    if not numbers or not all(isinstance(facts[name], list) for name in LISTS):
+        raise ValueError("its parts are not what they should be")
     timestamps: list[Array | None] = []
     if "counts" in arrays:
         cuts = np.cumsum(arrays["counts"])[:-1]
@@ -258,7 +262,8 @@ def _spread(rows: Sequence[Array], ok: NDArray[np.bool_]) -> list[Array | None]:
 
 def _selection(which: Any) -> NDArray[Any]:
     chosen = np.asarray(which)
-    if chosen.dtype.kind not in "bi" and chosen.size:
+    is_number, is_list = chosen.ndim == 0 and chosen.dtype.kind in "iu", chosen.ndim == 1 and chosen.dtype.kind in "biu"
+    if chosen.size and not is_number and not is_list:
         raise TypeError(f"a result is indexed by a number, a slice, booleans or a list of numbers, not {which!r:.50}")
     return chosen if chosen.size else chosen.astype(np.intp)
 

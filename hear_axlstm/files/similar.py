@@ -86,10 +86,11 @@ def _result(result: Embedded, is_single: bool = False) -> _Given:
 
 def _is_sound(given: Any) -> bool:
     """Whether this is to be embedded, rather than embeddings."""
-    if given is None or isinstance(given, Embedded | np.ndarray | torch.Tensor) or hasattr(given, "embedding"):
+    if given is None or isinstance(given, Embedded) or hasattr(given, "__array__") or hasattr(given, "embedding"):
         return False
     if isinstance(given, Sequence) and not isinstance(given, str) and not _is_one_sound(given) and len(given) > 0:
-        return not isinstance(given[0], np.ndarray | torch.Tensor | Real | list) and not hasattr(given[0], "embedding")
+        first = next((item for item in given if item is not None), None)
+        return not isinstance(first, np.ndarray | torch.Tensor | Real | list) and not hasattr(first, "embedding")
     return True
 
 
@@ -102,12 +103,13 @@ def _is_one_sound(given: Any) -> bool:
 
 
 def _as_array(given: Any) -> Array:
-    """Embeddings (D,) or (N, D), float32. Raises ConfigError on what is none."""
+    """Embeddings (D,) or (N, D), float32, NaN for one that is None, as of a sound that failed. Raises ConfigError."""
     if hasattr(given, "embedding"):
         given = given.embedding
     if isinstance(given, list | tuple):
-        given = [getattr(item, "embedding", item) for item in given]
-        given = [_plain(item) for item in given]
+        items = [_plain(getattr(item, "embedding", item)) for item in given]
+        missing = np.full(next((np.shape(item) for item in items if item is not None), ()), np.nan)
+        given = [missing if item is None else item for item in items]
     try:
         array = np.asarray(_plain(given), np.float32)
     except (ValueError, TypeError) as error:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas
 import pytest
 import soundfile
+import torch
 
 from hear_axlstm import Embedded, embed, load_embeddings
 from hear_axlstm.config import SAMPLE_RATE
@@ -48,7 +49,13 @@ def test_it_is_aligned_with_what_was_given(result, sounds):
 
 @pytest.mark.parametrize(
     ("which", "expected"),
-    [(slice(1, 3), [1, 2]), ([3, 0], [3, 0]), ([False, True, True, False], [1, 2]), (np.array([2]), [2]), ([], [])],
+    [
+        (slice(1, 3), [1, 2]),
+        ([3, 0], [3, 0]),
+        ([False, True, True, False], [1, 2]),
+        (np.array([2], np.uint8), [2]),
+        ([], []),
+    ],
     ids=["slice", "list", "mask", "array", "none"],
 )
 def test_a_part_of_it_is_one_as_well(result, which, expected):
@@ -58,9 +65,15 @@ def test_a_part_of_it_is_one_as_well(result, which, expected):
     assert list(part.failures) == [NAMES[index] for index in expected if index == 3]
 
 
-def test_it_is_indexed_by_nothing_else(result):
-    with pytest.raises(TypeError, match=r"a number, a slice, booleans or a list of numbers, not 'a\.wav'"):
-        result["a.wav"]
+@pytest.mark.parametrize("number", [np.int64(1), np.array(1), torch.tensor(1)], ids=["numpy", "array", "tensor"])
+def test_a_number_of_any_kind_gives_a_row(result, number):
+    assert result[number].name == NAMES[1]
+
+
+@pytest.mark.parametrize("which", ["a.wav", True, 1.0, [[0, 1]]], ids=["name", "boolean", "float", "two dimensions"])
+def test_it_is_indexed_by_nothing_else(result, which):
+    with pytest.raises(TypeError, match=r"a number, a slice, booleans or a list of numbers, not "):
+        result[which]
 
 
 def test_it_says_in_short_what_it_is(result):
@@ -144,6 +157,37 @@ def test_what_is_no_result_is_refused(tmp_path, damage):
             load_embeddings(tmp_path / name)
     with pytest.raises(OutputError, match=r"a folder without _embed\.json"):
         load_embeddings(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("facts", np.frombuffer(b"[" * 100_000, np.uint8)),
+        ("embeddings", np.ones(3, np.float32)),
+        ("embeddings", np.array([{}], object)),
+        ("embeddings", np.array([["a"]] * 3)),
+        ("durations", np.array(["a"] * 4)),
+        ("ok", np.ones(4)),
+    ],
+    ids=["deep facts", "embeddings of no size", "pickled", "text", "durations of text", "numbers for booleans"],
+)
+def test_a_part_that_is_something_else_is_refused(result, tmp_path, part, value):
+    result.save(tmp_path / "x.npz")
+    with np.load(tmp_path / "x.npz") as file:
+        parts = {name: file[name] for name in file.files}
+    np.savez(tmp_path / "x.npz", **{**parts, part: value})
+    with pytest.raises(OutputError, match=r"x\.npz cannot be read"):
+        load_embeddings(tmp_path / "x.npz")
+
+
+def test_a_damaged_archive_of_any_kind_is_refused(result, tmp_path):
+    result.save(tmp_path / "x.npz")
+    whole = (tmp_path / "x.npz").read_bytes()
+    entry = whole.index(b"PK\1\2")  # of the list of contents
+    for place in (6, 8, 10):  # version, flags, compression
+        (tmp_path / "x.npz").write_bytes(whole[: entry + place] + b"\x63" + whole[entry + place + 1 :])
+        with pytest.raises(OutputError, match=r"x\.npz cannot be read"):
+            load_embeddings(tmp_path / "x.npz")
 
 
 def test_another_suffix_is_refused(result):
