@@ -81,10 +81,11 @@ def finetune_command(sounds: Path, out: Path, quiet: bool, **options: Any) -> No
 def _summary(result: Finetuned) -> list[str]:
     """How good the result is, and by which clips."""
     scores, apart = result.scores, result.scores["validation"]
+    low, high = apart["interval"]
     epoch = f"epoch {scores['best_epoch']} of {scores['epochs']}" if scores["epochs"] else "frozen encoder"
     lines = [
-        f"accuracy {apart['accuracy']:.1%} on the {apart['clips']} clips that were set apart; {epoch}; head alone: "
-        f"{scores['head_alone']['accuracy']:.1%}; by chance: {apart['chance']:.1%}"
+        f"accuracy {apart['accuracy']:.1%} on the {apart['clips']} clips that were set apart (95 % interval: {low:.1%} to "
+        f"{high:.1%}); {epoch}; head alone: {scores['head_alone']['accuracy']:.1%}; by chance: {apart['chance']:.1%}"
     ]
     if test := scores.get("test"):
         low, high = test["interval"]

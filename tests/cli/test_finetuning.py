@@ -30,7 +30,8 @@ def test_it_says_how_good_the_result_is_and_what_to_do_next(run, tmp_path, argum
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     scores = json.loads((tmp_path / "run" / "scores.json").read_text())
-    assert f"accuracy {scores['validation']['accuracy']:.1%} on the 3 clips that were set apart" in result.stdout
+    accuracy = f"accuracy {scores['validation']['accuracy']:.1%}"
+    assert f"{accuracy} on the 3 clips that were set apart (95 % interval: " in result.stdout
     assert "chose the epoch" in result.stderr
     assert f"hear-axlstm classify apply {tmp_path / 'run'} NEW-SOUNDS/" in result.stderr
 
