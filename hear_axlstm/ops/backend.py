@@ -58,7 +58,7 @@ def find_device(name: str | torch.device) -> torch.device:
         device = torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:
-        cause = str(error).splitlines()[0]
+        cause = "there is no such kind" if "device type at start" in str(error) else str(error).splitlines()[0]
         raise ConfigError(f"device {str(name)!r} cannot be used ({cause}); expected cpu, cuda, cuda:1 or auto") from error
     return device
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hear_axlstm.errors import WeightsError
 from hear_axlstm.storage import cache_folder
-from hear_axlstm.weights.find import PACKAGE, manifest_entry
+from hear_axlstm.weights.find import PACKAGE, architecture, manifest_entry, read_manifest
 from hear_axlstm.weights.load import read_header
 
 CACHE_VARIABLE = "HEAR_AXLSTM_CACHE"
@@ -41,7 +41,10 @@ def weights_of(variant: str) -> Path:
         return fetch(hub["repo"], hub["revision"], hub["file"], hub["sha256"])
     from hear_axlstm.weights.released import steps_by_hand
 
+    bundled = [name for name, entry in read_manifest()["variants"].items() if entry["sources"]["bundled"]]
+    alike = ", ".join(name for name in bundled if architecture(name) == architecture(variant))
     raise WeightsError(
         f"no weights of {variant} at {cached}, and none are on the Hugging Face Hub.\n{steps_by_hand(variant, cached)}\n"
-        "Weights that you have: pass their file, folder or Hub repository to load_model."
+        + (f"Of the same architecture, bundled, and not the papers': {alike}.\n" if alike else "")
+        + "Weights that you have: give their file, folder or Hub repository as the model."
     )
