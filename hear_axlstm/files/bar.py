@@ -24,15 +24,16 @@ class SoundBar:
     """
 
     def __init__(self, planned: Plan, model: Embedder, shown: bool | None) -> None:
-        self._seconds, self._all = planned.seconds, len(planned.names)
+        self._audio, self._all = sum(planned.seconds.values()), len(planned.names)
         self._chunks = {index: max(1, math.ceil(seconds / CHUNK_SECONDS)) for index, seconds in planned.seconds.items()}
         self._sounds, self._failed = self._all - len(self._chunks), len(planned.failures)
         self._encoded = self._finished = 0
         self._began = perf_counter()
         self._first: tuple[float, float] | None = None  # when the first chunks were done, and how many
+        self._total = sum(self._chunks.values())
         shown = shown if self._chunks else False
         self._bar = progress_bar(
-            total=sum(self._chunks.values()),
+            total=self._total,
             shown=shown,
             bar_format=FORMAT,
             miniters=1,
@@ -62,8 +63,9 @@ class SoundBar:
         self._move()
 
     def _move(self) -> None:
-        total = self._bar.total or 0
-        count = min(max(self._encoded, self._finished, self._bar.n), total)
+        if self._bar.disable:
+            return
+        count = min(max(self._encoded, self._finished, self._bar.n), self._total)
         if self._first is None and count:
             self._first = perf_counter(), count
         self._bar.set_description_str(self._text(count), refresh=False)
@@ -71,14 +73,13 @@ class SoundBar:
 
     def _text(self, count: float) -> str:
         """What stands beside the bar when ``count`` chunks are done."""
-        total, audio = sum(self._chunks.values()), sum(self._seconds.values())
         now = perf_counter()
-        done = audio * count / total if total else 0.0
-        parts = [f"{self._sounds}/{self._all} sounds", f"{_duration(done)} of {_duration(audio)}"]
+        done = self._audio * count / self._total if self._total else 0.0
+        parts = [f"{self._sounds}/{self._all} sounds", f"{_duration(done)} of {_duration(self._audio)}"]
         if count:
             parts.append(f"{done / max(now - self._began, 1e-9):.0f} x real time")
         if self._first and count > self._first[1]:  # what the first chunks took besides is not to come again
-            left = (total - count) * (now - self._first[0]) / (count - self._first[1])
+            left = (self._total - count) * (now - self._first[0]) / (count - self._first[1])
             parts.append(f"{self._bar.format_interval(left)} left")
         if self._failed:
             parts.append(f"{self._failed} failed")
