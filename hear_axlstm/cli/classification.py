@@ -21,6 +21,7 @@ from hear_axlstm.cli.common import (
     GO_ON,
     REFUSED,
     WAY_TO_READ,
+    device_option,
     failing,
     main,
     model_option,
@@ -38,8 +39,6 @@ from hear_axlstm.progress import printable
 from hear_axlstm.storage import write_text
 
 ROWS = 12  # classes in the terminal
-
-device_option = click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto is cuda where there is one.")
 
 
 class _WithApply(click.Command):

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, get_args
 
 import click
 
 import hear_axlstm
 from hear_axlstm.audio import ffmpeg
+from hear_axlstm.config import Layout, Precision
 from hear_axlstm.errors import ConfigError, HearAxlstmError
 from hear_axlstm.files.find import by_suffix, unread
 from hear_axlstm.progress import printable
@@ -34,6 +35,21 @@ model_option = click.option(
     metavar="FILE|FOLDER|REPO|VARIANT",
     help="Weights: a file, a folder, a Hub repository owner/name[@revision] or a variant. The bundled ones by default.",
 )
+
+layout_option = click.option(
+    "--layout",
+    type=click.Choice(get_args(Layout)),
+    help="Group tokens like this in scene embeddings; by default as the weights say.",
+)
+
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    default="auto",
+    help="Compute matrix products in this number format.",
+)
+
+device_option = click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto is cuda where there is one.")
 
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress and no summary. Failures are still named.")
 

@@ -14,9 +14,12 @@ from hear_axlstm.cli.common import (
     GO_ON,
     REFUSED,
     WAY_TO_READ,
+    device_option,
     failing,
+    layout_option,
     main,
     model_option,
+    precision_option,
     quiet_option,
     reported,
     tell,
@@ -47,18 +50,9 @@ SHOWN = 3  # names of embeddings whose sounds are gone
     default="npy",
     help="Write npy files, one for each sound, or a parquet data set.",
 )
-@click.option(
-    "--layout",
-    type=click.Choice(get_args(Layout)),
-    help="Group tokens like this in scene embeddings; by default as the weights say.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(get_args(Precision)),
-    default="auto",
-    help="Compute matrix products in this number format.",
-)
-@click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto is cuda where there is one.")
+@layout_option
+@precision_option
+@device_option
 @click.option(
     "--batch-seconds",
     type=click.FloatRange(min=0, min_open=True),

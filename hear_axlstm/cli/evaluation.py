@@ -15,10 +15,13 @@ from hear_axlstm.cli.common import (
     GO_ON,
     REFUSED,
     cause_of,
+    device_option,
     failing,
+    layout_option,
     main,
     model_name,
     model_option,
+    precision_option,
     quiet_option,
     reported,
     show,
@@ -59,9 +62,6 @@ rate_option = click.option(
     callback=lambda context, option, value: int(value),
     help="Sample rate of the clips in Hz. Our encoders take 16000; another HEAR module may take another.",
 )
-
-
-device_option = click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto is cuda when there is one.")
 
 
 @main.group("tasks")
@@ -265,12 +265,8 @@ def make_command(source: Path, out: Path, seed: int, rate: int, workers: int | N
     "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The results go into this folder."
 )
 @model_option
-@click.option(
-    "--layout",
-    type=click.Choice(get_args(Layout)),
-    help="Group tokens like this in scene embeddings; by default as the weights say.",
-)
-@click.option("--precision", type=click.Choice(get_args(Precision)), default="auto", help="The encoder computes in this.")
+@layout_option
+@precision_option
 @click.option("--module", help="Evaluate this HEAR module, installed or in this folder; --model is then the file it loads.")
 @click.option("--model-options", metavar="JSON", help="Pass these other arguments to the module's load_model.")
 @click.option("--name", help="Results call the model this; by default they call it after its weights or module.")

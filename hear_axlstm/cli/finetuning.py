@@ -13,6 +13,7 @@ from hear_axlstm.classification.labelled import read_labelled
 from hear_axlstm.cli.common import (
     FAILED,
     REFUSED,
+    device_option,
     failing,
     main,
     model_option,
@@ -54,7 +55,7 @@ from hear_axlstm.finetuning import Finetuned, Settings, finetune
 @click.option("--seconds", type=float, default=Settings.seconds, help="Longest part of a clip that an update looks at.")
 @click.option("--validation", type=float, default=Settings.validation, help="Share of the clips that choose the epoch.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Another seed sets other clips apart, in another order.")
-@click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto is cuda where there is one.")
+@device_option
 @click.option("--checkpoint-minutes", type=click.FloatRange(min=0), default=5.0, help="Time between two checkpoints.")
 @click.option("--overwrite", is_flag=True, help="Start again in a folder that holds a run.")
 @quiet_option
