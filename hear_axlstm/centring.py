@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Any, Self
 
 import numpy as np
@@ -176,7 +177,7 @@ class Neighbours:
         shown = 20
         width = max(map(len, self.names[:shown]), default=0)
         rows = []
-        for name, found in list(self)[:shown]:
+        for name, found in islice(self, shown):
             texts = [f"{other} {value:.2f}" for other, value in found]
             rows.append(f"{name:{width}}  {', '.join(texts) or 'no neighbours'}")
         more = [f"and {len(self) - shown:,} more sounds"] if len(self) > shown else []

@@ -23,6 +23,15 @@ FORMAT = 1
 EXPECTED = "expected a file that `hear-axlstm classify` or `hear-axlstm finetune` wrote"
 
 Floats = NDArray[np.float32]
+Numbers = NDArray[Any]
+
+
+def unstandardised(
+    weight: NDArray[Any], bias: NDArray[Any], mean: NDArray[Any], scale: NDArray[Any]
+) -> tuple[Floats, Floats]:
+    """What does to plain embeddings what a weight (C, D) and a bias (C,) do to standardised ones."""
+    plain = weight / scale
+    return plain.astype(np.float32), (bias - plain @ mean).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)

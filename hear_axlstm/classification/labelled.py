@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hear_axlstm.errors import ConfigError
+from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.files.find import find_files
-from hear_axlstm.files.sounds import FileSound, NoSound
+from hear_axlstm.files.sounds import FileSound, NoSound, Source
+from hear_axlstm.weights.check import canonical
 
 EXPECTED = "expected a folder that has a folder of sounds for each class, or a CSV file with the columns path and label"
 DELIMITERS = ",;\t"
@@ -49,6 +52,27 @@ class Labelled:
         sounds, labels = [self.sounds[place] for place in places], [self.labels[place] for place in places]
         return Labelled(sounds, labels, groups, parts, self.left_out)
 
+    def fingerprint(self) -> str:
+        """The hex sha256 of all that was said of the sounds, and of the size and time of change of their files."""
+        facts = []
+        for place, sound in enumerate(self.sounds):
+            said = [of[place] for of in (self.labels, self.groups, self.parts) if of]
+            file = list[int]()
+            with suppress(AudioError):
+                if isinstance(sound, FileSound):
+                    source = Source.of(sound.path)
+                    file = [source.size, source.modified]
+            facts.append([sound.name, *said, *file])
+        return hashlib.sha256(canonical({"sounds": facts}).encode()).hexdigest()
+
+
+def check_outside(out: str | os.PathLike[str], sounds: str | os.PathLike[str]) -> None:
+    """Raise ConfigError where a folder to write to lies in the folder of sounds."""
+    if Path(sounds).is_dir() and Path(out).resolve().is_relative_to(Path(sounds).resolve()):
+        raise ConfigError(
+            f"{out} is in the folder of sounds, {sounds}, where its files would be a class; choose another folder"
+        )
+
 
 def read_labelled(source: str | os.PathLike[str]) -> Labelled:
     """The sounds that a folder or a CSV file gives labels to.
@@ -82,10 +106,7 @@ def _of_folders(folder: Path) -> Labelled:
             labelled.left_out.append(entry)
             continue
         for sound in find_files([entry], labelled.left_out):
-            named = f"{entry.name}/{sound.name}"
-            labelled.sounds.append(
-                FileSound(named, sound.path) if isinstance(sound, FileSound) else NoSound(named, sound.reason, sound.path)
-            )
+            labelled.sounds.append(replace(sound, name=f"{entry.name}/{sound.name}"))
             labelled.labels.append(entry.name)
     return labelled
 

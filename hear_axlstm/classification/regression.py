@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hear_axlstm.classification.classifier import softmax
+from hear_axlstm.classification.classifier import softmax, unstandardised
 from hear_axlstm.errors import ConfigError
 
 Floats = NDArray[np.float64]
@@ -75,8 +75,7 @@ class Regression:
 
     def unfolded(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The same for plain embeddings, without standardising them: a weight (C, D) and a bias (C,)."""
-        weight = (self.weight @ self.span.axes.T) / self.span.scale
-        return weight.astype(np.float32), (self.bias - weight @ self.span.mean).astype(np.float32)
+        return unstandardised(self.weight @ self.span.axes.T, self.bias, self.span.mean, self.span.scale)
 
 
 def learn(embeddings: Floats, labels: Indices, classes: int, penalty: float) -> Regression:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hear_axlstm.classification.apply import SoundClassifier
 from hear_axlstm.classification.classifier import Classifier
-from hear_axlstm.classification.labelled import Labelled, read_labelled
+from hear_axlstm.classification.labelled import Labelled, check_outside, read_labelled
 from hear_axlstm.classification.outcome import Classified, flattened
 from hear_axlstm.classification.regression import Indices, require_packages
 from hear_axlstm.classification.scores import Scores, confusion_matrix
@@ -74,8 +74,8 @@ def classify(
         raise ConfigError(f"folds is {folds}, seed {seed}; expected 2 folds or more, and a seed of 0 or more")
     labelled = read_labelled(sounds)
     _check_counts(labelled.labels, labelled.classes)
-    if out is not None and Path(sounds).is_dir() and Path(out).resolve().is_relative_to(Path(sounds).resolve()):
-        raise ConfigError(f"{out} is in the folder of sounds, {sounds}, where its files would be a class; {ADVICE}")
+    if out is not None:
+        check_outside(out, sounds)
     embedder = model if isinstance(model, Embedder) else load_model(model, device=device)
     settings = {
         "sounds": os.path.abspath(sounds),

@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from hear_axlstm.classification.labelled import read_labelled
 from hear_axlstm.cli.common import (
     FAILED,
     REFUSED,
@@ -68,14 +67,13 @@ def finetune_command(sounds: Path, out: Path, quiet: bool, **options: Any) -> No
     interrupted.
     """
     with reported(REFUSED), failing(f"what was finished is kept in {out}", AudioError, TrainingError, OSError):
-        left_out = read_labelled(sounds).left_out
         result = finetune(sounds, out, progress=not quiet, **options)
     tell_failures(result.failures)
     for line in _summary(result):
         show(line)
     if not quiet:
         tell(*_advice(result))
-    missed = tell_unread(left_out)
+    missed = tell_unread(result.left_out)
     sys.exit(FAILED if result.failures or missed else 0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -53,9 +54,9 @@ def named(
                 for true, row in zip(labels, values, strict=True)
             }
         else:
-            have = [str(label) for own in clips[split] for label in set(own)]
+            have = Counter(str(label) for own in clips[split] for label in set(own))
             precisions[split] = {
-                label: {"average_precision": float(value), "clips": have.count(label)}
+                label: {"average_precision": float(value), "clips": have[label]}
                 for label, value in zip(labels, values, strict=True)
             }
     return confusions, precisions

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from hear_axlstm.classification.classifier import Classifier
+from hear_axlstm.classification.classifier import Classifier, unstandardised
 
 PENALTIES = (10.0, 1.0, 0.1, 0.01, 0.001, 0.0001)  # of the squared weights, from strict to loose
 ROUNDS = 200  # of L-BFGS, at most
@@ -41,8 +40,7 @@ class Head(nn.Module):
             tensor.detach().cpu().double().numpy()
             for tensor in (self.linear.weight, self.linear.bias, self.mean, self.deviation)
         )
-        scaled = weight / deviation
-        return Classifier(scaled.astype(np.float32), (bias - scaled @ mean).astype(np.float32), list(classes), facts)
+        return Classifier(*unstandardised(weight, bias, mean, deviation), list(classes), facts)
 
 
 @torch.no_grad()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,11 @@ from typing import Any
 import torch
 
 from hear_axlstm.classification.classifier import CLASSIFIER, read_classifier
-from hear_axlstm.classification.labelled import Labelled, read_labelled
+from hear_axlstm.classification.labelled import Labelled, check_outside, read_labelled
 from hear_axlstm.classification.units import find_copies, find_units
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.files.result import Failures
-from hear_axlstm.files.sounds import FileSound, Source
 from hear_axlstm.finetuning.clips import read_clips
 from hear_axlstm.finetuning.division import divide
 from hear_axlstm.finetuning.log import Log
@@ -28,7 +27,6 @@ from hear_axlstm.finetuning.tuner import Guesses, Part, Tuner, rate_at
 from hear_axlstm.hear import load_model
 from hear_axlstm.progress import progress_bar, somebody_looks
 from hear_axlstm.version import __version__
-from hear_axlstm.weights.check import canonical
 from hear_axlstm.weights.find import WEIGHTS_FILE
 from hear_axlstm.weights.load import load_weights
 from hear_axlstm.weights.save import fingerprint, save_weights
@@ -42,12 +40,14 @@ class Finetuned:
     """A finished run. folder: ``load_model`` and ``hear-axlstm classify apply`` take it.
 
     scores: what scores.json says: "best_epoch", "validation", "test" if there is one, and so on. failures: name -> why a
-    sound could not be read. was_finished: whether the run had been finished before.
+    sound could not be read. was_finished: whether the run had been finished before. left_out: files in the folder of sounds,
+    and of test sounds, that have none of the suffixes of audio.
     """
 
     folder: Path
     scores: dict[str, Any]
     was_finished: bool = False
+    left_out: Sequence[Path] = ()
 
     @property
     def failures(self) -> Failures:
@@ -99,10 +99,7 @@ def finetune(
         raise ConfigError(f"{test} has the classes {', '.join(unknown)}, which {sounds} has not; expected the same classes")
     if tested:
         _check_apart(labelled, tested)
-    if Path(sounds).is_dir() and Path(out).resolve().is_relative_to(Path(sounds).resolve()):
-        raise ConfigError(
-            f"{out} is in the folder of sounds, {sounds}, where its files would be a class; choose another folder"
-        )
+    check_outside(out, sounds)
     loaded = model if isinstance(model, Embedder) else load_model(model, device=device)
     settings = Settings(from_layer=first_layer(from_layer, frozen, loaded.encoder.config.depth), **options)
     origin = {"fingerprint": fingerprint(loaded.encoder), "layout": loaded.layout}
@@ -118,10 +115,11 @@ def finetune(
         result, classifier = load_model(folder.path, device=loaded.device), read_classifier(folder.path)
         scores["test"] = {
             "sounds": described,
-            **scores_on(classifier, result, tested, progress=None if progress else progress),
+            **scores_on(classifier, result, tested, progress=False if progress is False else None),
         }
         folder.finish(scores)
-    return Finetuned(folder.path, scores, was_finished)
+    left_out = [*labelled.left_out, *(tested.left_out if tested else [])]
+    return Finetuned(folder.path, scores, was_finished, left_out)
 
 
 def _check_apart(labelled: Labelled, tested: Labelled) -> None:
@@ -138,14 +136,8 @@ def _check_apart(labelled: Labelled, tested: Labelled) -> None:
 
 
 def _described(labelled: Labelled) -> str:
-    """What tells these sounds from others: how many, and a hash of their names, labels, groups, sizes and times."""
-    facts = []
-    for place, sound in enumerate(labelled.sounds):
-        source = Source.of(sound.path) if isinstance(sound, FileSound) else None
-        file = [source.size, source.modified] if source else []
-        facts.append([sound.name, labelled.labels[place], *labelled.groups[place : place + 1], *file])
-    total = hashlib.sha256(canonical({"sounds": facts}).encode()).hexdigest()
-    return f"{len(labelled.sounds)} sounds of {len(labelled.classes)} classes, state {total[:16]}"
+    """What tells these sounds from others."""
+    return f"{len(labelled.sounds)} sounds of {len(labelled.classes)} classes, state {labelled.fingerprint()[:16]}"
 
 
 class _Run:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import random
 from collections import Counter
@@ -64,7 +63,7 @@ def make_task(
     if sample_rate not in (SAMPLE_RATE, *RATES):
         raise ConfigError(f"sample_rate is {sample_rate}; expected one of {SAMPLE_RATE}, {', '.join(map(str, RATES))}")
     labelled = read_labelled(source)
-    work = unfinished(target, {"source": str(source.resolve()), "rate": sample_rate, "sounds": _sha256(labelled)})
+    work = unfinished(target, {"source": str(source.resolve()), "rate": sample_rate, "sounds": labelled.fingerprint()})
     names = _file_names(labelled)
     clips = work / "clips"
     convert = partial(_converted, sample_rate=sample_rate)
@@ -203,18 +202,6 @@ def _converted(job: tuple[FileSound | NoSound, Path], sample_rate: int) -> str:
         except TaskError as error:
             return str(error).removeprefix(f"{sound.path}: ")
     return ""
-
-
-def _sha256(labelled: Labelled) -> str:
-    """The hash of the sounds as they are now, their labels and parts."""
-    digest = hashlib.sha256(json.dumps([labelled.labels, labelled.groups, labelled.parts]).encode())
-    for sound in labelled.sounds:
-        facts = ""
-        if sound.path is not None and sound.path.is_file():
-            status = sound.path.stat()
-            facts = f"{status.st_size} {status.st_mtime_ns}"
-        digest.update(f"{sound.name} {facts}\n".encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
 
 
 def _duration(audio: Path, sample_rate: int) -> float | None:
