@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from hear_axlstm.classification.classifier import CLASSIFIER
 from hear_axlstm.errors import OutputError
 from hear_axlstm.finetuning.tuner import Tuner
 from hear_axlstm.storage import claim_folder, read_json, strict_json, sweep, write_text
-from hear_axlstm.weights.check import is_sealed, sealed
+from hear_axlstm.weights.checkpoint import read_checkpoint, write_checkpoint
 from hear_axlstm.weights.find import WEIGHTS_FILE
-from hear_axlstm.weights.save import write_safetensors
 
 SETTINGS, CHECKPOINT, CURVE, SCORES = "finetune.json", "checkpoint.safetensors", "curve.csv", "scores.json"
 OURS = (CHECKPOINT, CURVE, SCORES, WEIGHTS_FILE, CLASSIFIER)
 METADATA_KEY = "hear_axlstm_finetuning"
 FORMAT = 1
-NOW, BEST, OPTIMIZER = "now", "best", "optimizer"
+NOW, BEST = "now", "best"  # parts of the checkpoint
 
 
 @dataclass(frozen=True)
@@ -86,47 +83,27 @@ class RunFolder:
 
     def save(self, state: State, tuner: Tuner) -> None:
         """Write all that a run needs to go on. Raises OSError, and then the file before is whole."""
-        tensors = {f"{NOW}.{name}": tensor for name, tensor in tuner.weights.items()}
-        tensors |= {f"{BEST}.{name}": tensor for name, tensor in state.best.items()}
-        for index, values in tuner.optimizer.state_dict()["state"].items():
-            tensors |= {f"{OPTIMIZER}.{index}.{name}": tensor for name, tensor in values.items()}
-        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         facts = {
             "format": FORMAT,
             "step": state.step,
             "losses": state.losses,
             "rows": [{**asdict(row), "loss": row.loss if row.epoch else None} for row in state.rows],
-            "scaler": tuner.scaler.state_dict(),
         }
-        write_safetensors(whole, self.path / CHECKPOINT, {METADATA_KEY: json.dumps(sealed(facts, whole))})
+        parts = {NOW: tuner.weights, BEST: state.best}
+        write_checkpoint(self.path / CHECKPOINT, METADATA_KEY, facts, parts, tuner.optimizer, tuner.scaler)
 
     def load(self, tuner: Tuner) -> State | None:
         """Restore what ``save`` wrote; None in a new run. Raises OutputError when the checkpoint is damaged."""
+
+        def restored(facts: dict[str, Any], parts: dict[str, dict[str, Tensor]]) -> State:
+            rows = [Row(**{**row, "loss": float("nan") if row["loss"] is None else row["loss"]}) for row in facts["rows"]]
+            tuner.restore(parts[NOW])
+            return State(int(facts["step"]), float(facts["losses"]), rows, parts[BEST])
+
         path = self.path / CHECKPOINT
         if not path.is_file():
             return None
-        parts: dict[str, dict[str, Tensor]] = {NOW: {}, BEST: {}, OPTIMIZER: {}}
-        try:
-            with safe_open(path, "pt") as file:
-                facts = json.loads((file.metadata() or {})[METADATA_KEY])
-                whole = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no mapping
-            if facts["format"] != FORMAT or not is_sealed(facts, whole):
-                raise ValueError("it is of another version, or not what its fingerprint was made of")
-            for key, tensor in whole.items():
-                part, name = key.split(".", 1)
-                parts[part][name] = tensor
-            optimizer: dict[int, dict[str, Tensor]] = {}
-            for key, tensor in parts[OPTIMIZER].items():
-                index, name = key.split(".", 1)
-                optimizer.setdefault(int(index), {})[name] = tensor
-            rows = [Row(**{**row, "loss": float("nan") if row["loss"] is None else row["loss"]}) for row in facts["rows"]]
-            tuner.restore(parts[NOW])
-            tuner.optimizer.load_state_dict({**tuner.optimizer.state_dict(), "state": optimizer})
-            if facts["scaler"]:
-                tuner.scaler.load_state_dict(facts["scaler"])
-            return State(int(facts["step"]), float(facts["losses"]), rows, parts[BEST])
-        except (SafetensorError, OSError, LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-            raise OutputError(f"{path} is damaged ({error}); start again with --overwrite") from error
+        return read_checkpoint(path, METADATA_KEY, FORMAT, tuner.optimizer, tuner.scaler, restored)
 
     def write_curve(self, rows: Sequence[Row]) -> None:
         """Write curve.csv, a line for each epoch. Raises OSError."""

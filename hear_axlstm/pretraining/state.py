@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import csv
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from hear_axlstm.errors import OutputError
 from hear_axlstm.pretraining.trainer import Trainer
 from hear_axlstm.storage import claim_folder, read_json, replacing, strict_json, sweep, write_text
-from hear_axlstm.weights.check import is_sealed, sealed
-from hear_axlstm.weights.save import write_safetensors
+from hear_axlstm.weights.checkpoint import read_checkpoint, write_checkpoint
 
 RECIPE, CHECKPOINT, CURVE, PLOT = "recipe.json", "checkpoint.safetensors", "curve.csv", "curve.png"
 WEIGHTS, LOGS = "model.safetensors", "tensorboard"
@@ -26,7 +23,6 @@ OURS = (CHECKPOINT, CURVE, PLOT, WEIGHTS, f"{LOGS}/events.out.tfevents.*")
 COLUMNS = ["step", "loss", "lr", "clips_per_second"]
 METADATA_KEY = "hear_axlstm_pretraining"
 FORMAT = 3  # of the checkpoint: sealed with a fingerprint
-OPTIMIZER = "optimizer"  # beside the names of Trainer.modules
 
 
 @dataclass(frozen=True)
@@ -84,52 +80,25 @@ class RunFolder:
 
     def save(self, step: int, trainer: Trainer) -> None:
         """Write all that a run needs to go on after ``step`` updates. Raises OSError, and then the file before is whole."""
-        tensors: dict[str, Tensor] = {}
-        for part, module in trainer.modules.items():
-            tensors |= {f"{part}.{name}": tensor for name, tensor in module.state_dict().items()}
-        for index, state in trainer.optimizer.state_dict()["state"].items():
-            tensors |= {f"{OPTIMIZER}.{index}.{name}": tensor for name, tensor in state.items()}
-        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        facts = sealed({"format": FORMAT, "step": step, "scaler": trainer.scaler.state_dict()}, whole)
-        write_safetensors(whole, self.path / CHECKPOINT, {METADATA_KEY: json.dumps(facts)})
+        parts = {part: module.state_dict() for part, module in trainer.modules.items()}
+        facts = {"format": FORMAT, "step": step}
+        write_checkpoint(self.path / CHECKPOINT, METADATA_KEY, facts, parts, trainer.optimizer, trainer.scaler)
 
     def load(self, trainer: Trainer) -> int:
         """Restore what ``save`` wrote, and return the number of updates by then, 0 in a new run.
 
         Raises OutputError when the checkpoint is damaged, or an earlier version of the package wrote it.
         """
-        path = self.path / CHECKPOINT
-        if not path.is_file():
-            return 0
-        parts: dict[str, dict[str, Tensor]] = {part: {} for part in (*trainer.modules, OPTIMIZER)}
-        try:
-            with safe_open(path, "pt") as file:
-                facts = json.loads((file.metadata() or {})[METADATA_KEY])
-                whole = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no mapping
-            if (found := facts.get("format", 1)) != FORMAT:
-                raise OutputError(
-                    f"{path} has format {found}, of another version of hear-axlstm; expected {FORMAT}. Finish this run with "
-                    "the version that began it, choose another folder, or start again with --overwrite"
-                )
-            if not is_sealed(facts, whole):
-                raise ValueError("it is not what its fingerprint was made of")
-            for key, tensor in whole.items():
-                part, name = key.split(".", 1)
-                parts[part][name] = tensor
-            state: dict[int, dict[str, Tensor]] = {}
-            for key, tensor in parts.pop(OPTIMIZER).items():
-                index, name = key.split(".", 1)
-                state.setdefault(int(index), {})[name] = tensor
-            for part, tensors in parts.items():
-                trainer.modules[part].load_state_dict(tensors)
-            trainer.optimizer.load_state_dict({**trainer.optimizer.state_dict(), "state": state})
-            if facts["scaler"]:
-                trainer.scaler.load_state_dict(facts["scaler"])
+
+        def restored(facts: dict[str, Any], parts: dict[str, dict[str, Tensor]]) -> int:
+            for part in {*parts, *trainer.modules}:
+                trainer.modules[part].load_state_dict(parts[part])
             return int(facts["step"])
-        except OutputError:
-            raise
-        except (SafetensorError, OSError, LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-            raise OutputError(f"{path} is damaged ({error}); start again with --overwrite") from error
+
+        if not self.has_checkpoint:
+            return 0
+        path = self.path / CHECKPOINT
+        return read_checkpoint(path, METADATA_KEY, FORMAT, trainer.optimizer, trainer.scaler, restored)
 
 
 def _fingerprint(init: Any) -> str | None:
