@@ -25,13 +25,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.records import add_record, machine, table
-from hear_axlstm.cli.common import REFUSED, chosen_device, reported
+from hear_axlstm.cli.common import REFUSED, reported
 from hear_axlstm.config import CHUNK_FRAMES, HOP, N_MELS, SAMPLE_RATE, VARIANTS, Precision, variant_config
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Encoder
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.files import embed
-from hear_axlstm.ops.backend import Backend
+from hear_axlstm.ops.backend import Backend, find_device
 
 CHUNK_SECONDS = CHUNK_FRAMES * HOP / SAMPLE_RATE
 WARM_UPS = 3
@@ -287,7 +287,7 @@ def main(
 ) -> None:
     """Measure how fast VARIANTS are on this machine, and where the time of an end-to-end run goes; all nine by default."""
     with reported(REFUSED):
-        on = chosen_device(device)
+        on = find_device(device)
         batches = batches or ("1,16,64,256" if on.type == "cuda" else "1,8")
         try:
             sizes = [int(size) for size in batches.split(",")]
