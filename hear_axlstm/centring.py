@@ -188,13 +188,18 @@ class Neighbours:
 
         Raises ConfigError when pandas is not installed.
         """
-        try:
-            from pandas import DataFrame
-        except ImportError as error:
-            raise ConfigError("to_frame needs pandas: pip install pandas") from error
         columns = ["name", "rank", "neighbour", "cosine"]
         rows = [(name, 1 + rank, *pair) for name, found in self for rank, pair in enumerate(found)]
-        return DataFrame(rows, columns=columns)
+        return load_pandas().DataFrame(rows, columns=columns)
+
+
+def load_pandas() -> Any:
+    """The package pandas, in whose tables results are given. Raises ConfigError when it is not installed."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise ConfigError("to_frame needs pandas: pip install pandas") from error
+    return pandas
 
 
 def nearest(embeddings: Array, names: Sequence[str], centring: Centring, k: int) -> Neighbours:

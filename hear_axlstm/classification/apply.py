@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hear_axlstm.centring import load_pandas
 from hear_axlstm.classification.classifier import Classifier, read_classifier
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import WeightsError
@@ -66,9 +67,8 @@ class Predictions:
         return f"<Predictions of {len(self)} sounds, {len(self.classes)} classes, {len(self.failures)} failed>"
 
     def to_frame(self) -> Any:
-        """A pandas data frame: name, label, probability, and a column for each class. Needs pandas."""
-        import pandas
-
+        """A pandas data frame: name, label, probability, and a column for each class. Raises ConfigError without pandas."""
+        pandas = load_pandas()
         frame = pandas.DataFrame(list(self))
         return frame.join(pandas.DataFrame(self.probabilities, columns=self.classes), rsuffix=" (class)")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from hear_axlstm.centring import Neighbours
+from hear_axlstm.centring import Neighbours, load_pandas
 from hear_axlstm.errors import ConfigError, OutputError
 from hear_axlstm.files.folder import folder_of
 from hear_axlstm.files.outcomes import Array
@@ -119,11 +119,7 @@ class Embedded:
         Columns: folder, the one that holds the sound, as a label perhaps; seconds, how long it is; and e0, e1, ..., the D
         numbers of its embedding, NaN where it failed. Raises ConfigError where there is no ``matrix``, or no pandas.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise ConfigError("a table needs pandas: pip install pandas") from error
-        matrix = self.matrix
+        pandas, matrix = load_pandas(), self.matrix
         facts = {"folder": list(map(folder_of, self.names, self.paths)), "seconds": self.durations}
         index = pandas.Index(self.names, name="name", dtype=object)
         numbers = pandas.DataFrame(matrix, index=index, columns=[f"e{number}" for number in range(matrix.shape[1])])
