@@ -32,8 +32,9 @@ def prepare_array(samples: Any, sample_rate: float, name: str, pad: bool = False
     Up to 8 channels may come first, (channels, n), as torchaudio has them, where n is 25 times as large at least.
 
     Integers are scaled by their type's range; int32 that seem to hold fewer bits get a warning in the log. Arrays, tensors
-    on any device and lists are taken; pairs (samples, rate) and dicts {"array": samples, "sampling_rate": rate}, whose rate
-    goes before ``sample_rate``; and what a file holds: bytes, an open file, {"bytes": bytes}. pad: as ``read_audio`` has it.
+    on any device and lists are taken; pairs (samples, rate), or (rate, samples) as scipy reads files, and dicts
+    {"array": samples, "sampling_rate": rate}, whose rate goes before ``sample_rate``; and what a file holds: bytes, an open
+    file, {"bytes": bytes}. pad: as ``read_audio`` has it.
 
     Shape: -> (n_samples,). Raises AudioError, which starts with ``name``.
     """
@@ -95,17 +96,20 @@ def _unpacked(samples: Any, sample_rate: float) -> tuple[Any, float]:
             raise AudioError(f"is a dict of {', '.join(map(str, samples))}; expected array and sampling_rate, or bytes")
         samples, sample_rate = samples["array"], samples["sampling_rate"]
     elif with_rate(samples):
-        samples, sample_rate = samples[:2]
+        samples, sample_rate = samples[1::-1] if isinstance(samples[0], Real) else samples[:2]
+    elif isinstance(samples, tuple) and len(samples) == 1:  # a row of torch's TensorDataset
+        samples = samples[0]
     if not (isinstance(sample_rate, Real) and MIN_RATE <= sample_rate <= MAX_RATE):
         raise AudioError(f"is at {sample_rate!r} Hz; expected {MIN_RATE:,} to {MAX_RATE:,} Hz")
     return samples, sample_rate
 
 
 def with_rate(item: Any) -> bool:
-    """Whether an item is a pair (samples, rate), or begins with one, as rows of torchaudio's data sets do."""
-    if not (isinstance(item, tuple) and len(item) >= 2 and isinstance(item[1], Real)):
+    """Whether an item is a pair of samples and a rate, or begins with (samples, rate), as torchaudio's rows do."""
+    if not (isinstance(item, tuple) and len(item) >= 2):
         return False
-    return isinstance(item[0], list) or bool(getattr(item[0], "ndim", 0))
+    samples, rate = item[1::-1] if len(item) == 2 and isinstance(item[0], Real) else item[:2]
+    return isinstance(rate, Real) and (isinstance(samples, list) or bool(getattr(samples, "ndim", 0)))
 
 
 def _array(samples: Any) -> NDArray[Any]:

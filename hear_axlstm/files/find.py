@@ -53,8 +53,8 @@ def _is_one(items: Any) -> bool:
         if len(shape) > 1:
             advice = "[sound] for one sound with channels, list(batch) for a batch of sounds"
             raise ConfigError(f"sounds is an array of shape {tuple(shape)}, one sound or many; pass {advice}")
-        return bool(len(shape)) and str(items.dtype) != "object"
-    if isinstance(items, tuple) and with_rate(items) and not hasattr(items[0], "shape"):
+        return bool(len(shape)) and getattr(items.dtype, "kind", "f") in "biufc"  # others hold names, or objects
+    if isinstance(items, tuple) and with_rate(items) and any(isinstance(part, list) for part in items[:2]):
         raise ConfigError(
             "sounds is a pair of a list and a rate; pass the list and sample_rate: embed(clips, sample_rate=rate)"
         )
@@ -68,7 +68,9 @@ def _is_content(item: Any) -> bool:
 
 
 def _each(items: Any) -> list[Any]:
-    """The items of an iterable or of a data set. Raises ConfigError when it is none, or holds numbers."""
+    """The items of an iterable or of a data set. Raises ConfigError when it is none, a table, or holds numbers."""
+    if hasattr(items, "columns"):
+        raise ConfigError("sounds is a table; pass its column of paths, such as embed(table['path'])")
     try:
         if isinstance(items, Mapping):
             raise TypeError
@@ -78,11 +80,15 @@ def _each(items: Any) -> list[Any]:
             listed = list(items)
     except TypeError as error:
         raise ConfigError(
-            f"sounds is a {type(items).__name__}; expected a file, a folder, an array, or a list of them"
+            f"sounds is of type {type(items).__name__}; expected a file, a folder, an array, or a list of them"
         ) from error
-    if listed and all(isinstance(item, Number) or getattr(item, "ndim", None) == 0 for item in listed):
+    if listed and all(_is_number(item) for item in listed):
         raise ConfigError("sounds is a list of numbers; expected a list of files or of arrays: [samples] holds one sound")
     return listed
+
+
+def _is_number(item: Any) -> bool:
+    return isinstance(item, Number) or (getattr(item, "ndim", None) == 0 and not isinstance(item, str | bytes))
 
 
 def _sounds_of(item: Any, name: str, sample_rate: float | None, left_out: list[Path] | None) -> Iterable[Given]:
@@ -93,6 +99,8 @@ def _sounds_of(item: Any, name: str, sample_rate: float | None, left_out: list[P
         item = item["audio"]
     if isinstance(item, str | os.PathLike) or (isinstance(item, bytes) and b"\0" not in item and len(item) <= LONGEST_PATH):
         return _found(item, left_out) if os.fspath(item) else [NoSound(name, "an empty path; expected a file's")]
+    if isinstance(item, list | tuple) and item and all(isinstance(one, str | os.PathLike) for one in item):
+        return [NoSound(name, f"is a {type(item).__name__} of paths; pass all paths in one list")]
     if sample_rate is None and (hasattr(item, "shape") or isinstance(item, list)):
         advice = "embed(clips, sample_rate=16_000), or pass pairs (samples, rate)"
         raise ConfigError(f"sound {name} is an array, and nothing says at which sample rate; say it: {advice}")

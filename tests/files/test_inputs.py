@@ -35,6 +35,8 @@ ONE = {
     "tensor": (torch.from_numpy(WAVE), {"sample_rate": 44_100}),
     "pair": ((WAVE, 44_100), {}),
     "torchaudio's": ((torch.from_numpy(np.stack([WAVE, WAVE])), 44_100), {}),
+    "scipy's": ((44_100, WAVE), {}),
+    "row of one tensor": ([(torch.from_numpy(WAVE),)], {"sample_rate": 44_100}),
     "soundfile's": ((np.stack([WAVE, WAVE], axis=1), 44_100), {}),
     "row": ({"array": WAVE, "sampling_rate": 44_100}, {}),
     "row of a data set": ({"audio": {"array": WAVE, "sampling_rate": 44_100}, "label": 3}, {}),
@@ -61,6 +63,17 @@ def test_a_path_or_a_folder_alone_is_taken(model, sound_folder):
     assert embed(str(sound_folder / "a.wav"), model).embedded == ["a.wav"]
     assert embed(sound_folder, model).embedded == ["a.wav", "b.flac", "below/c.ogg"]
     assert plan(sound_folder / "a.wav").names == ["a.wav"]
+
+
+def test_paths_are_taken_from_columns_and_arrays(model, sound_folder):
+    pandas = pytest.importorskip("pandas")
+    paths = [str(sound_folder / name) for name in ("a.wav", "b.flac")]
+    table = pandas.DataFrame({"path": paths})
+    for column in (table["path"], np.array(paths), np.array(paths, dtype=object), tuple(paths)):
+        assert embed(column, model).embedded == ["a.wav", "b.flac"]
+    with pytest.raises(ConfigError, match=r"sounds is a table; pass its column of paths, such as embed\(table\['path'\]\)"):
+        embed(table, model)
+    assert embed([paths], model).failures == {"0": "is a list of paths; pass all paths in one list"}
 
 
 def test_a_path_that_is_not_there_raises_alone_and_fails_among_others(model, sound_folder, caplog):
