@@ -65,6 +65,7 @@ SHOWN = 3  # names of embeddings whose sounds are gone
 )
 @click.option("--pad", "pad_short", is_flag=True, help="Pad sounds too short to embed, under 12.6 ms, with zeros.")
 @click.option("--overwrite", is_flag=True, help="First remove embeddings in the folder, whatever they were made with.")
+@click.option("--prune", is_flag=True, help="First remove embeddings of sounds that are not there any more.")
 @quiet_option
 def embed_command(
     inputs: tuple[str, ...],
@@ -119,13 +120,23 @@ def _summary(result: Embedded, out: Path, left_out: list[Path]) -> list[str]:
     done = f"{count} embedded, {there} there already, {len(result.failures)} failed"
     if not count and not result.failures:
         done = f"nothing to do, {there} there already"
-    lines = [f"{done}: {out}{counted(left_out)}"]
+    where = f": {out}" if result.folder else f"; nothing is written to {out}"
+    lines = [f"{done}{where}{counted(left_out)}"]
     if left_out:
         lines.append(WAY_TO_READ)
+    if result.pruned:
+        lines.append(f"removed from {out}, as their sounds are not there any more: {_shown(result.pruned)}")
     if result.gone:
-        shown = ", ".join(result.gone[:SHOWN]) + (", ..." if len(result.gone) > SHOWN else "")
-        lines.append(f"embeddings in {out} whose sounds are not there any more: {len(result.gone)} ({shown})")
+        lines.append(
+            f"still in {out}, though their sounds are not there any more: {_shown(result.gone)}; --prune removes them"
+        )
     if count:
         speed = f"{count / total:.1f} sounds a second, {result.audio_seconds / total:.0f} x real time"
         lines.append(f"{total:.1f} s: {speed}")
     return lines
+
+
+def _shown(names: list[str]) -> str:
+    """How many embeddings these are, and the first names."""
+    first = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    return f"{len(names)} embedding{'' if len(names) == 1 else 's'} ({first})"

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from hear_axlstm.errors import OutputError
 from hear_axlstm.files.outcomes import Array, Outcome
 from hear_axlstm.files.sounds import Source
-from hear_axlstm.storage import claim_folder, sweep
+from hear_axlstm.storage import claim_folder, locked, sweep
 
 HEADER, LEDGER, CENTRING = (
     "_embed.json",
@@ -85,10 +86,15 @@ class EmbeddingFolder(ABC):
     def gone(self) -> list[str]:
         """The names of embeddings whose sounds are not there any more."""
         unseen = (name for name in self._sources if name not in self._planned)
-        return sorted(name for name in unseen if self._is_there(name) and not os.path.lexists(self._path_of(name)))
+        return sorted(name for name in unseen if self._is_there(name) and is_gone(self._sources[name].path))
 
-    def _path_of(self, name: str) -> str | bytes:
-        return self._sources[name].path
+    def prune(self) -> list[str]:
+        """Remove the embeddings whose sounds are not there any more. Returns their names. Raises OSError."""
+        with locked(self.folder):
+            self._catch_up()
+            names = self.gone()
+            self._remove(names)
+        return names
 
     @abstractmethod
     def _is_there(self, name: str) -> bool:
@@ -97,6 +103,14 @@ class EmbeddingFolder(ABC):
     @abstractmethod
     def _is_whole(self, name: str) -> bool:
         """Whether all that is recorded of a name is really there."""
+
+    @abstractmethod
+    def _catch_up(self) -> None:
+        """Read what this run and others have recorded since the records were last read."""
+
+    @abstractmethod
+    def _remove(self, names: Iterable[str]) -> None:
+        """Remove all that is kept under these names, while the folder is locked. Raises OSError."""
 
     @abstractmethod
     def write(self, outcome: Outcome, embedding: Array) -> None:
@@ -108,6 +122,11 @@ class EmbeddingFolder(ABC):
     @abstractmethod
     def close(self) -> list[Outcome]:
         """Write what is held back. Returns the outcomes that were taken and could not be written, with the reason."""
+
+
+def is_gone(path: str) -> bool:
+    """Whether no file is there any more. path: a sound's, as a folder records it; a URI where it is not UTF-8."""
+    return not os.path.lexists(unquote_to_bytes(path.removeprefix("file://")) if path.startswith("file://") else path)
 
 
 def taken(name: str, path: str, other: str) -> OutputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hear_axlstm.errors import OutputError
-from hear_axlstm.files.folder import CENTRING, HEADER, Stored
+from hear_axlstm.files.folder import CENTRING, HEADER, Stored, is_gone
 from hear_axlstm.files.npy import read_npy
 from hear_axlstm.files.parquet import read_parquet
 from hear_axlstm.files.result import Embedded, load_saved
@@ -18,6 +19,9 @@ from hear_axlstm.storage import read_json
 
 READERS: dict[str, Callable[[Path, bool], Iterator[Stored]]] = {"npy": read_npy, "parquet": read_parquet}
 ADVICE = "embed the sounds into another folder"
+SHOWN = 3  # names of embeddings whose sounds are gone
+
+logger = logging.getLogger(__name__)
 
 
 def load_embeddings(path: str | os.PathLike[str]) -> Embedded:
@@ -25,6 +29,7 @@ def load_embeddings(path: str | os.PathLike[str]) -> Embedded:
 
     path: a file that ``result.save`` wrote, or a folder that ``embed(..., out=folder)`` or ``hear-axlstm embed`` wrote, of
     either format. What a folder holds is ordered by name, folder by folder, whatever the order in which it was written.
+    Where some of its sounds are not there any more, ``gone`` has their names, and the log gets a warning.
 
     Raises OutputError when there is no such file or folder, when it holds something else, or is damaged.
     """
@@ -44,10 +49,17 @@ def load_embeddings(path: str | os.PathLike[str]) -> Embedded:
         stored = sorted(read(source, timestamps), key=lambda one: one.name.split("/"))
     except Exception as error:  # numpy and pyarrow have many words for damage
         raise OutputError(f"{source} cannot be read ({error}); embed again: what is damaged is made anew") from error
-    return _result(stored, settings, source)
+    gone = [one.name for one in stored if is_gone(one.path)]
+    if len(gone) == len(stored):  # as on another machine than that where they were embedded
+        gone = []
+    if gone:
+        shown = ", ".join(gone[:SHOWN]) + (", ..." if len(gone) > SHOWN else "")
+        what = f"{len(gone)} of {len(stored)} embeddings in {source} are of sounds that are not there any more ({shown})"
+        logger.warning("%s; to remove them, embed again with prune=True, or hear-axlstm embed --prune", what)
+    return _result(stored, settings, source, gone)
 
 
-def _result(stored: list[Stored], settings: dict[str, Any], folder: Path) -> Embedded:
+def _result(stored: list[Stored], settings: dict[str, Any], folder: Path, gone: list[str]) -> Embedded:
     durations = np.array([one.seconds for one in stored], dtype=np.float64)
     centring = read_json(folder / CENTRING, OutputError, ADVICE) if (folder / CENTRING).is_file() else None
     return Embedded(
@@ -56,6 +68,7 @@ def _result(stored: list[Stored], settings: dict[str, Any], folder: Path) -> Emb
         timestamps=[one.timestamps for one in stored] if settings["embeddings"] == "timestamp" else [],
         paths=[one.path for one in stored],
         durations=durations,
+        gone=gone,
         audio_seconds=float(np.nansum(durations)),
         weights=str(settings.get("weights_sha256", ""))[:12],
         centring=centring,

@@ -6,7 +6,7 @@ import errno
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,13 @@ class NpyFolder(EmbeddingFolder):
                     name, source, sizes, seconds = entry
                     name, source = self._recorded(name, source)
                     self._sources[name], self._bytes[name], self._seconds[name] = source, sizes, seconds
+
+    def _remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            for path in self._paths(name):
+                path.unlink(missing_ok=True)
+            del self._sources[name], self._bytes[name], self._seconds[name]
+        self._compact()
 
     def _compact(self) -> None:
         lines = [_line(name, source, self._bytes[name], self._seconds[name]) for name, source in self._sources.items()]

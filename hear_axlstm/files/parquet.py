@@ -8,11 +8,10 @@ import os
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
@@ -66,10 +65,6 @@ class ParquetFolder(EmbeddingFolder):
     def _is_whole(self, name: str) -> bool:
         return True  # a part that is not is set aside
 
-    def _path_of(self, name: str) -> str | bytes:
-        path = self._sources[name].path
-        return unquote_to_bytes(path.removeprefix("file://")) if path.startswith("file://") else path
-
     def is_done(self, name: str, source: Source) -> bool:
         """As for any folder; the rows of a sound that has changed are removed before the first new ones are written."""
         if super().is_done(name, source):
@@ -100,7 +95,9 @@ class ParquetFolder(EmbeddingFolder):
             with locked(self.folder):
                 self._catch_up()
                 new = [(outcome, embedding) for outcome, embedding in self._held if self._is_new(outcome)]
-                self._remove_changed()
+                # but for those that another run has written since
+                self._remove(name for name, source in self._changed.items() if self._sources.get(name) == source)
+                self._changed.clear()
                 if new:
                     self._write_part(new)
         self._held.clear()
@@ -147,24 +144,22 @@ class ParquetFolder(EmbeddingFolder):
         logger.warning("%s is damaged (%s): set aside as %s, its sounds are embedded again", part, cause, aside.name)
         return None
 
-    def _remove_changed(self) -> None:
-        """Take the rows of sounds that have changed out of the parts, each of which is written anew at most once."""
+    def _remove(self, names: Iterable[str]) -> None:
+        """Take the rows of these names out of the parts, each of which is written anew at most once."""
         names_in: dict[Path, list[str]] = defaultdict(list)
-        for name, source in self._changed.items():
-            if self._sources.get(name) == source:  # not written by another run since
-                names_in[self._parts[name]].append(name)
-        self._changed.clear()
-        for part, names in names_in.items():
+        for name in names:
+            names_in[self._parts[name]].append(name)
+        for part, removed in names_in.items():
             table = self._read(part)
             if table is not None:
-                is_changed = self._arrow.compute.is_in(table["name"], value_set=self._arrow.array(names))
-                others = table.filter(self._arrow.compute.invert(is_changed))
+                is_removed = self._arrow.compute.is_in(table["name"], value_set=self._arrow.array(removed))
+                others = table.filter(self._arrow.compute.invert(is_removed))
                 if len(others):
                     with replacing(part) as temporary:
                         self._parquet.write_table(others, temporary)
                 else:
                     part.unlink(missing_ok=True)
-            for name in names:
+            for name in removed:
                 del self._sources[name], self._parts[name]
 
     def _counted(self, table: Any) -> Any:

@@ -57,6 +57,7 @@ class Embedded:
 
     failures: name -> reason. skipped: names whose embeddings were in the folder already. padded: names of sounds that were
     too short, and were padded with zeros. gone: names of embeddings in the folder whose sounds are not there any more.
+    pruned: names of those that were removed for that.
     left_out: files in folders that have none of the suffixes of audio. audio_seconds: the sound embedded in this call.
     weights: what the model is called. centring: what similarity subtracts, from the weights; None where there is nothing.
 
@@ -76,6 +77,7 @@ class Embedded:
     skipped: list[str] = field(default_factory=list)
     padded: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
+    pruned: list[str] = field(default_factory=list)
     left_out: list[Path] = field(default_factory=list)
     audio_seconds: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)

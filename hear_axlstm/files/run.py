@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from hear_axlstm.config import MIN_SAMPLES, SAMPLE_RATE, VARIANTS, check_choice
+from hear_axlstm.config import MIN_SAMPLES, SAMPLE_RATE, VARIANTS, check_choice, require
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Layers
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.files.bar import SoundBar
 from hear_axlstm.files.decode import decode_batches
 from hear_axlstm.files.find import BATCH_SECONDS, Plan, add_failure, as_sounds, plan
+from hear_axlstm.files.folder import HEADER
 from hear_axlstm.files.outcomes import Outcome, encode_ahead
 from hear_axlstm.files.result import Embedded, Failures
 from hear_axlstm.files.sounds import ArraySound, Given, NoSound
@@ -46,6 +47,7 @@ def embed(
     layers: Layers | None = None,
     format: Format = "npy",
     overwrite: bool = False,
+    prune: bool = False,
     sample_rate: float | None = None,
     pad_short: bool = False,
     batch_seconds: float | None = None,
@@ -65,7 +67,8 @@ def embed(
     out: a folder to write to (files only): NAME.embedding.npy and NAME.timestamps.json, or parquet. A second run does
     only what is missing or damaged, or whose file has changed: its path, size or time. With other weights or settings it is
     refused unless ``overwrite``. Several runs may share the folder. A name is one file's: another with it fails.
-    ``load_embeddings`` reads it.
+    ``load_embeddings`` reads it. Nothing is written where none of the sounds can be embedded.
+    prune: whether what is in ``out`` of sounds that are not there any more is removed first.
     layers: outputs of the encoder to give, a number, several or "all"; 0 is the patch embedding, -1 the final norm.
     batch_seconds: audio encoded in one call; on running out of CUDA memory it is halved and the work goes on.
     workers: processes that decode files; 0: threads of this process. Left out: as many as processors for a model on CUDA,
@@ -79,6 +82,7 @@ def embed(
     finished by then is kept.
     """
     _check(format, batch_seconds, workers)
+    require(out is not None or not prune, "prune removes embeddings from a folder; say from which: out=...")
     clock = _Clock()
     left_out: list[Path] = []
     found = as_sounds(sounds, sample_rate, left_out)
@@ -88,7 +92,9 @@ def embed(
     model, weights = _loaded(model, device)
     kind: dict[str, Any] = {"timestamps": timestamps, "layers": layers}
     options: dict[str, Any] = {"format": format, "pad_short": pad_short, "overwrite": overwrite}
-    folder = None if out is None else open_folder(Path(out), model, **options, **kind)
+    is_wanted = out is not None and _is_to_be_opened(Path(out), found, pad_short, overwrite)
+    folder = open_folder(Path(out), model, **options, **kind) if out is not None and is_wanted else None
+    pruned = folder.prune() if folder is not None and prune else []
     batch_seconds = batch_seconds or BATCH_SECONDS_ON.get(model.device.type, BATCH_SECONDS)
     is_done = folder.is_done if folder else None
     planned = plan(found, batch_seconds=batch_seconds, pad_short=pad_short, is_done=is_done)
@@ -100,7 +106,7 @@ def embed(
         result = _collected(planned, written, bar, timestamps)
     if folder is not None:
         result.folder, result.embeddings, result.timestamps, result.gone = folder.folder, [], [], folder.gone()
-    result.left_out, result.weights, result.centring = left_out, weights, centring_of(model, **kind)
+    result.pruned, result.left_out, result.weights, result.centring = pruned, left_out, weights, centring_of(model, **kind)
     clock.lap("write")
     result.seconds = clock.seconds
     if result.failures and out is None:
@@ -114,6 +120,21 @@ def _writable(found: list[Given]) -> list[Given]:
         raise ConfigError(f"{UNWRITABLE}; embed them without out, and then result.save('embeddings.npz')")
     advice = f"{UNWRITABLE}; save the sound to a file"
     return [NoSound(one.name, advice) if isinstance(one, ArraySound) else one for one in found]
+
+
+def _is_to_be_opened(out: Path, sounds: list[Given], pad_short: bool, overwrite: bool) -> bool:
+    """Whether there is something to write, or embeddings are there already, which are not to be lost for nothing."""
+    if (out / HEADER).is_file() and not overwrite:
+        return True
+    return any(_can_be_embedded(sound, pad_short) for sound in sounds)
+
+
+def _can_be_embedded(sound: Given, pad_short: bool) -> bool:
+    """Whether nothing is known, before it is decoded, that speaks against a sound; the plan says what does."""
+    try:
+        return pad_short or not _is_short(sound.measured())
+    except Exception:
+        return False
 
 
 def _loaded(model: Embedder | str | os.PathLike[str] | None, device: str | torch.device | None) -> tuple[Embedder, str]:

@@ -1,15 +1,17 @@
 """What can be embedded: one sound or many, with their rates, in every form in which people have them."""
 
+import json
 import logging
 
 import numpy as np
 import pytest
 import torch
 
-from hear_axlstm import embed
+from hear_axlstm import embed, load_embeddings
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import AudioError, ConfigError
-from hear_axlstm.files import plan
+from hear_axlstm.files import open_folder, plan
+from hear_axlstm.files.npy import NpyFolder
 from tests.conftest import noise, tone
 
 WAVE = tone(440, 0.7, 44_100)
@@ -142,3 +144,82 @@ def test_embeddings_whose_sounds_are_gone_are_counted(model, sound_folder, tmp_p
     (sound_folder / "a.wav").rename(sound_folder / "z.wav")
     result = embed(sound_folder, model, out=tmp_path / "out", format=format)
     assert (result.gone, result.embedded) == (["a.wav"], ["z.wav"])
+
+
+def kept(folder):
+    """The files in a folder of embeddings, but for its lock, and what its ledger has."""
+    files = sorted(path.name for path in folder.rglob("*.npy"))
+    ledger = folder / "_embed.jsonl"
+    return files, [json.loads(line)["name"] for line in ledger.read_text().splitlines()] if ledger.exists() else []
+
+
+@pytest.mark.parametrize("timestamps", [False, True], ids=["scenes", "timestamps"])
+@pytest.mark.parametrize("format", ["npy", "parquet"])
+def test_what_is_kept_of_sounds_that_are_gone_is_pruned(model, sound_folder, tmp_path, format, timestamps):
+    out, kind = tmp_path / "out", {"format": format, "timestamps": timestamps}
+    embed(sound_folder, model, out=out, **kind)
+    (sound_folder / "a.wav").rename(sound_folder / "z.wav")
+    (sound_folder / "below" / "c.ogg").unlink()
+    result = embed(sound_folder, model, out=out, prune=True, **kind)
+    assert (result.pruned, result.gone, result.embedded) == (["a.wav", "below/c.ogg"], [], ["z.wav"])
+    assert load_embeddings(out).names == result.names
+    if format == "npy":
+        assert kept(out) == (sorted(f"{name.rpartition('/')[2]}.embedding.npy" for name in result.names), result.names)
+    again = embed(sound_folder, model, out=out, prune=True, **kind)
+    assert (again.pruned, again.skipped) == ([], result.names)
+
+
+def test_pruning_goes_on_where_it_was_interrupted(model, sound_folder, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    embed(sound_folder, model, out=out)
+    (sound_folder / "a.wav").rename(sound_folder / "z.wav")
+    monkeypatch.setattr(NpyFolder, "_compact", lambda self: None)
+    open_folder(out, model).prune()  # the file is removed, its line is not
+    monkeypatch.undo()
+    result = embed(sound_folder, model, out=out, prune=True)
+    assert (result.gone, load_embeddings(out).names) == ([], result.names)
+
+
+def test_a_folder_of_sounds_that_was_moved_is_embedded_anew_by_pruning(model, sound_folder, tmp_path):
+    before = embed(sound_folder, model, out=tmp_path / "out")
+    moved = sound_folder.rename(tmp_path / "moved")
+    assert len(embed(moved, model, out=tmp_path / "out").failures) == len(before)
+    result = embed(moved, model, out=tmp_path / "out", prune=True)
+    assert (result.failures, result.embedded, result.pruned) == ({}, before.names, sorted(before.names))
+
+
+def test_pruning_needs_a_folder(model, sound_folder):
+    with pytest.raises(ConfigError, match=r"prune removes embeddings from a folder; say from which: out="):
+        embed(sound_folder, model, prune=True)
+
+
+@pytest.mark.parametrize("format", ["npy", "parquet"])
+def test_reading_a_folder_warns_of_sounds_that_are_gone_unless_all_are(model, sound_folder, tmp_path, format, caplog):
+    out = tmp_path / "out"
+    embed(sound_folder, model, out=out, format=format)
+    (sound_folder / "a.wav").rename(sound_folder / "z.wav")
+    assert load_embeddings(out).gone == ["a.wav"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"1 of 3 embeddings in {out} are of sounds that are not there any more (a.wav); "
+        "to remove them, embed again with prune=True, or hear-axlstm embed --prune"
+    ]
+    caplog.clear()
+    sound_folder.rename(tmp_path / "elsewhere")
+    assert load_embeddings(out).gone == []
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no sound"], ids=["missing", "empty", "no sound"])
+def test_nothing_is_written_where_nothing_can_be_embedded(model, tmp_path, content):
+    path, out = tmp_path / "a.wav", tmp_path / "out"
+    if content is not None:
+        path.write_bytes(content)
+    for pair in ([path], [path, tmp_path / "other.wav"]):
+        result = embed(pair, model, out=out)
+        assert (list(result.failures), result.folder, out.exists()) == ([one.name for one in pair], None, False)
+
+
+def test_what_is_there_is_not_overwritten_where_nothing_can_be_embedded(model, sound_folder, tmp_path):
+    before = embed(sound_folder, model, out=tmp_path / "out")
+    embed([tmp_path / "missing.wav"], model, out=tmp_path / "out", overwrite=True)
+    assert load_embeddings(tmp_path / "out").names == before.names
