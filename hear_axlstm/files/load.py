@@ -16,6 +16,7 @@ from hear_axlstm.files.npy import read_npy
 from hear_axlstm.files.parquet import read_parquet
 from hear_axlstm.files.result import Embedded, load_saved
 from hear_axlstm.storage import read_json
+from hear_axlstm.weights.names import name_of
 
 READERS: dict[str, Callable[[Path, bool], Iterator[Stored]]] = {"npy": read_npy, "parquet": read_parquet}
 ADVICE = "embed the sounds into another folder"
@@ -70,6 +71,12 @@ def _result(stored: list[Stored], settings: dict[str, Any], folder: Path, gone: 
         durations=durations,
         gone=gone,
         audio_seconds=float(np.nansum(durations)),
-        weights=str(settings.get("weights_sha256", ""))[:12],
+        weights=_weights(settings),
         centring=centring,
     )
+
+
+def _weights(settings: dict[str, Any]) -> str:
+    """What the weights are called, also in folders of earlier versions, which note no name."""
+    found = settings.get("weights_sha256", "")
+    return str(settings.get("weights") or (found and name_of(found, settings["architecture"])))

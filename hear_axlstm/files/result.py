@@ -59,7 +59,9 @@ class Embedded:
     too short, and were padded with zeros. gone: names of embeddings in the folder whose sounds are not there any more.
     pruned: names of those that were removed for that.
     left_out: files in folders that have none of the suffixes of audio. audio_seconds: the sound embedded in this call.
-    weights: what the model is called. centring: what similarity subtracts, from the weights; None where there is nothing.
+    weights: what the model's are called: the variant of bundled ones, else the name or path by which they were loaded, where
+    that is known, else the architecture's variant and the first digits of their fingerprint. centring: what similarity
+    subtracts, from the weights; None where there is nothing.
 
     seconds: where the time of the call went, all of it, by what it waited for: "prepare" (the model, which files there are,
     their headers, what is done already), "decode" (decoded audio), "encode" (copying to the device, encoding, fetching

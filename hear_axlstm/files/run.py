@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hear_axlstm.config import MIN_SAMPLES, SAMPLE_RATE, VARIANTS, check_choice, require
+from hear_axlstm.config import MIN_SAMPLES, SAMPLE_RATE, check_choice, require
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Layers
 from hear_axlstm.errors import ConfigError
@@ -28,7 +28,8 @@ from hear_axlstm.files.write import Format, centring_of, check_place, open_folde
 from hear_axlstm.hear import load_model
 from hear_axlstm.ops.backend import find_device
 from hear_axlstm.parallel import processors
-from hear_axlstm.weights.find import list_models, read_manifest, variant_of
+from hear_axlstm.weights.find import list_models
+from hear_axlstm.weights.names import weights_name
 
 BATCH_SECONDS_ON = {"cuda": 1024.0}  # audio encoded in one call, padding included; BATCH_SECONDS elsewhere
 UNWRITABLE = "arrays cannot be written to a folder"
@@ -89,7 +90,7 @@ def embed(
     if out is not None:
         found = _writable(found)
         check_place(Path(out), found)
-    model, weights = _loaded(model, device)
+    model = _loaded(model, device)
     kind: dict[str, Any] = {"timestamps": timestamps, "layers": layers}
     options: dict[str, Any] = {"format": format, "pad_short": pad_short, "overwrite": overwrite}
     is_wanted = out is not None and _is_to_be_opened(Path(out), found, pad_short, overwrite)
@@ -106,7 +107,12 @@ def embed(
         result = _collected(planned, written, bar, timestamps)
     if folder is not None:
         result.folder, result.embeddings, result.timestamps, result.gone = folder.folder, [], [], folder.gone()
-    result.pruned, result.left_out, result.weights, result.centring = pruned, left_out, weights, centring_of(model, **kind)
+    result.pruned, result.left_out, result.weights, result.centring = (
+        pruned,
+        left_out,
+        weights_name(model.encoder),
+        centring_of(model, **kind),
+    )
     clock.lap("write")
     result.seconds = clock.seconds
     if result.failures and out is None:
@@ -137,11 +143,12 @@ def _can_be_embedded(sound: Given, pad_short: bool) -> bool:
         return False
 
 
-def _loaded(model: Embedder | str | os.PathLike[str] | None, device: str | torch.device | None) -> tuple[Embedder, str]:
-    """The model, and what it is called. Raises ConfigError when it is none, or is on another device than is asked for."""
+def _loaded(model: Embedder | str | os.PathLike[str] | None, device: str | torch.device | None) -> Embedder:
+    """The model. Raises ConfigError when it is none, or is on another device than is asked for."""
     if model is None or isinstance(model, str | os.PathLike):
-        name = os.fspath(model or read_manifest()["default"])
-        return load_model(model or "", device=device or "cpu"), variant_of(name) or name
+        loaded = load_model(model or "", device=device or "cpu")
+        weights_name(loaded.encoder, model or "")
+        return loaded
     if not isinstance(model, Embedder):
         expected = f"a name ({', '.join(list_models()[:2])}, ...), a path, or what hear_axlstm.load_model returns"
         raise ConfigError(f"model is a {type(model).__name__}; expected {expected}")
@@ -149,7 +156,7 @@ def _loaded(model: Embedder | str | os.PathLike[str] | None, device: str | torch
         wanted, there = find_device(device), model.device
         if wanted.type != there.type or wanted.index not in (None, there.index):
             raise ConfigError(f"the model is on {there}, device is {wanted}; move it first, model.to({str(wanted)!r})")
-    return model, next((name for name, config in VARIANTS.items() if config == model.encoder.config), "")
+    return model
 
 
 def _failed(result: Embedded) -> str:

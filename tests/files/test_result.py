@@ -78,7 +78,8 @@ def test_it_is_indexed_by_nothing_else(result, which):
 
 def test_it_says_in_short_what_it_is(result):
     assert repr(result) == (
-        "Embedded: 4 sounds, 240 numbers each\n  1 failure: below/none.wav; .failures says why"
+        "Embedded: 4 sounds, 240 numbers each\n  1 failure: below/none.wav; .failures says why\n"
+        f"  weights: {result.weights}"
     )  # fmt: skip
     assert repr(result.failures).splitlines()[1].startswith("below/none.wav  cannot be decoded (")
 
