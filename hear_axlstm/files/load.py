@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from hear_axlstm.errors import OutputError
+from hear_axlstm.config import config_from_dict
+from hear_axlstm.errors import ConfigError, OutputError
 from hear_axlstm.files.folder import CENTRING, HEADER, Stored, is_gone
 from hear_axlstm.files.npy import read_npy
 from hear_axlstm.files.parquet import read_parquet
@@ -44,7 +45,8 @@ def load_embeddings(path: str | os.PathLike[str]) -> Embedded:
     settings = read_json(source / HEADER, OutputError, ADVICE)
     try:
         read, timestamps = READERS[settings["format"]], settings["embeddings"] == "timestamp"
-    except (LookupError, TypeError) as error:
+        size = config_from_dict(settings["architecture"]).embedding_size
+    except (LookupError, TypeError, ConfigError) as error:
         raise OutputError(f"{source / HEADER} does not say how the embeddings are kept; {ADVICE}") from error
     try:
         stored = sorted(read(source, timestamps), key=lambda one: one.name.split("/"))
@@ -57,10 +59,10 @@ def load_embeddings(path: str | os.PathLike[str]) -> Embedded:
         shown = ", ".join(gone[:SHOWN]) + (", ..." if len(gone) > SHOWN else "")
         what = f"{len(gone)} of {len(stored)} embeddings in {source} are of sounds that are not there any more ({shown})"
         logger.warning("%s; to remove them, embed again with prune=True, or hear-axlstm embed --prune", what)
-    return _result(stored, settings, source, gone)
+    return _result(stored, settings, source, gone, size)
 
 
-def _result(stored: list[Stored], settings: dict[str, Any], folder: Path, gone: list[str]) -> Embedded:
+def _result(stored: list[Stored], settings: dict[str, Any], folder: Path, gone: list[str], size: int) -> Embedded:
     durations = np.array([one.seconds for one in stored], dtype=np.float64)
     centring = read_json(folder / CENTRING, OutputError, ADVICE) if (folder / CENTRING).is_file() else None
     return Embedded(
@@ -70,6 +72,7 @@ def _result(stored: list[Stored], settings: dict[str, Any], folder: Path, gone: 
         paths=[one.path for one in stored],
         durations=durations,
         gone=gone,
+        size=size,
         audio_seconds=float(np.nansum(durations)),
         weights=_weights(settings),
         centring=centring,

@@ -26,7 +26,7 @@ SUFFIX = ".npz"
 KIND = "hear-axlstm embeddings"  # what a saved file says it is
 SHOWN = 20  # failures in a table
 LISTS = ("names", "paths", "skipped", "padded", "gone")
-TEXTS = (*LISTS, "failures", "seconds", "audio_seconds", "weights", "centring")  # what JSON holds of a result
+TEXTS = (*LISTS, "failures", "seconds", "audio_seconds", "weights", "centring", "size")  # what JSON holds of a result
 
 
 class Row(NamedTuple):
@@ -63,6 +63,8 @@ class Embedded:
     that is known, else the architecture's variant and the first digits of their fingerprint. centring: what similarity
     subtracts, from the weights; None where there is nothing.
 
+    size: D, the numbers in an embedding, also where all sounds failed; 0 where nothing says it.
+
     seconds: where the time of the call went, all of it, by what it waited for: "prepare" (the model, which files there are,
     their headers, what is done already), "decode" (decoded audio), "encode" (copying to the device, encoding, fetching
     results) and "write" (handing them to the writer, and in the end its last file). Work in the background is not counted:
@@ -86,12 +88,14 @@ class Embedded:
     folder: Path | None = None
     weights: str = ""
     centring: Any = None
+    size: int = 0
 
     def __post_init__(self) -> None:
         if self.ok is None:
             self.ok = np.array([one is not None for one in self.embeddings], dtype=bool)
         if self.durations is None:
             self.durations = np.full(len(self.names), np.nan)
+        self.size = next((one.shape[-1] for one in self.embeddings if one is not None), self.size)
         self.paths = self.paths or [""] * len(self.names)
 
     @property
@@ -111,10 +115,9 @@ class Embedded:
             raise ConfigError("embeddings with timestamps make no matrix: use .embeddings, or embed without timestamps")
         if there and there[0].ndim > 1 and len(there[0]) > 1:
             raise ConfigError(f"{len(there[0])} layers make no matrix: ask for one layer, or use .embeddings")
-        width = there[0].size if there else 0
-        matrix = np.full((len(self), width), np.nan, dtype=np.float32)
+        matrix = np.full((len(self), self.size), np.nan, dtype=np.float32)
         if there:
-            matrix[self.ok] = np.stack(there).reshape(-1, width)
+            matrix[self.ok] = np.stack(there).reshape(-1, self.size)
         return matrix
 
     def to_frame(self) -> pandas.DataFrame:
@@ -198,6 +201,7 @@ class Embedded:
             audio_seconds=float(np.nansum(durations[self.ok[chosen]])),
             weights=self.weights,
             centring=self.centring,
+            size=self.size,
         )
 
     def __repr__(self) -> str:
@@ -244,6 +248,8 @@ def _restored(facts: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Embedde
         rows = np.split(stored, cuts, axis=-2)
     else:
         rows = list(stored)
+    if not isinstance(facts.get("size", 0), int) or facts.get("size", 0) < 0:
+        raise ValueError("its size is no number")
     facts["failures"] = Failures(facts["failures"])
     facts["left_out"] = [Path(path) for path in facts["left_out"]]
     if not len(ok) == len(facts["names"]) == len(arrays["durations"]):

@@ -107,6 +107,7 @@ def embed(
         result = _collected(planned, written, bar, timestamps)
     if folder is not None:
         result.folder, result.embeddings, result.timestamps, result.gone = folder.folder, [], [], folder.gone()
+    result.size = model.timestamp_embedding_size if timestamps else model.scene_embedding_size
     result.pruned, result.left_out, result.weights, result.centring = (
         pruned,
         left_out,

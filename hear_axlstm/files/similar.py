@@ -80,7 +80,7 @@ def _collected(given: Any, model: Any) -> _Given:
 
 def _result(result: Embedded, is_single: bool = False) -> _Given:
     matrix, centring = result.matrix, None if result.centring is None else Centring.from_facts(result.centring)
-    require(matrix.size > 0, f"none of {len(result)} sounds has an embedding, so there is nothing to compare")
+    require(bool(result.ok.any()), f"none of {len(result)} sounds has an embedding, so there is nothing to compare")
     return _Given(matrix, list(result.names), is_single, is_result=True, centring=centring)
 
 

@@ -13,6 +13,7 @@ from hear_axlstm import Embedded, embed, load_embeddings
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import ConfigError, OutputError
 from hear_axlstm.files import open_folder, write
+from hear_axlstm.files.result import TEXTS
 from hear_axlstm.weights.save import weights_digest
 from tests.conftest import tone
 
@@ -61,7 +62,7 @@ def test_it_is_aligned_with_what_was_given(result, sounds):
 def test_a_part_of_it_is_one_as_well(result, which, expected):
     part = result[which]
     assert part.names == [NAMES[index] for index in expected]
-    assert np.array_equal(part.matrix, result.matrix[expected] if expected else np.zeros((0, 0)), equal_nan=True)
+    assert np.array_equal(part.matrix, result.matrix[expected], equal_nan=True)
     assert list(part.failures) == [NAMES[index] for index in expected if index == 3]
 
 
@@ -144,9 +145,33 @@ def test_a_folder_is_loaded_in_order(model, sounds, tmp_path, format, options):
         np.testing.assert_allclose(ours.embedding, theirs.embedding, atol=1e-5)
 
 
-def test_nothing_is_saved_and_loaded(model, tmp_path):
-    embed([], model).save(tmp_path / "x.npz")
-    assert len(load_embeddings(tmp_path / "x.npz")) == 0
+@pytest.mark.parametrize("sounds", [[], ["absent.wav"], ["absent.wav", "nope.wav"]], ids=len)
+def test_a_matrix_has_as_many_columns_where_nothing_was_embedded(model, tmp_path, sounds):
+    result = embed(sounds, model)
+    result.save(tmp_path / "x.npz")
+    for one in (result, load_embeddings(tmp_path / "x.npz"), result[:]):
+        assert one.matrix.shape == (len(sounds), 240)
+        assert np.isnan(one.matrix).all()
+        assert list(one.to_frame().columns[-2:]) == ["e238", "e239"]
+        assert one[:0].matrix.shape == (0, 240)
+    with pytest.raises(ConfigError, match=f"none of {len(sounds)} sounds has an embedding"):
+        result.similarity()
+
+
+def test_a_part_with_nothing_in_it_has_as_many_columns(model, sounds, result, tmp_path):
+    embed(sounds, model, out=tmp_path / "out")
+    result.save(tmp_path / "x.npz")
+    for one in (result, load_embeddings(tmp_path / "x.npz"), load_embeddings(tmp_path / "out")):
+        assert (one[:0].matrix.shape, one.size) == ((0, 240), 240)
+    assert result[[3]].matrix.shape == (1, 240)
+
+
+def test_files_of_earlier_versions_which_have_no_size_are_loaded(model, sounds, tmp_path, monkeypatch):
+    monkeypatch.setattr("hear_axlstm.files.result.TEXTS", TEXTS[:-1])
+    embed(sounds, model).save(tmp_path / "x.npz")
+    embed([], model).save(tmp_path / "none.npz")
+    assert load_embeddings(tmp_path / "x.npz")[:0].matrix.shape == (0, 240)
+    assert load_embeddings(tmp_path / "none.npz").matrix.shape == (0, 0)
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\3\4", b"nothing of the kind" * 9])
