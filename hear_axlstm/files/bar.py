@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
+from itertools import accumulate
 from time import perf_counter
 from typing import Any
 
@@ -20,7 +22,8 @@ FORMAT = "{percentage:3.0f}%|{bar}| {desc}"
 class SoundBar:
     """Counts chunks as the encoder does them, so that it moves within a batch and within a long recording.
 
-    On CUDA, where they are replayed many at once, it counts those of the sounds that are done.
+    A batch is done at once, in the end. Until then, as many of its sounds are counted as have their share of the chunks that
+    are done. On CUDA, where they are replayed many at once, it counts those of the sounds that are done.
     """
 
     def __init__(self, planned: Plan, model: Embedder, shown: bool | None) -> None:
@@ -31,6 +34,9 @@ class SoundBar:
         self._began = perf_counter()
         self._first: tuple[float, float] | None = None  # when the first chunks were done, and how many
         self._total = sum(self._chunks.values())
+        order = [sound.index for batch in planned.batches for sound in batch]
+        self._ends = list(accumulate(self._chunks[index] for index in order))  # chunks that are done with each sound
+        self._there = self._sounds
         shown = shown if self._chunks else False
         self._bar = progress_bar(
             total=self._total,
@@ -75,7 +81,8 @@ class SoundBar:
         """What stands beside the bar when ``count`` chunks are done."""
         now = perf_counter()
         done = self._audio * count / self._total if self._total else 0.0
-        parts = [f"{self._sounds}/{self._all} sounds", f"{_duration(done)} of {_duration(self._audio)}"]
+        sounds = max(self._sounds, self._there + bisect_right(self._ends, count))
+        parts = [f"{sounds}/{self._all} sounds", f"{_duration(done)} of {_duration(self._audio)}"]
         if count:
             parts.append(f"{done / max(now - self._began, 1e-9):.0f} x real time")
         if self._first and count > self._first[1]:  # what the first chunks took besides is not to come again

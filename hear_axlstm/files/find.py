@@ -39,7 +39,8 @@ def as_sounds(items: Any, sample_rate: float | None = None, left_out: list[Path]
     AudioError where they are one path, and nothing is there.
     """
     if sample_rate is not None and not (isinstance(sample_rate, Real) and sample_rate >= 1):
-        raise ConfigError(f"sample_rate is {sample_rate!r}; expected a positive number of Hz")
+        advice = "pairs (samples, rate) give each sound a rate"
+        raise ConfigError(f"sample_rate is {sample_rate!r:.50}; expected a positive number of Hz for all sounds; {advice}")
     given = [items] if _is_one(items) else _each(items)
     if isinstance(items, str | os.PathLike) and os.fspath(items) and not os.path.lexists(items):
         raise AudioError(f"{os.fspath(items)}: no such file or folder")

@@ -36,6 +36,17 @@ def test_it_moves_within_one_long_sound(model, monkeypatch):
     assert np.array_equal(shown.matrix, embed([(wave, SAMPLE_RATE), (np.zeros(9), 9e3)], model).matrix, equal_nan=True)
 
 
+def test_it_counts_sounds_while_a_batch_of_short_ones_is_encoded(model, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr("hear_axlstm.files.bar.EVERY", 0.0)
+    clips = [noise(8_000 + 100 * number).numpy() for number in range(30)]
+    embed([*clips, np.zeros(9)], model, sample_rate=SAMPLE_RATE, progress=True)
+    counts = [int(found) for found in re.findall(r"(\d+)/31 sounds", sys.stderr.getvalue())]
+    assert counts == sorted(counts)
+    assert len(set(counts)) > 3
+    assert counts[-1] == 31
+
+
 def test_nothing_is_shown_where_nobody_looks_or_nothing_is_to_do(model, sound_folder, tmp_path, capsys):
     embed(sound_folder, model, out=tmp_path / "out")
     embed(sound_folder, model, out=tmp_path / "out", progress=True)

@@ -117,6 +117,7 @@ def test_nothing_to_do(model):
         ([], {"format": "csv"}, "expected one of 'npy', 'parquet'"),
         ([], {"batch_seconds": 0}, "positive number of seconds"),
         ([np.zeros(9)], {"sample_rate": 0}, "positive number of Hz"),
+        ([np.zeros(9)] * 2, {"sample_rate": [9, 8]}, r"sample_rate is \[9, 8\]; .*pairs \(samples, rate\) give each sound"),
         ([], {"workers": -1}, "0 or more processes"),
     ],
 )
