@@ -42,8 +42,8 @@ def as_sounds(items: Any, sample_rate: float | None = None, left_out: list[Path]
         advice = "pairs (samples, rate) give each sound a rate"
         raise ConfigError(f"sample_rate is {sample_rate!r:.50}; expected a positive number of Hz for all sounds; {advice}")
     given = [items] if _is_one(items) else _each(items)
-    if isinstance(items, str | os.PathLike) and os.fspath(items) and not os.path.lexists(items):
-        raise AudioError(f"{os.fspath(items)}: no such file or folder")
+    if isinstance(items, str | os.PathLike) and os.fspath(items) and not os.path.lexists(path := _text(items)):
+        raise AudioError(f"{path}: no such file or folder{_hint(path)}")
     return [sound for index, item in enumerate(given) for sound in _sounds_of(item, str(index), sample_rate, left_out)]
 
 
@@ -141,7 +141,7 @@ def by_suffix(paths: Sequence[Path]) -> str:
 
 def _found(entry: FilePath, left_out: list[Path] | None) -> Iterable[FileSound | NoSound]:
     """The file that an input is, or the audio files below it."""
-    text = os.fsdecode(entry)
+    text = _text(entry)
     if os.path.isdir(text):
         return _audio_below(Path(text), left_out)
     if not text:
@@ -149,11 +149,23 @@ def _found(entry: FilePath, left_out: list[Path] | None) -> Iterable[FileSound |
     return [_file(Path(text).name or text, Path(text))]
 
 
+def _text(entry: FilePath) -> str:
+    """A path as text, from the user's home where it begins with ~, as of a list in a file, which no shell has read."""
+    text = os.fsdecode(entry)
+    return text if os.path.lexists(text) else os.path.expanduser(text)
+
+
+def _hint(path: str) -> str:
+    """What may be wrong with a path where nothing is, after a semicolon; empty where that is not known."""
+    is_foreign = "\\" in path and os.sep != "\\" and not os.path.lexists(path)
+    return "; on this system folders are separated by /, as in " + path.replace("\\", "/") if is_foreign else ""
+
+
 def _file(name: str, path: Path) -> FileSound | NoSound:
     try:
         Source.of(path)
     except AudioError as error:
-        return NoSound(name, str(error), path)
+        return NoSound(name, f"{error}{_hint(str(path))}", path)
     return FileSound(name, path)
 
 

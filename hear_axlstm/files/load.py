@@ -35,7 +35,7 @@ def load_embeddings(path: str | os.PathLike[str]) -> Embedded:
 
     Raises OutputError when there is no such file or folder, when it holds something else, or is damaged.
     """
-    source = Path(path)
+    source = Path(os.path.expanduser(path))
     if not source.is_dir():
         return load_saved(source)
     if not (source / HEADER).is_file():

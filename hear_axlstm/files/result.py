@@ -146,7 +146,7 @@ class Embedded:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all of it to a file, NAME.npz, which ``load_embeddings`` reads. Raises ConfigError and OSError."""
-        target = Path(path)
+        target = Path(os.path.expanduser(path))
         if target.suffix != SUFFIX:
             raise ConfigError(f"{target} does not end in {SUFFIX}, as the file will; call it {target.name}{SUFFIX}")
         held = [one for one in self._held() if one is not None]

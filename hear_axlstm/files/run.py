@@ -88,13 +88,14 @@ def embed(
     left_out: list[Path] = []
     found = as_sounds(sounds, sample_rate, left_out)
     if out is not None:
+        out = Path(os.path.expanduser(out))
         found = _writable(found)
-        check_place(Path(out), found)
+        check_place(out, found)
     model = _loaded(model, device)
     kind: dict[str, Any] = {"timestamps": timestamps, "layers": layers}
     options: dict[str, Any] = {"format": format, "pad_short": pad_short, "overwrite": overwrite}
-    is_wanted = out is not None and _is_to_be_opened(Path(out), found, pad_short, overwrite)
-    folder = open_folder(Path(out), model, **options, **kind) if out is not None and is_wanted else None
+    is_wanted = out is not None and _is_to_be_opened(out, found, pad_short, overwrite)
+    folder = open_folder(out, model, **options, **kind) if out is not None and is_wanted else None
     pruned = folder.prune() if folder is not None and prune else []
     batch_seconds = batch_seconds or BATCH_SECONDS_ON.get(model.device.type, BATCH_SECONDS)
     is_done = folder.is_done if folder else None

@@ -223,3 +223,31 @@ def test_what_is_there_is_not_overwritten_where_nothing_can_be_embedded(model, s
     before = embed(sound_folder, model, out=tmp_path / "out")
     embed([tmp_path / "missing.wav"], model, out=tmp_path / "out", overwrite=True)
     assert load_embeddings(tmp_path / "out").names == before.names
+
+
+@pytest.mark.parametrize("form", [str, list, np.array], ids=["one", "list", "column"])
+def test_a_path_may_begin_at_the_users_home(model, sound_folder, monkeypatch, form):
+    monkeypatch.setenv("HOME", str(sound_folder.parent))
+    for path in ("~/sounds/a.wav", "~/sounds"):
+        found = embed(path if form is str else form([path]), model, out="~/out")
+        assert found.failures == {}
+        assert found.folder == sound_folder.parent / "out"
+    assert load_embeddings("~/out").names == found.names
+    load_embeddings("~/out").save("~/x.npz")
+    assert len(load_embeddings("~/x.npz")) == 3
+
+
+def test_a_folder_that_is_called_like_a_home_is_read(model, sound_folder, monkeypatch):
+    monkeypatch.chdir(sound_folder)
+    (sound_folder / "below").rename("~")
+    assert embed("~", model).names == ["c.ogg"]
+
+
+def test_a_path_with_backslashes_is_told_how_paths_are_written_here(model, sound_folder, monkeypatch):
+    monkeypatch.chdir(sound_folder)
+    hint = "no such file; on this system folders are separated by /, as in below/c.ogg"
+    assert list(embed(["below\\c.ogg"], model).failures.values()) == [hint]
+    with pytest.raises(AudioError, match=r"no such file or folder; on this system .* below/c\.ogg"):
+        embed("below\\c.ogg", model)
+    (sound_folder / "a.wav").rename("a\\b.wav")
+    assert embed("a\\b.wav", model).failures == {}
