@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from hear_axlstm.config import require
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import ConfigError
+from hear_axlstm.progress import several
 from hear_axlstm.weights.find import find_weights
 from hear_axlstm.weights.load import read_header
 from hear_axlstm.weights.save import valid_centring, weights_digest
@@ -66,7 +67,8 @@ class Centring:
         Raises ConfigError when there are fewer than 8 others.
         """
         there = embeddings[np.isfinite(embeddings).all(1)]
-        trap = f"{NO_CENTRING}, and {len(there)} sounds are too few to centre on their mean; {TRAP}, which says nothing"
+        few = f"{several(len(there), 'sound')} {'is' if len(there) == 1 else 'are'} too few to centre on their mean"
+        trap = f"{NO_CENTRING}, and {few}; {TRAP}, which says nothing"
         advice = f"give {ENOUGH} or more, or use weights with a centring in their own layout, such as the bundled ones"
         require(len(there) >= ENOUGH, f"{trap}: {advice}")
         size = embeddings.shape[1]
@@ -180,7 +182,7 @@ class Neighbours:
         for name, found in islice(self, shown):
             texts = [f"{other} {value:.2f}" for other, value in found]
             rows.append(f"{name:{width}}  {', '.join(texts) or 'no neighbours'}")
-        more = [f"and {len(self) - shown:,} more sounds"] if len(self) > shown else []
+        more = [f"and {several(len(self) - shown, 'more sound')}"] if len(self) > shown else []
         return "\n".join([*rows, *more, f"cosines, centred on {self.centred_on}"])
 
     def to_frame(self) -> Any:

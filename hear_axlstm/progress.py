@@ -42,6 +42,16 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(map(_escaped, text))
 
 
+def several(count: int, noun: str) -> str:
+    """A number and its noun in singular or plural.
+
+    >>> several(1, "seed"), several(1_000, "class"), several(0, "other file")
+    ('1 seed', '1,000 classes', '0 other files')
+    """
+    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{ending}"
+
+
 def _escaped(character: str) -> str:
     if character.isprintable():
         return character

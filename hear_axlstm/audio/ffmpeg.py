@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from hear_axlstm.audio.sources import MAX_RATE, MIN_RATE, status_of
 from hear_axlstm.errors import AudioError
+from hear_axlstm.progress import several
 
 SUFFIXES = frozenset(
     ".m4a .m4b .m4r .aac .mp4 .m4v .mov .3gp .3g2 .wma .asf .wmv .webm .weba .mka .mkv .amr .awb .ac3 .eac3 .ape .wv .tta "
@@ -89,7 +90,9 @@ def find_track(path: str | os.PathLike[str]) -> Track:
     stream, container = found["streams"][0], found["format"]
     rate, channels = int(stream["sample_rate"]), int(stream["channels"])
     if not (MIN_RATE <= rate <= MAX_RATE and channels > 0):
-        raise AudioError(f"its header says {rate:,} Hz and {channels} channels; expected {MIN_RATE:,} to {MAX_RATE:,} Hz")
+        raise AudioError(
+            f"its header says {rate:,} Hz and {several(channels, 'channel')}; expected {MIN_RATE:,} to {MAX_RATE:,} Hz"
+        )
     own = _seconds(stream.get("duration")) if "mov" in container["format_name"] else math.nan
     if math.isnan(own):  # matroska says when the track ends
         own = _seconds(stream.get("tags", {}).get("DURATION")) - max(_seconds(stream.get("start_time"), 0.0), 0.0)

@@ -20,6 +20,7 @@ from hear_axlstm.audio.parts import check_the_count
 from hear_axlstm.audio.sources import Stream, header_seconds, regular, streams
 from hear_axlstm.config import MIN_SAMPLES, SAMPLE_RATE
 from hear_axlstm.errors import AudioError
+from hear_axlstm.progress import several
 
 Wave = NDArray[np.float32]
 Source = str | os.PathLike[str] | BinaryIO  # a path, or a file that is open for reading and can seek
@@ -134,7 +135,7 @@ def checked(wave: Wave, name: str, pad: bool = False) -> Wave:
     if pad and 0 < len(wave) < MIN_SAMPLES:
         wave = np.pad(wave, (0, MIN_SAMPLES - len(wave)))
     if len(wave) < MIN_SAMPLES:
-        raise AudioError(f"{name}: {len(wave)} samples at 16 kHz; expected {MIN_SAMPLES} or more: {TOO_SHORT}")
+        raise AudioError(f"{name}: {several(len(wave), 'sample')} at 16 kHz; expected {MIN_SAMPLES} or more: {TOO_SHORT}")
     low, high = wave.min(), wave.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         raise AudioError(f"{name}: holds NaN or infinity; expected finite samples in [-1, 1]")

@@ -20,6 +20,7 @@ from hear_axlstm.errors import WeightsError
 from hear_axlstm.files import embed
 from hear_axlstm.files.folder import valid_text
 from hear_axlstm.hear import load_model
+from hear_axlstm.progress import several
 from hear_axlstm.weights.find import WEIGHTS_FILE
 from hear_axlstm.weights.save import fingerprint
 
@@ -64,7 +65,8 @@ class Predictions:
         return (self[index] for index in range(len(self)))
 
     def __repr__(self) -> str:
-        return f"<Predictions of {len(self)} sounds, {len(self.classes)} classes, {len(self.failures)} failed>"
+        sounds, classes = several(len(self), "sound"), several(len(self.classes), "class")
+        return f"<Predictions of {sounds}, {classes}, {len(self.failures)} failed>"
 
     def to_frame(self) -> Any:
         """A pandas data frame: name, label, probability, and a column for each class. Raises ConfigError without pandas."""

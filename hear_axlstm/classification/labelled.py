@@ -14,6 +14,7 @@ from pathlib import Path
 from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.files.find import find_files
 from hear_axlstm.files.sounds import FileSound, NoSound, Source
+from hear_axlstm.progress import several
 from hear_axlstm.weights.check import canonical
 
 EXPECTED = "expected a folder that has a folder of sounds for each class, or a CSV file with the columns path and label"
@@ -92,7 +93,7 @@ def read_labelled(source: str | os.PathLike[str]) -> Labelled:
     else:
         raise ConfigError(f"{path}: there is no such folder or file; {EXPECTED}")
     if len(labelled.classes) < 2:
-        found = f"{len(labelled.sounds)} sounds of {len(labelled.classes)} classes"
+        found = f"{several(len(labelled.sounds), 'sound')} of {several(len(labelled.classes), 'class')}"
         raise ConfigError(f"{path} has {found}, but two classes or more are needed; {EXPECTED}")
     return labelled
 
@@ -117,7 +118,7 @@ def _of_table(path: Path) -> Labelled:
         where = f"{path}, line {line}"
         if not row.get("path") or not row.get("label"):
             raise ConfigError(f"{where} has no {'label' if row.get('path') else 'path'}; expected both: path,label")
-        file, label = path.parent / row["path"], row["label"]
+        file, label = path.parent / os.path.expanduser(row["path"]), row["label"]
         before, known = seen.setdefault(file, (line, label))
         if known != label:
             raise ConfigError(f"{where}: {row['path']} is labelled {label!r}, but {known!r} in line {before}; keep one")

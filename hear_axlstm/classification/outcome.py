@@ -13,7 +13,7 @@ from hear_axlstm.classification.apply import SoundClassifier
 from hear_axlstm.classification.regression import Floats
 from hear_axlstm.classification.scores import Scores
 from hear_axlstm.classification.validation import CurvePoint, Validation
-from hear_axlstm.progress import printable
+from hear_axlstm.progress import printable, several
 
 FLAT = 0.01  # an accuracy that has risen by less has not risen
 
@@ -90,7 +90,9 @@ class Classified(Scores):
         if not self.confusions:
             return ""
         most = self.confusions[0]
-        return f"Most often confused: {most.true} was taken for {most.guess} ({most.count} of {most.clips} sounds)."
+        return (
+            f"Most often confused: {most.true} was taken for {most.guess} ({most.count} of {several(most.clips, 'sound')})."
+        )
 
     def curve_words(self) -> str:
         """Whether more sounds are likely to help, in a sentence."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import hear_axlstm.classification.plots as plots
 from hear_axlstm.classification.outcome import Classified
 from hear_axlstm.classification.pages import confusion_table, per_class_table
+from hear_axlstm.progress import several
 from hear_axlstm.version import __version__
 
 HERE = Path(__file__).parent
@@ -27,6 +28,7 @@ def to_page(result: Classified, command: str) -> str:
         "page.html.jinja"
     ).render(
         result=result,
+        several=several,
         command=command,
         plots=plots,
         looks=plots.looks(result.classes),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from hear_axlstm.classification.outcome import Classified
 from hear_axlstm.classification.validation import CurvePoint
+from hear_axlstm.progress import several
 
 # Eight colours that people with any colour vision tell apart on white; classes beyond the eighth have another shape.
 COLOURS = ("#0b62a8", "#c8501e", "#128a5a", "#a23b8c", "#8a6d00", "#2aa3c4", "#6b4bbd", "#555555")
@@ -100,7 +101,7 @@ def curve(points: Sequence[CurvePoint], chance: float) -> Curve:
 
     return Curve(
         [
-            (across(point.clips), up(point.accuracy), f"{point.clips} clips a class: {point.accuracy:.1%}")
+            (across(point.clips), up(point.accuracy), f"{several(point.clips, 'clip')} a class: {point.accuracy:.1%}")
             for point in points
         ],
         up(chance),

@@ -35,7 +35,7 @@ from hear_axlstm.cli.common import (
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.files import embed
 from hear_axlstm.files.find import counted, find_files
-from hear_axlstm.progress import printable
+from hear_axlstm.progress import printable, several
 from hear_axlstm.storage import write_text
 
 ROWS = 12  # classes in the terminal
@@ -87,8 +87,9 @@ def classify_command(sounds: Path, out: Path, model: str, quiet: bool, **options
         left_out = [counted(result.left_out).removeprefix("; ")] if result.left_out else []
         apply = f"hear-axlstm classify apply {shlex.quote(str(out))} NEW-SOUNDS/"
         copies = sum(map(len, result.copies)) - len(result.copies)
+        found = f"{several(copies, 'file')} with the sound of another: copies are learnt from, or tested on, together"
         tell(
-            *([f"{copies} files are copies of others: copies are learnt from, or tested on, together"] if copies else []),
+            *([found] if copies else []),
             *left_out,
             *([WAY_TO_READ] if result.left_out else []),
             f"report: {out / REPORT}",

@@ -18,7 +18,7 @@ from hear_axlstm.audio import ffmpeg
 from hear_axlstm.config import Layout, Precision
 from hear_axlstm.errors import ConfigError, HearAxlstmError
 from hear_axlstm.files.find import by_suffix, unread
-from hear_axlstm.progress import printable
+from hear_axlstm.progress import printable, several
 from hear_axlstm.weights.find import WEIGHTS_FILE, list_models, read_manifest
 
 FAILED, REFUSED = 1, 2
@@ -70,7 +70,8 @@ def tell_unread(left_out: Sequence[Path]) -> bool:
     """Print how many files in folders are sounds that only ffmpeg reads, if there are any. Whether there are."""
     missed = unread(left_out)
     if missed:
-        tell(f"NOT READ: {len(missed)} sounds in folders ({by_suffix(missed)}): {ffmpeg.GET}; then repeat the command")
+        count = several(len(missed), "sound")
+        tell(f"NOT READ: {count} in folders ({by_suffix(missed)}): {ffmpeg.GET}; then repeat the command")
     return bool(missed)
 
 

@@ -34,6 +34,7 @@ from hear_axlstm.files.find import counted, find_files
 from hear_axlstm.files.write import Format
 from hear_axlstm.hear import load_model
 from hear_axlstm.ops.backend import find_device
+from hear_axlstm.progress import several
 from hear_axlstm.weights.names import weights_name
 
 SHOWN = 3  # names of embeddings whose sounds are gone
@@ -141,4 +142,4 @@ def _summary(result: Embedded, out: Path, left_out: list[Path]) -> list[str]:
 def _shown(names: list[str]) -> str:
     """How many embeddings these are, and the first names."""
     first = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-    return f"{len(names)} embedding{'' if len(names) == 1 else 's'} ({first})"
+    return f"{several(len(names), 'embedding')} ({first})"

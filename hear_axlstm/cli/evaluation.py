@@ -47,6 +47,7 @@ from hear_axlstm.evaluation.tasks.taskfolder import SYNTHESISED, find_tasks
 from hear_axlstm.evaluation.tasks.zenodo import RECORD, download_tasks
 from hear_axlstm.hear import load_model
 from hear_axlstm.ops.backend import find_device
+from hear_axlstm.progress import several
 from hear_axlstm.storage import write_text
 from hear_axlstm.weights.find import find_weights
 
@@ -162,7 +163,7 @@ def check_command(folder: Path, tasks: str | None, rate: int, quiet: bool) -> No
         for number, path in enumerate(paths, 1):
             check = check_task(path, rate, progress=not quiet, title=f"task {number} of {len(paths)}: {path.name}")
             broken += not check.is_good
-            show(f"{path.name}: {f'{len(check.problems)} problems' if check.problems else 'good'}")
+            show(f"{path.name}: {several(len(check.problems), 'problem') if check.problems else 'good'}")
             for kind, lines in (("", check.problems), ("remark: ", check.remarks), ("not as in HEAR: ", check.differences)):
                 for line in lines:
                     show(f"  {kind}{line}")
@@ -253,7 +254,7 @@ def make_command(source: Path, out: Path, seed: int, rate: int, workers: int | N
     show(out)
     tell_failures(made.failures)
     if not quiet:
-        tell(f"{clips:,} clips of {len(made.task.labels)} classes: {made.drawn}")
+        tell(f"{several(clips, 'clip')} of {several(len(made.task.labels), 'class')}: {made.drawn}")
         for path in made.left_out:
             tell(f"left out: {path}")
     sys.exit(FAILED if made.failures else 0)
@@ -437,14 +438,14 @@ def _print_scores(evaluated: Evaluated, folder: Path, quiet: bool) -> None:
         scores = by_task[task]
         mean = sum(score.score for score in scores) / len(scores)
         mark = "  imitated" if SYNTHESISED in scores[0].differences and task in KNOWN_TASKS else ""
-        seeds = "1 seed" if len(scores) == 1 else f"{len(scores)} seeds"
-        show(f"{task:36}  {scores[0].metric:9}  {mean:.4f}  over {seeds}{mark}")
+        show(f"{task:36}  {scores[0].metric:9}  {mean:.4f}  over {several(len(scores), 'seed')}{mark}")
     tell_failures(evaluated.failures)
     if banner := imitation_banner(evaluated.scores):
         tell(f"note: {banner}")
     if not quiet:
         there, failed = len(evaluated.scores) - evaluated.computed, len(evaluated.failures)
-        tell(f"{evaluated.computed} scores computed, {there} there already, {failed} tasks failed: {folder}")
+        computed = f"{several(evaluated.computed, 'score')} computed"
+        tell(f"{computed}, {there} there already, {several(failed, 'task')} failed: {folder}")
 
 
 def _chosen(folder: Path, names: str | None) -> list[Path]:

@@ -25,6 +25,7 @@ from hear_axlstm.cli.common import (
 )
 from hear_axlstm.errors import AudioError, TrainingError
 from hear_axlstm.finetuning import Finetuned, Settings, finetune
+from hear_axlstm.progress import several
 
 
 @main.command("finetune")
@@ -83,14 +84,14 @@ def _summary(result: Finetuned) -> list[str]:
     low, high = apart["interval"]
     epoch = f"epoch {scores['best_epoch']} of {scores['epochs']}" if scores["epochs"] else "frozen encoder"
     lines = [
-        f"accuracy {apart['accuracy']:.1%} on the {apart['clips']} clips that were set apart (95 % interval: {low:.1%} to "
+        f"accuracy {apart['accuracy']:.1%} on the {several(apart['clips'], 'clip')} set apart (95 % interval: {low:.1%} to "
         f"{high:.1%}); {epoch}; head alone: {scores['head_alone']['accuracy']:.1%}; by chance: {apart['chance']:.1%}"
     ]
     if test := scores.get("test"):
         low, high = test["interval"]
         lines.append(
-            f"accuracy {test['accuracy']:.1%} on {test['clips']} test clips (95 % interval: {low:.1%} to {high:.1%}); "
-            f"balanced accuracy {test['balanced_accuracy']:.1%}"
+            f"accuracy {test['accuracy']:.1%} on {several(test['clips'], 'test clip')} (95 % interval: {low:.1%} to "
+            f"{high:.1%}); balanced accuracy {test['balanced_accuracy']:.1%}"
         )
     return lines
 

@@ -32,6 +32,7 @@ from hear_axlstm.files.find import counted
 from hear_axlstm.pretraining.loop import pretrain
 from hear_axlstm.pretraining.recipe import read_recipe, recipe_names
 from hear_axlstm.pretraining.shards import FILES_PER_SHARD, ShardFormat, write_shards
+from hear_axlstm.progress import several
 from hear_axlstm.synthesis import corpus
 from hear_axlstm.synthesis.corpus import write_corpus
 
@@ -59,7 +60,7 @@ def synthesize_command(kind: corpus.Kind, out: Path, hours: float, quiet: bool, 
     with reported(REFUSED), failing(GO_ON, AudioError, OSError):
         made = write_corpus(out, kind, hours, progress=not quiet, **options)
     if not quiet:
-        tell(f"made {made:,} clips in {out}")
+        tell(f"made {several(made, 'clip')} in {out}")
 
 
 @main.command("shards")
@@ -90,8 +91,8 @@ def shards_command(inputs: tuple[Path, ...], out: Path, quiet: bool, **options: 
     tell_failures(packed.failures)
     if not quiet:
         tell(
-            f"{len(packed.shards)} shards, {packed.clips} clips, {packed.seconds / 3600:.2f} hours, "
-            f"{len(packed.failures)} files failed: {out}{counted(packed.left_out)}",
+            f"{several(len(packed.shards), 'shard')}, {several(packed.clips, 'clip')}, {packed.seconds / 3600:.2f} hours, "
+            f"{several(len(packed.failures), 'file')} failed: {out}{counted(packed.left_out)}",
             *([WAY_TO_READ] if packed.left_out else []),
         )
     missed = tell_unread(packed.left_out)

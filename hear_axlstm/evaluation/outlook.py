@@ -21,7 +21,7 @@ from hear_axlstm.evaluation.protocols import Protocol
 from hear_axlstm.evaluation.results import Engine
 from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS
 from hear_axlstm.evaluation.tasks.taskfolder import TaskFolder
-from hear_axlstm.progress import printable, progress_bar
+from hear_axlstm.progress import printable, progress_bar, several
 
 EMBEDDING_GUESS = {"cpu": 0.1, "cuda": 0.001}  # seconds of work for a second of sound
 TRAINING_GUESS: dict[Engine, float] = {"native": 0.01, "heareval": 0.02, "linear": 0.001}  # for a unit of training
@@ -127,7 +127,7 @@ class Outlook:
             self._draw()
 
         handle = None if model is None else model.register_forward_hook(heard)
-        self._say(index, f"embedding {work.clips:,} clips")
+        self._say(index, f"embedding {several(work.clips, 'clip')}")
         try:
             yield
         finally:
@@ -136,7 +136,7 @@ class Outlook:
         if not work.heard:
             self._embedding.note(work.sound, perf_counter() - start)
         work.heard = work.sound
-        self._end(index, f"{work.clips:,} clips embedded in {spoken(perf_counter() - start)}")
+        self._end(index, f"{several(work.clips, 'clip')} embedded in {spoken(perf_counter() - start)}")
 
     def training(self) -> None:
         """The classifiers of the next task are begun, if there is one."""

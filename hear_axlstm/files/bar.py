@@ -12,7 +12,7 @@ from hear_axlstm.config import CHUNK_FRAMES, HOP, SAMPLE_RATE
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.files.find import Plan
 from hear_axlstm.files.outcomes import Outcome
-from hear_axlstm.progress import progress_bar
+from hear_axlstm.progress import progress_bar, several
 
 CHUNK_SECONDS = CHUNK_FRAMES * HOP / SAMPLE_RATE
 EVERY = 0.1  # seconds: it is drawn no more often
@@ -82,7 +82,7 @@ class SoundBar:
         now = perf_counter()
         done = self._audio * count / self._total if self._total else 0.0
         sounds = max(self._sounds, self._there + bisect_right(self._ends, count))
-        parts = [f"{sounds}/{self._all} sounds", f"{_duration(done)} of {_duration(self._audio)}"]
+        parts = [f"{sounds}/{several(self._all, 'sound')}", f"{_duration(done)} of {_duration(self._audio)}"]
         if count:
             parts.append(f"{done / max(now - self._began, 1e-9):.0f} x real time")
         if self._first and count > self._first[1]:  # what the first chunks took besides is not to come again

@@ -15,6 +15,7 @@ from hear_axlstm.audio import ffmpeg, with_rate
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import AudioError, ConfigError, OutputError
 from hear_axlstm.files.sounds import ArraySound, FileSound, Given, NoSound, Sound, Source
+from hear_axlstm.progress import several
 
 SUFFIXES = frozenset(
     ".wav .wave .bwf .flac .ogg .oga .opus .mp1 .mp2 .mp3 .mpga .aif .aiff .aifc .au .snd .caf .w64 .rf64 "
@@ -130,7 +131,7 @@ def unread(left_out: Sequence[Path]) -> list[Path]:
 
 def counted(left_out: Sequence[Path]) -> str:
     """How many files of which suffixes were left out, after a semicolon; empty for none."""
-    return f"; {len(left_out)} other files left out ({by_suffix(left_out)})" if left_out else ""
+    return f"; {several(len(left_out), 'other file')} left out ({by_suffix(left_out)})" if left_out else ""
 
 
 def by_suffix(paths: Sequence[Path]) -> str:

@@ -16,6 +16,7 @@ from hear_axlstm.files.folder import CENTRING, HEADER, Stored, is_gone
 from hear_axlstm.files.npy import read_npy
 from hear_axlstm.files.parquet import read_parquet
 from hear_axlstm.files.result import Embedded, load_saved
+from hear_axlstm.progress import several
 from hear_axlstm.storage import read_json
 from hear_axlstm.weights.names import name_of
 
@@ -57,8 +58,9 @@ def load_embeddings(path: str | os.PathLike[str]) -> Embedded:
         gone = []
     if gone:
         shown = ", ".join(gone[:SHOWN]) + (", ..." if len(gone) > SHOWN else "")
-        what = f"{len(gone)} of {len(stored)} embeddings in {source} are of sounds that are not there any more ({shown})"
-        logger.warning("%s; to remove them, embed again with prune=True, or hear-axlstm embed --prune", what)
+        count = f"{len(gone):,} of {several(len(stored), 'embedding')}"
+        advice = "to remove them, embed again with prune=True, or hear-axlstm embed --prune"
+        logger.warning("%s: the sounds of %s are not there any more (%s); %s", source, count, shown, advice)
     return _result(stored, settings, source, gone, size)
 
 

@@ -16,7 +16,7 @@ from hear_axlstm.centring import Neighbours, load_pandas
 from hear_axlstm.errors import ConfigError, OutputError
 from hear_axlstm.files.folder import folder_of
 from hear_axlstm.files.outcomes import Array
-from hear_axlstm.progress import printable
+from hear_axlstm.progress import printable, several
 from hear_axlstm.storage import replacing
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Failures(dict[str, str]):
         width = max((len(printable(name)) for name in list(self)[:SHOWN]), default=0)
         lines = [f"{printable(name):<{width}}  {printable(why)}" for name, why in list(self.items())[:SHOWN]]
         more = [f"... and {len(self) - SHOWN} more"] if len(self) > SHOWN else []
-        return "\n".join([f"{_count(len(self), 'failure')}", *lines, *more])
+        return "\n".join([several(len(self), "failure"), *lines, *more])
 
 
 @dataclass(eq=False, repr=False)
@@ -214,8 +214,8 @@ class Embedded:
         skipped = f", {len(self.skipped)} of them there already" if self.skipped else ""
         failed = ", ".join(printable(name) for name in list(self.failures)[:3]) + (", ..." if len(self.failures) > 3 else "")
         return "\n".join([
-            f"Embedded: {_count(len(self), 'sound')}{shape}{times}{where}{skipped}",
-            *([f"  {_count(len(self.failures), 'failure')}: {failed}; .failures says why"] if self.failures else []),
+            f"Embedded: {several(len(self), 'sound')}{shape}{times}{where}{skipped}",
+            *([f"  {several(len(self.failures), 'failure')}: {failed}; .failures says why"] if self.failures else []),
             *([f"  weights: {self.weights}"] if self.weights else []),
         ])  # fmt: skip
 
@@ -272,7 +272,3 @@ def _selection(which: Any) -> NDArray[Any]:
     if chosen.size and not is_number and not is_list:
         raise TypeError(f"a result is indexed by a number, a slice, booleans or a list of numbers, not {which!r:.50}")
     return chosen if chosen.size else chosen.astype(np.intp)
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"

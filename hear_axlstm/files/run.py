@@ -28,6 +28,7 @@ from hear_axlstm.files.write import Format, centring_of, check_place, open_folde
 from hear_axlstm.hear import load_model
 from hear_axlstm.ops.backend import find_device
 from hear_axlstm.parallel import processors
+from hear_axlstm.progress import several
 from hear_axlstm.weights.find import list_models
 from hear_axlstm.weights.names import weights_name
 
@@ -164,7 +165,8 @@ def _loaded(model: Embedder | str | os.PathLike[str] | None, device: str | torch
 def _failed(result: Embedded) -> str:
     shown = "; ".join(f"{name}: {why}" for name, why in list(result.failures.items())[:NAMED])
     more = "; ..." if len(result.failures) > NAMED else ""
-    return f"{len(result.failures)} of {len(result)} sounds have no embedding: {shown}{more}"
+    verb = "has" if len(result.failures) == 1 else "have"
+    return f"{len(result.failures):,} of {several(len(result), 'sound')} {verb} no embedding: {shown}{more}"
 
 
 def _check(format: Format, batch_seconds: float | None, workers: int | None) -> None:

@@ -17,6 +17,7 @@ from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.files import Embedded, embed
 from hear_axlstm.hear import load_model
+from hear_axlstm.progress import several
 
 Model = Embedder | str | os.PathLike[str] | None
 
@@ -80,7 +81,9 @@ def _collected(given: Any, model: Any) -> _Given:
 
 def _result(result: Embedded, is_single: bool = False) -> _Given:
     matrix, centring = result.matrix, None if result.centring is None else Centring.from_facts(result.centring)
-    require(bool(result.ok.any()), f"none of {len(result)} sounds has an embedding, so there is nothing to compare")
+    require(
+        bool(result.ok.any()), f"none of {several(len(result), 'sound')} has an embedding, so there is nothing to compare"
+    )
     return _Given(matrix, list(result.names), is_single, is_result=True, centring=centring)
 
 

@@ -21,7 +21,7 @@ from hear_axlstm.files.find import plan
 from hear_axlstm.files.result import Failures
 from hear_axlstm.frontend import log_mel
 from hear_axlstm.patches import scene_steps
-from hear_axlstm.progress import progress_bar
+from hear_axlstm.progress import progress_bar, several
 
 IN_MEMORY = 1 << 30  # bytes of log-mels that are kept in memory: nine hours of sound; more go to a file
 CHUNK_BYTES = 4 * CHUNK_FRAMES * N_MELS
@@ -124,7 +124,7 @@ def chunks_of(audio: Tensor, columns: int) -> tuple[Tensor, list[int]]:
     Shape: (T,) -> (n, 200, 80). Raises AudioError on a clip that is too short or not finite.
     """
     if (samples := len(audio)) < MIN_SAMPLES:
-        raise AudioError(f"{samples} samples at 16 kHz; expected {MIN_SAMPLES} at least: drop or pad it")
+        raise AudioError(f"{several(samples, 'sample')} at 16 kHz; expected {MIN_SAMPLES} at least: drop or pad it")
     mel, counted = log_mel(audio[None])[0], scene_steps(samples, columns)
     count = -(-counted // columns)
     frames = min(len(mel), count * CHUNK_FRAMES)

@@ -20,6 +20,7 @@ from hear_axlstm.pretraining.shard_clips import ShardClips
 from hear_axlstm.pretraining.start import Start, start_of
 from hear_axlstm.pretraining.state import INIT, STEPS, WEIGHTS, RunFolder
 from hear_axlstm.pretraining.trainer import Trainer
+from hear_axlstm.progress import several
 from hear_axlstm.version import __version__
 from hear_axlstm.weights.save import save_weights
 
@@ -150,7 +151,9 @@ class _Run:
                 if main and trainer.settled and self.step > self.kept:
                     log.flush()
                     self.checkpoint()
-                raise KeyboardInterrupt(f"{self.kept} of {total} updates are kept in {self.folder.path}") from None
+                raise KeyboardInterrupt(
+                    f"{self.kept} of {several(total, 'update')} are kept in {self.folder.path}"
+                ) from None
         if main:
             self.checkpoint()
 
@@ -172,4 +175,5 @@ class _Run:
     def _title(self) -> str:
         name = name_of(self.recipe.encoder) or self.recipe.encoder.family
         origin = f", from {self.recipe.init}" if self.recipe.init else ""
-        return f"{name}{origin}: {self.step:,} of {self.schedule.total:,} updates of {self.recipe.batch:,} clips"
+        updates, clips = several(self.schedule.total, "update"), several(self.recipe.batch, "clip")
+        return f"{name}{origin}: {self.step:,} of {updates} of {clips}"

@@ -20,6 +20,7 @@ from hear_axlstm.config import N_MELS
 from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.files.find import SUFFIXES
 from hear_axlstm.frontend import log_mel
+from hear_axlstm.progress import several
 
 LOG_MEL_SUFFIX = ".npy"
 
@@ -69,7 +70,9 @@ class ShardClips:
             except (tarfile.TarError, OSError, ValueError) as error:
                 raise ConfigError(f"{shard}: not a whole tar file ({error}); make the shard again") from error
         if shards and not self.members:
-            raise ConfigError(f"no clips in {len(shards)} shards ({shards[0]}, ...); expected audio or log-mels (.npy)")
+            raise ConfigError(
+                f"no clips in {several(len(shards), 'shard')} ({shards[0]}, ...); expected audio or log-mels (.npy)"
+            )
 
     def __len__(self) -> int:
         return len(self.members)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hear_axlstm.errors import OutputError
 from hear_axlstm.pretraining.trainer import Trainer
+from hear_axlstm.progress import several
 from hear_axlstm.storage import claim_folder, read_json, replacing, strict_json, sweep, write_text
 from hear_axlstm.weights.checkpoint import read_checkpoint, write_checkpoint
 
@@ -71,7 +72,9 @@ class RunFolder:
         found = self.recorded()
         lengths: list[dict[str, int]] = found.get(LENGTHS) or [{"after": 0, "updates": before}]
         if step > total:
-            raise OutputError(f"{self.path} holds a run of {step} updates, more than {total}; give --steps {step} or more")
+            raise OutputError(
+                f"{self.path} holds a run of {several(step, 'update')}, more than {total}; give --steps {step} or more"
+            )
         if lengths[-1]["updates"] != total:
             lengths = [length for length in lengths if length["after"] < step] + [{"after": step, "updates": total}]
         if found.get(LENGTHS) != lengths or found.get(STEPS) != steps:

@@ -82,7 +82,7 @@ def test_a_file_that_is_not_there_is_a_sound_that_fails(folder):
         ("path,label,Label\ncat/a.wav,miau,wuff\n", "line 1 names the column label twice"),
         ("file,class\ncat/a.wav,miau\n", "line 1 is file,class: neither a sound nor the columns; call them path,label"),
         ("cat,miau\n", "line 1: cat is a folder"),
-        ("cat/a.wav,miau\n", "1 sounds of 1 classes"),
+        ("cat/a.wav,miau\n", "1 sound of 1 class"),
         ("", "0 sounds of 0 classes"),
     ],
     ids=["a column too few", "no label", "two labels", "a column twice", "other columns", "a folder", "one class", "empty"],
@@ -102,3 +102,9 @@ def test_what_is_neither_folder_nor_table_is_refused(tmp_path):
     (tmp_path / "one").mkdir()
     with pytest.raises(ConfigError, match="0 sounds of 0 classes"):
         read_labelled(tmp_path / "one")
+
+
+def test_paths_in_a_table_may_begin_at_the_users_home(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    (folder / "labels.csv").write_text(f"~/{folder.name}/cat/a.wav,miau\ngone.wav,wuff\n")
+    assert read_labelled(folder / "labels.csv").sounds[0].path == folder / "cat" / "a.wav"

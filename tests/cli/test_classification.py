@@ -44,7 +44,7 @@ def test_what_fails_is_named_once_and_the_others_are_done(run, sounds, tmp_path)
     result = run("classify", sounds, "-o", tmp_path / "out")
     assert result.exit_code == 1
     assert "failed: tone/broken.wav: " in result.stderr
-    assert "1 other files left out (1 .txt)" in result.stderr
+    assert "1 other file left out (1 .txt)" in result.stderr
     found = run("classify", "apply", tmp_path / "out", sounds / "tone", "-q")
     assert found.exit_code == 1
     assert found.stderr.count("broken.wav") == 1

@@ -152,7 +152,7 @@ def test_a_folder_without_sound_says_how_to_read_what_is_there(run, weights, tmp
     (tmp_path / "speech.q4a").write_text("not ours")
     result = run("embed", tmp_path, "-o", tmp_path / "out", "--model", weights)
     assert result.exit_code == 2
-    assert "1 other files left out (1 .q4a); " in result.stderr
+    assert "1 other file left out (1 .q4a); " in result.stderr
     assert "ffmpeg -i NAME NAME.flac" in result.stderr
     empty = run("embed", "", "-o", tmp_path / "out", "--model", weights)
     assert empty.exit_code == 1
@@ -228,7 +228,7 @@ def test_from_a_folder_of_sound_to_probed_weights(run, tmp_path):
     (tmp_path / "sound" / "broken.wav").write_bytes(b"RIFF nothing")
     packed = run("shards", tmp_path / "sound", "-o", tmp_path / "shards", "--format", "log-mel")
     assert packed.exit_code == 1
-    assert "1 shards, 9 clips, 0.01 hours, 1 files failed" in packed.stderr
+    assert "1 shard, 9 clips, 0.01 hours, 1 file failed" in packed.stderr
     assert "failed: broken.wav: " in packed.stderr
     recipe = tmp_path / "mine.toml"
     recipe.write_text('steps = 3\nbatch = 4\n[encoder]\nfamily = "axlstm"\nwidth = 16\ndepth = 1\npatch = [40, 16]\n')
@@ -268,3 +268,23 @@ def test_what_fails_in_the_middle_exits_with_one_and_says_what_is_kept(run, soun
     assert trained.exit_code == 1
     assert "error: the loss of update" in trained.stderr
     assert "the last checkpoint is kept in" in trained.stderr
+
+
+def test_embeddings_of_sounds_that_are_gone_are_told_and_pruned(run, weights, sound_folder, tmp_path):
+    command = ("embed", sound_folder, "-o", tmp_path / "out", "--model", weights)
+    assert run(*command).exit_code == 0
+    (sound_folder / "a.wav").rename(sound_folder / "z.wav")
+    told = run(*command).stderr
+    assert "their sounds are not there any more: 1 embedding (a.wav); --prune removes them" in told
+    pruned = run(*command, "--prune")
+    assert pruned.exit_code == 0
+    assert "as their sounds are not there any more: 1 embedding (a.wav)" in pruned.stderr
+    assert not list((tmp_path / "out").glob("a.wav*"))
+    assert "not there any more" not in run(*command).stderr
+
+
+def test_nothing_is_written_where_nothing_can_be_embedded(run, weights, tmp_path):
+    result = run("embed", tmp_path / "nope", "-o", tmp_path / "out", "--model", weights)
+    assert result.exit_code == 1
+    assert f"0 embedded, 0 there already, 1 failed; nothing is written to {tmp_path / 'out'}" in result.stderr
+    assert not (tmp_path / "out").exists()

@@ -84,7 +84,7 @@ def test_a_path_that_is_not_there_raises_alone_and_fails_among_others(model, sou
     with caplog.at_level(logging.WARNING):
         result = embed(["absent.wav", sound_folder / "a.wav"], model)
     assert result.failures == {"absent.wav": "no such file"}
-    assert "1 of 2 sounds have no embedding: absent.wav: no such file" in caplog.text
+    assert "1 of 2 sounds has no embedding: absent.wav: no such file" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_reading_a_folder_warns_of_sounds_that_are_gone_unless_all_are(model, so
     (sound_folder / "a.wav").rename(sound_folder / "z.wav")
     assert load_embeddings(out).gone == ["a.wav"]
     assert [record.getMessage() for record in caplog.records] == [
-        f"1 of 3 embeddings in {out} are of sounds that are not there any more (a.wav); "
+        f"{out}: the sounds of 1 of 3 embeddings are not there any more (a.wav); "
         "to remove them, embed again with prune=True, or hear-axlstm embed --prune"
     ]
     caplog.clear()

@@ -90,8 +90,8 @@ def test_one_sound_that_nothing_can_be_done_with_ends_no_shard(folder, tmp_path,
     monkeypatch.setattr(shards, "_encode", out_of_memory)
     result = run("shards", folder, "-o", tmp_path / "out", "--workers", 1)
     assert result.exit_code == 1
-    assert "1 shards, 12 clips, 0.02 hours, 3 files failed" in result.stderr
-    assert "; 1 other files left out (1 .q4a)" in result.stderr
+    assert "1 shard, 12 clips, 0.02 hours, 3 files failed" in result.stderr
+    assert "; 1 other file left out (1 .q4a)" in result.stderr
     for name, reason in {"nan.wav": "NaN", "large.wav": "ran out of memory", "gone.wav": "link to a file"}.items():
         assert any(line.startswith(f"failed: {name}: ") and reason in line for line in result.stderr.splitlines())
 

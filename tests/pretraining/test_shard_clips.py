@@ -75,7 +75,7 @@ def test_a_damaged_shard_is_told(tmp_path):
 def test_shards_without_clips_are_told(tmp_path):
     with webdataset.TarWriter(str(tmp_path / "texts.tar"), encoder=False) as writer:
         writer.write({"__key__": "a", "txt": b"words"})
-    with pytest.raises(ConfigError, match="no clips in 1 shards"):
+    with pytest.raises(ConfigError, match="no clips in 1 shard"):
         ShardClips([tmp_path])
 
 

@@ -16,6 +16,7 @@ from hear_axlstm.evaluation.report.plots import SHAPES, Bars, Dots, Scatter, bar
 from hear_axlstm.evaluation.report.rankings import AGGREGATE, Ranking, why_no_aggregate
 from hear_axlstm.evaluation.report.rows import Column, Row
 from hear_axlstm.evaluation.report.summary import Section, Summary
+from hear_axlstm.progress import several
 
 MOST_HEADLINES = 4  # of tasks that HEAR does not have; of more it is their mean
 HERE = Path(__file__).parent
@@ -93,7 +94,7 @@ def _headlines(row: Row, section: Section) -> Iterable[Headline]:
 
 def _headline(row: Row, section: Section) -> Headline:
     if row.aggregate is not None:
-        remark = f"ten tasks, {wording.several(row.aggregate.n or 0, 'seed')}"
+        remark = f"ten tasks, {several(row.aggregate.n or 0, 'seed')}"
         return Headline(row, section, AGGREGATE, numbers.with_interval(row.aggregate), remark)
     remark = f"No s(m), {why_no_aggregate(row)}" if section.papers else ""
     for ranking in section.rankings:
@@ -103,11 +104,11 @@ def _headline(row: Row, section: Section) -> Headline:
     there = [column for column in section.hear_columns if column.task in row.cells]
     if len(there) == 1:
         return _of_task(row, section, there[0], remark)
-    return Headline(row, section, wording.several(len(row.cells), "task"), None, remark)
+    return Headline(row, section, several(len(row.cells), "task"), None, remark)
 
 
 def _of_task(row: Row, section: Section, column: Column, remark: str) -> Headline:
     cell = row.cells[column.task]
     value = numbers.with_interval(cell.estimate, percent=cell.percent)
     title = f"{column.title}: {numbers.metric_title(cell.metric)}{', percent' if cell.percent else ''}"
-    return Headline(row, section, title, value, remark or wording.several(len(cell.seeds), "seed"))
+    return Headline(row, section, title, value, remark or several(len(cell.seeds), "seed"))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from hear_axlstm.evaluation.report.rows import Cell, Row
 from hear_axlstm.evaluation.statistics import BySeed, Estimate, estimate, mean_of, over_common_seeds, papers_scale
 from hear_axlstm.evaluation.tasks.catalogue import PAPER_TASKS
+from hear_axlstm.progress import several
 
 AGGREGATE = "s(m)"
 TEN = tuple(task.folder for task in PAPER_TASKS.values())
@@ -128,7 +129,7 @@ def _mean_ranking(chosen: tuple[_Version, ...], ours: Sequence[Row], published: 
         else:
             left_out.append(row.label)
     return Ranking(
-        title=f"Mean over {len(tasks)} tasks",
+        title=f"Mean over {several(len(tasks), 'task')}",
         tasks=tasks,
         partial=papers,
         differ=differ,

@@ -9,6 +9,7 @@ from hear_axlstm.evaluation.report.rankings import AGGREGATE, Ranking, why_no_ag
 from hear_axlstm.evaluation.report.rows import Column, Row
 from hear_axlstm.evaluation.report.summary import Problem, Section, Summary
 from hear_axlstm.evaluation.statistics import papers_scale
+from hear_axlstm.progress import several
 
 DIFFERS = "\N{DAGGER}"
 NOTHING = "\N{EN DASH}"
@@ -66,15 +67,6 @@ def sentence(words: str) -> str:
     'The papers: their fork.'
     """
     return f"{words[:1].upper()}{words[1:]}."
-
-
-def several(count: int, noun: str) -> str:
-    """A number and its noun in singular or plural.
-
-    >>> several(1, "seed"), several(10, "seed")
-    ('1 seed', '10 seeds')
-    """
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def ranking_words(ranking: Ranking, section: Section) -> str:

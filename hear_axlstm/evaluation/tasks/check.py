@@ -20,7 +20,7 @@ from hear_axlstm.errors import AudioError, TaskError
 from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS
 from hear_axlstm.evaluation.tasks.taskfolder import Labels, TaskFolder, read_task
 from hear_axlstm.parallel import ordered_map
-from hear_axlstm.progress import Bar, progress_bar
+from hear_axlstm.progress import Bar, progress_bar, several
 
 BATCH = 1_024  # clips that the kit trains with at once
 SHOWN = 5  # cases of one kind of problem
@@ -53,10 +53,11 @@ class Check:
         return not self.problems
 
     def add(self, problem: str, cases: Iterable[str]) -> None:
-        """Note a kind of problem, if it has cases: how many, and the first of them."""
+        """Note a kind of problem, if it has cases: how many, where there are several, and the first of them."""
         if found := list(cases):
             rest = f" and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
-            self.problems.append(f"{len(found):,} {problem}: {', '.join(found[:SHOWN])}{rest}")
+            count = f"{len(found):,} " if len(found) > 1 else ""  # the one case that there is follows
+            self.problems.append(f"{count}{problem}: {', '.join(found[:SHOWN])}{rest}")
 
 
 def check_task(path: Path, sample_rate: int = SAMPLE_RATE, *, progress: bool = False, title: str = "") -> Check:
@@ -134,7 +135,7 @@ def _check_labels(check: Check, task: TaskFolder, clips: Mapping[str, Mapping[st
     check.add("clips of a multiclass task do not have exactly one label", not_one)
     check.add("labels are not in the vocabulary", unknown)
     if unused := [label for label in task.labels if label not in used]:
-        check.remarks.append(f"{len(unused):,} labels of the vocabulary are never used, {unused[0]!r} first")
+        check.remarks.append(f"never used: {several(len(unused), 'label')} of the vocabulary, {unused[0]!r} first")
 
 
 def _is_event(event: Any) -> bool:
@@ -170,7 +171,9 @@ def _check_sounds(
             continue
         headers[name] = header
         if (header.channels, header.samplerate) != (1, sample_rate) or header.frames < 1:
-            wrong.append(f"{name} ({header.channels} channels, {header.samplerate} Hz, {header.frames:,} samples)")
+            wrong.append(
+                f"{name} ({several(header.channels, 'channel')}, {header.samplerate} Hz, {header.frames:,} samples)"
+            )
     check.add(f"files in {folder} are damaged or cannot be read", unreadable)
     check.add(f"files in {folder} are not mono at {sample_rate} Hz, with one sample at least", wrong)
     return headers

@@ -18,7 +18,7 @@ from hear_axlstm.evaluation.tasks.prepare import RATES, WAV_HEADER, finish, resa
 from hear_axlstm.evaluation.tasks.taskfolder import METADATA, VOCABULARY, TaskFolder, read_task
 from hear_axlstm.files.sounds import FileSound, NoSound
 from hear_axlstm.parallel import ordered_map
-from hear_axlstm.progress import progress_bar
+from hear_axlstm.progress import progress_bar, several
 from hear_axlstm.storage import write_text
 
 FOLDS, LEAST_FOLDS = 5, 3  # that are drawn; a classifier needs one to be tested by, one to be chosen by, one to learn from
@@ -146,11 +146,11 @@ def _splits(labelled: Labelled, good: Sequence[int], seed: int) -> tuple[dict[st
     if not parts:
         clips = Counter(labels)
         if len(clips) < 2:
-            raise ConfigError(f"sounds of {len(clips)} classes can be read; expected two classes at least")
+            raise ConfigError(f"sounds of {several(len(clips), 'class')} can be read; expected two classes at least")
         rarest = min(clips, key=lambda label: clips[label])
         if clips[rarest] < LEAST_FOLDS:
             raise ConfigError(
-                f"{rarest} has {clips[rarest]} sounds; expected {LEAST_FOLDS} of each class, one for each fold"
+                f"{rarest} has {several(clips[rarest], 'sound')}; expected {LEAST_FOLDS} of each class, one for each fold"
             )
         folds = min(FOLDS, clips[rarest])
         drawn = draw_folds(labels, groups, folds, seed)

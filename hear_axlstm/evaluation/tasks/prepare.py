@@ -30,7 +30,7 @@ from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import AudioError, ConfigError, TaskError
 from hear_axlstm.evaluation.tasks.taskfolder import METADATA, VOCABULARY, TaskFolder, read_task
 from hear_axlstm.parallel import ordered_map
-from hear_axlstm.progress import Bar, progress_bar
+from hear_axlstm.progress import Bar, progress_bar, several
 from hear_axlstm.storage import LARGEST_JSON, replacing, sweep, write_text
 
 RATES = (48_000, 44_100, 32_000, 22_050)  # Hz, that HEAR publishes beside 16 kHz; of several, the first is taken
@@ -186,7 +186,9 @@ def _raise_failures(source: Path, outcomes: Iterable[str]) -> None:
     """Wait for the jobs. Raises TaskError with the first few reasons when some could not be done."""
     if failures := [outcome for outcome in outcomes if outcome]:
         rest = f", and {len(failures) - SHOWN:,} more" if len(failures) > SHOWN else ""
-        raise TaskError(f"{source}: {len(failures):,} clips cannot be prepared: {', '.join(failures[:SHOWN])}{rest}")
+        raise TaskError(
+            f"{source}: {several(len(failures), 'clip')} cannot be prepared: {', '.join(failures[:SHOWN])}{rest}"
+        )
 
 
 def _bytes_waiting(job: Job) -> int:
@@ -205,7 +207,7 @@ def _prepare_folder(source: Path, tasks: Path, sample_rate: int, workers: int | 
         raise TaskError(f"{source}: no folder of sounds; expected one of {', '.join(rates)}")
     clips = [Path(split, name) for split in task.splits for name in _clip_names(task, split)]
     if missing := [str(clip) for clip in clips if not (source / str(rate) / clip).is_file()]:
-        raise TaskError(f"{source / str(rate)}: {len(missing)} clips are missing, {missing[0]} first; extract it again")
+        raise TaskError(f"{source / str(rate)}: clips are missing ({len(missing):,}), {missing[0]} first; extract it again")
     made_of = _made_of(source / str(rate), clips)
     if (in_place and (source / wanted).is_dir()) or (not in_place and _is_finished(target, wanted)):
         if record.is_file() and record.read_bytes() != made_of.encode():
@@ -267,7 +269,7 @@ def _prepare_archive(source: Path, tasks: Path, sample_rate: int, workers: int |
     audio = work / str(sample_rate)
     clips = [Path(split, name) for split in task.splits for name in _clip_names(task, split)]
     if missing := [str(clip) for clip in clips if not (audio / clip).is_file()]:
-        raise TaskError(f"{source}: {len(missing)} clips are missing, {missing[0]} first; download it again")
+        raise TaskError(f"{source}: clips are missing ({len(missing):,}), {missing[0]} first; download it again")
     _even_out(task, audio, sample_rate)
     finish(work, target)
     return read_task(target)

@@ -108,9 +108,9 @@ def test_clips_that_are_missing_and_left_over_are_named(task):
     (task / "16000" / "train" / "train-1.wav").rename(task / "16000" / "train" / "other.wav")
     (task / "16000" / "train" / "._train-0.wav").write_bytes(b"of another system")
     missing, over = check_task(task).problems
-    assert "1 clips are missing" in missing
+    assert "clips are missing" in missing
     assert missing.endswith("train: train-1.wav")
-    assert "1 files" in over
+    assert over.startswith("files in ")
     assert over.endswith("named by no split: other.wav")
 
 
@@ -118,8 +118,8 @@ def test_clips_that_are_missing_and_left_over_are_named(task):
     ("shape", "rate", "told"),
     [
         ((320, 2), 16_000, "(2 channels, 16000 Hz, 320 samples)"),
-        ((320,), 8_000, "(1 channels, 8000 Hz, 320 samples)"),
-        ((0,), 16_000, "(1 channels, 16000 Hz, 0 samples)"),
+        ((320,), 8_000, "(1 channel, 8000 Hz, 320 samples)"),
+        ((0,), 16_000, "(1 channel, 16000 Hz, 0 samples)"),
     ],
 )
 def test_a_sound_of_the_wrong_form_is_told(task, shape, rate, told):
@@ -166,7 +166,7 @@ def test_labels_must_be_in_the_vocabulary_and_need_not_be_used(task):
     (task / "labelvocabulary.csv").write_text("idx,label\n0,a\n1,b\n2,c\n3,d\n")
     check = check_task(task)
     assert check.is_good
-    assert check.remarks == ["1 labels of the vocabulary are never used, 'd' first"]
+    assert check.remarks == ["never used: 1 label of the vocabulary, 'd' first"]
 
 
 def test_numbers_are_labels_too(tmp_path):
@@ -188,18 +188,18 @@ def test_a_vocabulary_that_the_kit_reads_otherwise_is_told(tmp_path, labels, tol
 
 def test_a_metric_that_the_kit_does_not_have_is_told(task):
     rewrite(task / "task_metadata.json", lambda metadata: metadata.update(evaluation=["top1_acc", "f1"]))
-    assert the_problem(task) == "1 metrics are unknown to the kit: f1"
+    assert the_problem(task) == "metrics are unknown to the kit: f1"
 
 
 def test_a_clip_in_two_splits_is_told(task):
     rewrite(task / "test.json", lambda clips: clips.update({"train-0.wav": ["a"]}))
     (task / "16000" / "test" / "train-0.wav").write_bytes((task / "16000" / "train" / "train-0.wav").read_bytes())
-    assert the_problem(task) == "1 clips are in two splits: train-0.wav in train and test"
+    assert the_problem(task) == "clips are in two splits: train-0.wav in train and test"
 
 
 def test_a_split_without_clips_is_told(tmp_path):
     splits = {"train": [], "valid": [["a"]], "test": [["b"]]}
-    assert the_problem(write_task(tmp_path / "toy", splits=splits)) == "1 splits have no clips: train"
+    assert the_problem(write_task(tmp_path / "toy", splits=splits)) == "splits have no clips: train"
 
 
 def test_the_batch_is_the_kits():

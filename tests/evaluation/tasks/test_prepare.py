@@ -207,7 +207,7 @@ def test_a_clip_without_samples_is_named(ours, tmp_path):
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_clip_that_is_missing_is_named(ours, pack, tmp_path, packed):
     (ours / "48000" / "fold04" / "fold04-0001.wav").unlink()
-    with pytest.raises(TaskError, match=r"1 clips are missing, fold04.fold04-0001\.wav first"):
+    with pytest.raises(TaskError, match=r"clips are missing \(1\), fold04.fold04-0001\.wav first"):
         prepare_task(pack(ours) if packed else ours, tmp_path / "tasks")
     assert not (tmp_path / "tasks" / TASK).exists()
 
