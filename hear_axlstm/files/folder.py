@@ -131,6 +131,8 @@ def is_gone(path: str) -> bool:
 
 def taken(name: str, path: str, other: str) -> OutputError:
     advice = "embed it into another folder, pass the folder above both, or start anew (--overwrite)"
+    if is_gone(other):
+        other, advice = f"{other}, which is not there any more", "remove what is kept of such sounds (--prune)"
     return OutputError(f"{path} has the name {name} in the folder, which is that of {other}; {advice}")
 
 

@@ -95,8 +95,8 @@ class ParquetFolder(EmbeddingFolder):
             with locked(self.folder):
                 self._catch_up()
                 new = [(outcome, embedding) for outcome, embedding in self._held if self._is_new(outcome)]
-                # but for those that another run has written since
-                self._remove(name for name, source in self._changed.items() if self._sources.get(name) == source)
+                changed = [name for name, source in self._changed.items() if self._sources.get(name) == source]
+                self._remove(changed)  # but not what another run has written since
                 self._changed.clear()
                 if new:
                     self._write_part(new)

@@ -95,8 +95,9 @@ def embed(
     model = _loaded(model, device)
     kind: dict[str, Any] = {"timestamps": timestamps, "layers": layers}
     options: dict[str, Any] = {"format": format, "pad_short": pad_short, "overwrite": overwrite}
-    is_wanted = out is not None and _is_to_be_opened(out, found, pad_short, overwrite)
-    folder = open_folder(out, model, **options, **kind) if out is not None and is_wanted else None
+    folder = None
+    if out is not None and _is_to_be_opened(out, found, pad_short, overwrite):
+        folder = open_folder(out, model, **options, **kind)
     pruned = folder.prune() if folder is not None and prune else []
     batch_seconds = batch_seconds or BATCH_SECONDS_ON.get(model.device.type, BATCH_SECONDS)
     is_done = folder.is_done if folder else None
@@ -110,12 +111,8 @@ def embed(
     if folder is not None:
         result.folder, result.embeddings, result.timestamps, result.gone = folder.folder, [], [], folder.gone()
     result.size = model.timestamp_embedding_size if timestamps else model.scene_embedding_size
-    result.pruned, result.left_out, result.weights, result.centring = (
-        pruned,
-        left_out,
-        weights_name(model.encoder),
-        centring_of(model, **kind),
-    )
+    result.pruned, result.left_out = pruned, left_out
+    result.weights, result.centring = weights_name(model.encoder), centring_of(model, **kind)
     clock.lap("write")
     result.seconds = clock.seconds
     if result.failures and out is None:
@@ -141,13 +138,14 @@ def _is_to_be_opened(out: Path, sounds: list[Given], pad_short: bool, overwrite:
 def _can_be_embedded(sound: Given, pad_short: bool) -> bool:
     """Whether nothing is known, before it is decoded, that speaks against a sound; the plan says what does."""
     try:
-        return pad_short or not _is_short(sound.measured())
+        seconds = sound.measured()
     except Exception:
         return False
+    return pad_short or not _is_short(seconds)
 
 
 def _loaded(model: Embedder | str | os.PathLike[str] | None, device: str | torch.device | None) -> Embedder:
-    """The model. Raises ConfigError when it is none, or is on another device than is asked for."""
+    """The model that is meant. Raises ConfigError when it is none, or is on another device than is asked for."""
     if model is None or isinstance(model, str | os.PathLike):
         loaded = load_model(model or "", device=device or "cpu")
         weights_name(loaded.encoder, model or "")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from itertools import product
 
 import numpy as np
 import pytest
@@ -183,7 +184,9 @@ def test_pruning_goes_on_where_it_was_interrupted(model, sound_folder, tmp_path,
 def test_a_folder_of_sounds_that_was_moved_is_embedded_anew_by_pruning(model, sound_folder, tmp_path):
     before = embed(sound_folder, model, out=tmp_path / "out")
     moved = sound_folder.rename(tmp_path / "moved")
-    assert len(embed(moved, model, out=tmp_path / "out").failures) == len(before)
+    failures = embed(moved, model, out=tmp_path / "out").failures
+    assert len(failures) == len(before)
+    assert "which is not there any more; remove what is kept of such sounds (--prune)" in failures["a.wav"]
     result = embed(moved, model, out=tmp_path / "out", prune=True)
     assert (result.failures, result.embedded, result.pruned) == ({}, before.names, sorted(before.names))
 
@@ -214,8 +217,8 @@ def test_nothing_is_written_where_nothing_can_be_embedded(model, tmp_path, conte
     path, out = tmp_path / "a.wav", tmp_path / "out"
     if content is not None:
         path.write_bytes(content)
-    for pair in ([path], [path, tmp_path / "other.wav"]):
-        result = embed(pair, model, out=out)
+    for pair, pad_short in product(([path], [path, tmp_path / "other.wav"]), [False, True]):
+        result = embed(pair, model, out=out, pad_short=pad_short)
         assert (list(result.failures), result.folder, out.exists()) == ([one.name for one in pair], None, False)
 
 
