@@ -15,7 +15,7 @@ from hear_axlstm.classification.scores import Scores
 from hear_axlstm.classification.validation import CurvePoint, Validation
 from hear_axlstm.progress import printable, several
 
-FLAT = 0.01  # an accuracy that has risen by less has not risen
+ROOM = 0.01  # an accuracy nearer to 1 than this can hardly rise
 
 
 @dataclass(frozen=True)
@@ -95,15 +95,23 @@ class Classified(Scores):
         )
 
     def curve_words(self) -> str:
-        """Whether more sounds are likely to help, in a sentence."""
+        """Whether more sounds are likely to help, in a sentence: only a rise from below the accuracy's interval says so."""
         if len(self.curve) < 2:
             return "There are too few sounds for a curve."
-        half = next((point for point in reversed(self.curve) if 2 * point.clips <= self.curve[-1].clips), self.curve[0])
-        last, gain = self.curve[-1], self.curve[-1].accuracy - half.accuracy
-        grown = f"From {half.clips} to {last.clips} clips a class the accuracy rose by {100 * gain:.1f} points"
-        if gain < FLAT:
-            return f"From {half.clips} to {last.clips} clips a class the accuracy hardly changed: more clips may not help."
-        return f"{grown}: more clips will probably help."
+        last, (low, high) = self.curve[-1], self.interval
+        half = next((point for point in reversed(self.curve) if 2 * point.clips <= last.clips), self.curve[0])
+        if last.accuracy > 1 - ROOM:
+            return (
+                f"With {several(last.clips, 'clip')} of each class the accuracy is {last.accuracy:.1%} and can hardly rise: "
+                "more clips would only tell it more exactly."
+            )
+        grown = (
+            f"From {several(half.clips, 'clip')} to {last.clips} of each class "
+            f"the accuracy went from {half.accuracy:.1%} to {last.accuracy:.1%}"
+        )
+        if half.accuracy < low:
+            return f"{grown}: more clips will probably help."
+        return f"{grown}; its 95 % interval ({low:.1%} to {high:.1%}) leaves open whether more clips help."
 
 
 def flattened(validation: Validation, embeddings: Floats) -> Floats:

@@ -1,6 +1,7 @@
 """Cross-validation, the regression in it, and the page of a result."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hear_axlstm.classification.page import to_page
 from hear_axlstm.classification.regression import learn
 from hear_axlstm.classification.scores import confusion_matrix
 from hear_axlstm.classification.units import find_copies, find_units
-from hear_axlstm.classification.validation import cross_validate, find_splits
+from hear_axlstm.classification.validation import CurvePoint, cross_validate, find_splits
 
 CLIPS, SIZE = 40, 30
 
@@ -79,20 +80,23 @@ def test_copies_are_files_of_the_same_content(tmp_path):
     assert len(set(find_units(6, copies=[[0, 2]]))) == 5
 
 
-@pytest.mark.parametrize("classes", [2, 40], ids=["two classes", "more classes than colours"])
-def test_the_page_needs_nothing_from_outside_and_escapes_names(classes):
+def result_of(classes, *, wrong=0, curve=None):
+    """A result of 80 sounds, made up so that it guesses so many wrongly, and with this curve."""
     embeddings, _ = clouds(2)
     embeddings = np.concatenate([embeddings, embeddings + 0.1])
     labels = np.arange(2 * CLIPS) % classes
-    names = [f"<em>{place}" for place in range(2 * CLIPS)]
-    titles = [f"<i>{label:02}" for label in range(classes)]
+    titles = [f"<i>{label:03}" for label in range(classes)]
     validation = cross_validate(embeddings, labels, np.arange(2 * CLIPS), classes, folds=2, seed=0, progress=False)
+    if curve:
+        probabilities = np.eye(classes)[np.where(np.arange(2 * CLIPS) < wrong, (labels + 1) % classes, labels)]
+        points = [CurvePoint(2**power, accuracy) for power, accuracy in enumerate([*curve, 1 - wrong / (2 * CLIPS)])]
+        validation = replace(validation, probabilities=probabilities, curve=points)
     facts = {"model": "m", "fingerprint": "f" * 64, "layout": "time"}
-    result = Classified(
+    return Classified(
         classes=titles,
         confusion=confusion_matrix([titles[i] for i in labels], [titles[i] for i in validation.guesses], titles),
         units=2 * CLIPS,
-        names=names,
+        names=[f"<em>{place}" for place in range(2 * CLIPS)],
         labels=[titles[i] for i in labels],
         validation=validation,
         classifier=SoundClassifier(Classifier(*learn(embeddings, labels, classes, 1.0).unfolded(), titles, facts), None),
@@ -102,6 +106,33 @@ def test_the_page_needs_nothing_from_outside_and_escapes_names(classes):
         settings={"folds": 2, "seed": 0},
         failures={"<u>broken": "it is <broken>"},
     )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "curve", "said"),
+    [
+        (0, [0.5, 0.8], "can hardly rise: more clips would only tell it more exactly"),
+        (
+            16,
+            [0.5, 0.6],
+            "From 2 clips to 4 of each class the accuracy went from 60.0% to 80.0%: more clips will probably help",
+        ),
+        (16, [0.75], "From 1 clip to 2 of each class .* leaves open whether more clips help"),
+        (16, [0.9], "leaves open whether more clips help"),
+        (16, [], "too few sounds"),
+    ],
+    ids=["nothing to gain", "a rise", "a rise within the interval", "a fall", "no curve"],
+)
+def test_more_clips_are_advised_where_the_accuracy_rose_beyond_its_interval_and_can_rise(wrong, curve, said):
+    result = result_of(2, wrong=wrong, curve=curve)
+    if not curve:
+        result = replace(result, validation=replace(result.validation, curve=result.curve[-1:]))
+    assert re.search(said, result.curve_words())
+
+
+@pytest.mark.parametrize("classes", [2, 40], ids=["two classes", "more classes than colours"])
+def test_the_page_needs_nothing_from_outside_and_escapes_names(classes):
+    result = result_of(classes)
     page = to_page(result, "hear-axlstm classify <x>")
     assert not re.search(r"<em>|<[iux]>|<script|https?://|src=|@import", page)
     assert page.count("<title>&lt;em&gt;") == 2 * CLIPS

@@ -60,7 +60,12 @@ def to_html(summary: Summary) -> str:
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals.update(
-        numbers=numbers, wording=wording, AGGREGATE=AGGREGATE, SIGNIFICANT=SIGNIFICANT, MOST_CLASSES=wording.MOST_CLASSES
+        numbers=numbers,
+        wording=wording,
+        several=several,
+        AGGREGATE=AGGREGATE,
+        SIGNIFICANT=SIGNIFICANT,
+        MOST_CLASSES=wording.MOST_CLASSES,
     )
     environment.globals.update(
         confusion=lambda found: Markup(pages.confusion_table(np.array(found.matrix), found.classes)),  # noqa: S704 - escaped
