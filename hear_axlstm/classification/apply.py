@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hear_axlstm.centring import load_pandas
-from hear_axlstm.classification.classifier import Classifier, read_classifier
+from hear_axlstm.classification.classifier import PAD_SHORT, Classifier, read_classifier
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import WeightsError
 from hear_axlstm.files import embed
@@ -106,13 +106,15 @@ class SoundClassifier:
     def __repr__(self) -> str:
         return f"<SoundClassifier of {len(self.classes)} classes, for {self.facts.get('model') or 'a model in memory'}>"
 
-    def predict(self, sounds: Any, *, progress: bool | None = None) -> Predictions:
+    def predict(self, sounds: Any, *, pad_short: bool | None = None, progress: bool | None = None) -> Predictions:
         """The classes of sounds, aligned with them, and how likely these are.
 
         sounds: what ``embed`` takes: files and folders, or arrays. One that cannot be embedded is in ``failures``, without a
-        class. progress: as in ``embed``.
+        class. pad_short: whether sounds too short to embed are padded with zeros; left out: as those were that it learnt
+        from. progress: as in ``embed``.
         """
-        embedded = embed(sounds, self.model, progress=progress)
+        pad_short = bool(self.facts.get(PAD_SHORT)) if pad_short is None else pad_short
+        embedded = embed(sounds, self.model, pad_short=pad_short, progress=progress)
         found = np.full((len(embedded), len(self.classes)), np.nan)
         if embedded.ok.any():
             found[embedded.ok] = self.classifier.probabilities(embedded.matrix[embedded.ok])

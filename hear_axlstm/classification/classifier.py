@@ -20,6 +20,7 @@ from hear_axlstm.weights.save import write_safetensors
 CLASSIFIER = "classifier.safetensors"
 METADATA_KEY = "hear_axlstm_classifier"
 FORMAT = 1
+PAD_SHORT = "pad_short"  # the fact that says whether sounds too short to embed are padded; files without it pad none
 EXPECTED = "expected a file that `hear-axlstm classify` or `hear-axlstm finetune` wrote"
 
 Floats = NDArray[np.float32]
@@ -39,7 +40,8 @@ class Classifier:
     """The class of a sound is the one with the largest ``weight @ embedding + bias``; softmax makes probabilities of them.
 
     weight: (C, D) float32. bias: (C,) float32. classes: C names. facts: what JSON can hold, and a reader needs: "model", the
-    name of the weights whose embeddings these are; "fingerprint", theirs; "layout"; and how good the classifier is.
+    name of the weights whose embeddings these are; "fingerprint", theirs; "layout"; "pad_short", whether sounds too short to
+    embed were padded, where that is said; and how good the classifier is.
     """
 
     weight: Floats

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hear_axlstm.classification.apply import SoundClassifier
-from hear_axlstm.classification.classifier import Classifier
+from hear_axlstm.classification.classifier import PAD_SHORT, Classifier
 from hear_axlstm.classification.labelled import Labelled, check_outside, read_labelled
 from hear_axlstm.classification.outcome import Classified, flattened
 from hear_axlstm.classification.regression import Indices, require_packages
@@ -49,6 +49,7 @@ def classify(
     out: str | os.PathLike[str] | None = None,
     folds: int = 5,
     seed: int = 0,
+    pad_short: bool = False,
     device: str = "auto",
     overwrite: bool = False,
     progress: bool | None = None,
@@ -64,7 +65,8 @@ def classify(
     out: a folder for embeddings/, classifier.safetensors, scores.json, predictions.csv and report.html. A second run embeds
     only sounds that are new or have changed; with other settings it is refused, unless ``overwrite``.
     folds: of the cross-validation, 2 or more; there are fewer where the rarest class has fewer sounds. seed: of how sounds
-    are divided. device: as in ``load_model``, for a model that is not loaded yet. progress: as in ``embed``.
+    are divided. pad_short: whether sounds too short to embed are padded with zeros, now and when the classifier is applied;
+    else they fail. device: as in ``load_model``, for a model that is not loaded yet. progress: as in ``embed``.
 
     A sound that cannot be embedded is recorded in ``failures`` and does not stop the others. Raises ConfigError on labels or
     options that cannot be used, or without scikit-learn; OutputError where ``out`` must not be continued.
@@ -83,13 +85,21 @@ def classify(
         "layout": embedder.layout,
         "folds": folds,
         "seed": seed,
+        "pad_short": pad_short or None,  # as in folders of earlier versions, which padded none
     }
     if out is not None:
         claim_folder(Path(out) / HEADER, settings, OURS, overwrite=overwrite, advice=ADVICE)
         sweep(Path(out))
     folder = None if out is None else Path(out) / EMBEDDINGS
-    heard, matrix, failures = _embedded(labelled, embedder, folder, overwrite, progress)
-    facts = {"model": _named(model), "fingerprint": settings["weights_sha256"], "layout": embedder.layout}
+    heard, matrix, failures = _embedded(
+        labelled, embedder, folder, overwrite=overwrite, pad_short=pad_short, progress=progress
+    )
+    facts = {
+        "model": _named(model),
+        "fingerprint": settings["weights_sha256"],
+        "layout": embedder.layout,
+        PAD_SHORT: pad_short,
+    }
     result = _learnt(heard, matrix, embedder, facts, settings, progress)
     result = replace(result, failures=failures, source=os.fspath(sounds))
     if out is not None:
@@ -122,17 +132,20 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _embedded(
-    labelled: Labelled, model: Embedder, folder: Path | None, overwrite: bool, progress: bool | None
+    labelled: Labelled, model: Embedder, folder: Path | None, *, overwrite: bool, **options: bool | None
 ) -> tuple[Labelled, Matrix, dict[str, str]]:
-    """The sounds that could be embedded, their embeddings (N, D), and why others could not. folder: keeps embeddings."""
+    """The sounds that could be embedded, their embeddings (N, D), and why others could not.
+
+    folder: keeps embeddings. options: of ``embed``.
+    """
     names = [_name_inside(sound.name) for sound in labelled.sounds]
     sounds = [replace(sound, name=name) for sound, name in zip(labelled.sounds, names, strict=True)]
     try:
-        embedded, matrix = _with_matrix(sounds, model, folder, overwrite=False, progress=progress)
+        embedded, matrix = _with_matrix(sounds, model, folder, overwrite=False, **options)
     except OutputError:
         if not overwrite:
             raise
-        embedded, matrix = _with_matrix(sounds, model, folder, overwrite=True, progress=progress)
+        embedded, matrix = _with_matrix(sounds, model, folder, overwrite=True, **options)
     there = [place for place, name in enumerate(names) if name in matrix]
     failures = Failures()
     for place in sorted(set(range(len(names))) - set(there)):
@@ -144,10 +157,10 @@ def _embedded(
 
 
 def _with_matrix(
-    sounds: Sequence[FileSound | NoSound], model: Embedder, folder: Path | None, *, overwrite: bool, progress: bool | None
+    sounds: Sequence[FileSound | NoSound], model: Embedder, folder: Path | None, **options: Any
 ) -> tuple[Embedded, dict[str, Matrix]]:
     """What ``embed`` gives, and the embeddings by name, (D,) each. Raises OutputError when one in the folder is damaged."""
-    embedded = embed(sounds, model, out=folder, overwrite=overwrite, progress=progress)
+    embedded = embed(sounds, model, out=folder, **options)
     if folder is None:
         return embedded, {name: one for name, one in embedded if one is not None}
     found = {}

@@ -70,4 +70,5 @@ def _command(result: Classified, folder: Path) -> str:
     """The command that does the same again; empty where the model was in memory."""
     model = result.classifier.facts["model"]
     options = [f"--model={model}", f"--folds={result.settings['folds']}", f"--seed={result.settings['seed']}"]
+    options += ["--pad"] if result.settings.get("pad_short") else []
     return shlex.join(["hear-axlstm", "classify", result.source, "-o", str(folder), *options]) if model else ""

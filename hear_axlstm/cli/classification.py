@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from hear_axlstm.audio import TOO_SHORT
 from hear_axlstm.classification.apply import load_classifier
 from hear_axlstm.classification.classifier import CLASSIFIER
 from hear_axlstm.classification.outcome import Classified
@@ -25,6 +27,7 @@ from hear_axlstm.cli.common import (
     failing,
     main,
     model_option,
+    pad_option,
     quiet_option,
     reported,
     show,
@@ -61,6 +64,7 @@ class _WithApply(click.Command):
 @model_option
 @click.option("--folds", type=click.IntRange(min=2), default=5, help="Parts of the sounds, each of which is tested once.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Another seed divides the sounds in another way.")
+@pad_option
 @device_option
 @click.option("--overwrite", is_flag=True, help="Replace what is in the folder, whatever it was made with.")
 @quiet_option
@@ -97,7 +101,14 @@ def classify_command(sounds: Path, out: Path, model: str, quiet: bool, **options
             f"label other sounds: {apply}",
         )
     missed = tell_unread(result.left_out)
+    _tell_short(result.failures, "--pad --overwrite")
     sys.exit(FAILED if result.failures or missed else 0)
+
+
+def _tell_short(failures: Mapping[str, str], options: str) -> None:
+    """Print how sounds that were too short are padded, if there are any."""
+    if any(TOO_SHORT in why for why in failures.values()):
+        tell(f"sounds that are too short are padded with zeros: repeat the command with {options}")
 
 
 def _summary(result: Classified) -> list[str]:
@@ -137,10 +148,25 @@ def _summary(result: Classified) -> list[str]:
     metavar="FILE|FOLDER|REPO|VARIANT",
     help="Where the weights are, if not in FOLDER nor where they were when it was made.",
 )
+@click.option(
+    "--pad",
+    "pad_short",
+    is_flag=True,
+    default=None,
+    help="Pad sounds too short to embed, under 12.6 ms, with zeros. By default that is done where the classifier was made "
+    "with --pad.",
+)
 @device_option
 @quiet_option
 def apply_command(
-    folder: Path, inputs: tuple[str, ...], out: Path | None, every_class: bool, model: str, device: str, quiet: bool
+    folder: Path,
+    inputs: tuple[str, ...],
+    out: Path | None,
+    every_class: bool,
+    model: str,
+    pad_short: bool | None,
+    device: str,
+    quiet: bool,
 ) -> None:
     """Label sounds with what `classify` or `finetune` wrote into FOLDER.
 
@@ -153,7 +179,7 @@ def apply_command(
             raise ConfigError(f"no audio files below {', '.join(inputs)}{counted(left_out)}")
         classifier = load_classifier(folder, model, device=device)
         logging.getLogger(embed.__module__).setLevel(logging.ERROR)  # its warning would name failures, as is done below
-        predictions = classifier.predict(sounds, progress=not quiet)
+        predictions = classifier.predict(sounds, pad_short=pad_short, progress=not quiet)
         text = predictions.to_csv(every_class=every_class)
         if out is None:
             click.echo(text, nl=False)
@@ -165,4 +191,5 @@ def apply_command(
         where = f": {out}" if out else ""
         tell(f"{len(predictions) - failed} labelled, {failed} failed{where}{counted(left_out)}")
     missed = tell_unread(left_out)
+    _tell_short(predictions.failures, "--pad")
     sys.exit(FAILED if predictions.failures or missed else 0)

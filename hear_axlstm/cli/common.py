@@ -51,6 +51,10 @@ precision_option = click.option(
 
 device_option = click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto is cuda where there is one.")
 
+pad_option = click.option(
+    "--pad", "pad_short", is_flag=True, help="Pad sounds too short to embed, under 12.6 ms, with zeros."
+)
+
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress and no summary. Failures are still named.")
 
 

@@ -19,6 +19,7 @@ from hear_axlstm.cli.common import (
     layout_option,
     main,
     model_option,
+    pad_option,
     precision_option,
     quiet_option,
     reported,
@@ -65,7 +66,7 @@ SHOWN = 3  # names of embeddings whose sounds are gone
     type=click.IntRange(min=0),
     help="Decode in this many processes, with 0 in threads; by default one per processor on CUDA, 0 elsewhere.",
 )
-@click.option("--pad", "pad_short", is_flag=True, help="Pad sounds too short to embed, under 12.6 ms, with zeros.")
+@pad_option
 @click.option("--overwrite", is_flag=True, help="First remove embeddings in the folder, whatever they were made with.")
 @click.option("--prune", is_flag=True, help="First remove embeddings of sounds that are not there any more.")
 @quiet_option

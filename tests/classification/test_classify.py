@@ -111,6 +111,24 @@ def test_what_fails_is_left_out_and_named(sounds, model):
         classify(sounds, model)
 
 
+def test_short_sounds_are_padded_on_request_and_so_they_are_by_the_classifier(sounds, model, tmp_path):
+    for number in range(2):
+        soundfile.write(sounds / "clicks" / f"short{number}.wav", tone(500, 0.01 - 0.001 * number), RATE)
+    short = sounds / "clicks" / "short0.wav"
+    assert list(classify(sounds, model, out=tmp_path / "out").failures) == ["clicks/short0.wav", "clicks/short1.wav"]
+    assert load_classifier(tmp_path / "out", model).predict(short).labels == [None]
+    with pytest.raises(OutputError, match="pad_short was"):
+        classify(sounds, model, out=tmp_path / "out", pad_short=True)
+    padded = classify(sounds, model, out=tmp_path / "out", pad_short=True, overwrite=True)
+    assert (len(padded.names), padded.failures) == (14, {})
+    found = load_classifier(tmp_path / "out", model)
+    assert found.predict(short).labels == ["clicks"]
+    assert found.predict(short, pad_short=False).labels == [None]
+    found.facts.pop("pad_short")  # as a classifier of an earlier version
+    assert found.predict(short).labels == [None]
+    assert found.predict(short, pad_short=True).labels == ["clicks"]
+
+
 def test_copies_stay_together_and_those_with_two_labels_are_named(sounds, model):
     shutil.copy(sounds / "tone" / "0.wav", sounds / "noise" / "copy.wav")
     shutil.copy(sounds / "tone" / "1.wav", sounds / "tone" / "again.wav")

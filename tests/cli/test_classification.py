@@ -51,6 +51,23 @@ def test_what_fails_is_named_once_and_the_others_are_done(run, sounds, tmp_path)
     assert len(found.stdout.splitlines()) == 4
 
 
+def test_short_sounds_are_padded_as_the_advice_says(run, sounds, tmp_path):
+    short, out = sounds / "tone" / "short.wav", tmp_path / "out"
+    soundfile.write(short, tone(500, 0.005), RATE)
+    result = run("classify", sounds, "-o", out)
+    assert result.exit_code == 1
+    assert "padded with zeros: repeat the command with --pad --overwrite" in result.stderr
+    failed = run("classify", "apply", out, short)
+    assert failed.exit_code == 1
+    assert "repeat the command with --pad\n" in failed.stderr
+    assert run("classify", "apply", out, short, "--pad").exit_code == 0
+    result = run("classify", sounds, "-o", out, "--pad", "--overwrite")
+    assert result.exit_code == 0, result.stderr
+    assert "7 sounds of 2 classes" in result.stdout
+    assert "--pad</code>" in (out / "report.html").read_text()
+    assert run("classify", "apply", out, short).exit_code == 0
+
+
 def test_what_cannot_be_carried_out_exits_with_two(run, sounds, tmp_path):
     out = tmp_path / "out"
     for arguments, message in [
