@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hear_axlstm.errors import AudioError, ConfigError
-from hear_axlstm.files.find import find_files
+from hear_axlstm.files.find import find_files, is_audio
 from hear_axlstm.files.sounds import FileSound, NoSound, Source
 from hear_axlstm.progress import several
 from hear_axlstm.weights.check import canonical
@@ -33,7 +33,7 @@ class Labelled:
 
     sounds, labels: one of each a sound, in order. groups: what must not be divided between learning and testing, such as the
     speaker, one a sound; empty when nothing was said. parts: which split ("train", "valid" or "test") or fold each sound is
-    for, where that was said. left_out: files that have none of the suffixes of audio.
+    for, where that was said. left_out: files that have none of the suffixes of audio, or lie in no class's folder.
     """
 
     sounds: list[FileSound | NoSound]
@@ -75,13 +75,19 @@ def check_outside(out: str | os.PathLike[str], sounds: str | os.PathLike[str]) -
         )
 
 
+def loose_sounds(left_out: Sequence[Path], folder: str | os.PathLike[str]) -> list[Path]:
+    """The sounds among the files left out that lie in the folder of classes itself, and so in none of a class."""
+    return [file for file in left_out if file.parent == Path(folder) and is_audio(file)]
+
+
 def read_labelled(source: str | os.PathLike[str]) -> Labelled:
     """The sounds that a folder or a CSV file gives labels to.
 
     source: a folder, in which every folder is a class and holds its sounds at any depth; or a CSV file with a line for each
-    sound: its path, from the CSV's own folder on unless it is absolute, and its label. The first line may name the columns:
-    path, label, and optionally group, which is what must not be divided between learning and testing, such as the speaker;
-    and split (train, valid or test) or fold, for who tests as somebody has said before.
+    sound: its path, from the CSV's own folder on unless it is absolute or begins with ~, and its label. The first line may
+    name the columns: path, label, and optionally group, which is what must not be divided between learning and testing, such
+    as the speaker; and split (train, valid or test) or fold, for who tests as somebody has said before. Other columns are
+    passed over.
 
     Raises ConfigError when there are no sounds, fewer than two classes, or a line cannot be understood; it names the line.
     """
@@ -93,6 +99,12 @@ def read_labelled(source: str | os.PathLike[str]) -> Labelled:
     else:
         raise ConfigError(f"{path}: there is no such folder or file; {EXPECTED}")
     if len(labelled.classes) < 2:
+        if loose := loose_sounds(labelled.left_out, path):
+            raise ConfigError(
+                f"{several(len(loose), 'sound')}, such as {loose[0].name}, {'lies' if len(loose) == 1 else 'lie'} in {path} "
+                "itself; put those of each class into a folder of that name there, or write a CSV file with the columns path "
+                "and label"
+            )
         found = f"{several(len(labelled.sounds), 'sound')} of {several(len(labelled.classes), 'class')}"
         raise ConfigError(f"{path} has {found}, but two classes or more are needed; {EXPECTED}")
     return labelled
@@ -130,7 +142,9 @@ def _of_table(path: Path) -> Labelled:
         labelled.sounds.append(
             FileSound(row["path"], file)
             if isinstance(sound, FileSound)
-            else NoSound(row["path"], f"{where}: {sound.reason.replace(str(file), row['path'], 1)}", file)
+            else NoSound(
+                row["path"], f"{where}: {sound.reason.replace(str(file), row['path'], 1)}{_advice(row['path'])}", file
+            )
         )
         labelled.labels.append(label)
         if "group" in row:
@@ -138,6 +152,12 @@ def _of_table(path: Path) -> Labelled:
         if {"split", "fold"} & row.keys():
             labelled.parts.append(_part(row, where))
     return labelled
+
+
+def _advice(path: str) -> str:
+    """What to do about a path that is not there, where that can be seen from it."""
+    with_slashes = path.replace("\\", "/")
+    return f"; in a path / stands between folders, not \\: write {with_slashes}" if with_slashes != path else ""
 
 
 def _part(row: dict[str, str], where: str) -> str:
@@ -170,7 +190,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                     continue
             if len(cells) != len(columns):
                 expected = f"expected {len(columns)}: {','.join(columns)}"
-                raise ConfigError(f"{path}, line {reader.line_num} has {len(cells)} columns; {expected}")
+                raise ConfigError(f"{path}, line {reader.line_num} has {several(len(cells), 'column')}; {expected}")
             yield reader.line_num, dict(zip(columns, cells, strict=True))
     except csv.Error as error:
         raise ConfigError(f"{path}, line {reader.line_num}: {error}; expected a CSV file: path,label") from error
@@ -192,7 +212,11 @@ def _columns(cells: Sequence[str], path: Path, line: int) -> Sequence[str]:
         if twice := [name for name in dict.fromkeys(named) if name and named.count(name) > 1]:
             raise ConfigError(f"{path}, line {line} names the column {twice[0]} twice; expected each once")
         return named
-    if not Path(cells[0]).suffix and not os.path.lexists(path.parent / cells[0]):
-        found = ",".join(cells)
-        raise ConfigError(f"{path}, line {line} is {found:.80}: neither a sound nor the columns; call them path,label")
+    file = path.parent / os.path.expanduser(cells[0])
+    if not cells[0] or not (Path(cells[0]).suffix or os.path.lexists(file)):
+        missing = " and no column ".join(name for name in BARE if name not in named)
+        raise ConfigError(
+            f"{path}, line {line} names no column {missing}, but {', '.join(cells):.200}; "
+            "rename the column of files to path and the column of classes to label there"
+        )
     return BARE

@@ -15,6 +15,7 @@ import click
 from hear_axlstm.audio import TOO_SHORT
 from hear_axlstm.classification.apply import load_classifier
 from hear_axlstm.classification.classifier import CLASSIFIER
+from hear_axlstm.classification.labelled import loose_sounds
 from hear_axlstm.classification.outcome import Classified
 from hear_axlstm.classification.run import classify
 from hear_axlstm.classification.write import REPORT
@@ -87,20 +88,24 @@ def classify_command(sounds: Path, out: Path, model: str, quiet: bool, **options
         tell(f"the same file has different labels: {', '.join(names)}")
     for line in _summary(result):
         show(line)
+    loose = loose_sounds(result.left_out, sounds)
+    others = [file for file in result.left_out if file not in loose]
+    if loose:
+        tell(f"left out: {several(len(loose), 'sound')} in {sounds} itself, such as {loose[0].name}, in no class's folder")
     if not quiet:
-        left_out = [counted(result.left_out).removeprefix("; ")] if result.left_out else []
+        left_out = [counted(others).removeprefix("; ")] if others else []
         apply = f"hear-axlstm classify apply {shlex.quote(str(out))} NEW-SOUNDS/"
         copies = sum(map(len, result.copies)) - len(result.copies)
         found = f"{several(copies, 'file')} with the sound of another: copies are learnt from, or tested on, together"
         tell(
             *([found] if copies else []),
             *left_out,
-            *([WAY_TO_READ] if result.left_out else []),
+            *([WAY_TO_READ] if others else []),
             f"report: {out / REPORT}",
             f"classifier: {out / CLASSIFIER}",
             f"label other sounds: {apply}",
         )
-    missed = tell_unread(result.left_out)
+    missed = tell_unread(others)
     _tell_short(result.failures, "--pad --overwrite")
     sys.exit(FAILED if result.failures or missed else 0)
 
@@ -118,7 +123,8 @@ def _summary(result: Classified) -> list[str]:
     shown = scores if len(scores) <= ROWS else sorted(scores, key=lambda one: one.f1)[:ROWS]
     width = max(len("class"), *(len(printable(one.name)) for one in shown))
     return [
-        f"{len(result.names)} sounds of {len(result.classes)} classes, {len(result.validation.penalties)} folds",
+        f"{several(len(result.names), 'sound')} of {several(len(result.classes), 'class')}, "
+        f"{several(len(result.validation.penalties), 'fold')}",
         f"accuracy {result.accuracy:.1%} (95 % interval: {low:.1%} to {high:.1%}); by chance: {result.chance:.1%}",
         f"balanced accuracy {result.balanced_accuracy:.1%}; by chance: {1 / len(result.classes):.1%}",
         f"{'class':{width}}  precision  recall     F1  sounds",

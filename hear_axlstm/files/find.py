@@ -124,6 +124,11 @@ def find_files(inputs: Iterable[FilePath], left_out: list[Path] | None = None) -
     return list(found.values())
 
 
+def is_audio(path: Path) -> bool:
+    """Whether a file's suffix is one of audio, of those that only ffmpeg reads as well."""
+    return path.suffix.lower() in SUFFIXES | ffmpeg.SUFFIXES
+
+
 def unread(left_out: Sequence[Path]) -> list[Path]:
     """The files left out that are sounds, but of kinds that only ffmpeg reads, which is not there."""
     return [path for path in left_out if ffmpeg.is_needed(path)]

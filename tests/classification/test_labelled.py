@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from hear_axlstm.classification.labelled import read_labelled
+from hear_axlstm.classification.labelled import loose_sounds, read_labelled
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.files.sounds import NoSound
+
+NAMELESS = (
+    "line 1 names no column path and no column label, but filename, fold, category; "
+    "rename the column of files to path and the column of classes to label there"
+)
 
 
 @pytest.fixture
@@ -41,8 +46,9 @@ def test_a_folder_of_folders_labels_by_the_first_folder(folder):
         "path,label\ncat/a.wav,miau\ncat/a.wav,miau\ndog/a.wav,wuff\n",
         "\n\r\npath;label\n\ncat/a.wav;miau\ndog/a.wav;wuff\n",
         "path,label,,\ncat/a.wav,miau,,\ndog/a.wav,wuff,,\n",
+        ",path,target,label,take\n0,cat/a.wav,7,miau,A\n1,dog/a.wav,,wuff,B\n",
     ],
-    ids=["header", "no header", "semicolons", "tabs", "a line twice", "empty lines first", "empty columns"],
+    ids=["header", "no header", "semicolons", "tabs", "a line twice", "empty lines first", "empty columns", "more columns"],
 )
 def test_a_table_labels_by_its_lines(folder, text):
     (folder / "labels.csv").write_text(text, encoding="utf-8")
@@ -73,19 +79,61 @@ def test_a_file_that_is_not_there_is_a_sound_that_fails(folder):
     assert "gone.wav" in gone.reason
 
 
+def test_a_path_may_begin_at_home(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("USERPROFILE", str(folder))
+    (folder / "cat" / "labels.csv").write_text("~/cat/a.wav,miau\n~/dog/a.wav,wuff\n")
+    assert [sound.path for sound in read_labelled(folder / "cat" / "labels.csv").sounds] == [
+        folder / "cat" / "a.wav",
+        folder / "dog" / "a.wav",
+    ]
+
+
+def test_a_path_with_backslashes_that_is_not_there_is_told_how_to_write_it(folder):
+    (folder / "labels.csv").write_text("cat\\a.wav,miau\ndog/a.wav,wuff\n")
+    assert "/ stands between folders, not \\: write cat/a.wav" in read_labelled(folder / "labels.csv").sounds[0].reason
+
+
+def test_sounds_in_no_folder_of_a_class_are_named(folder):
+    (folder / "cat" / "c.M4A").write_bytes(b"")
+    (folder / "cat" / "deep" / "b.wav").unlink()
+    with pytest.raises(
+        ConfigError, match=r"2 sounds, such as a.wav, lie in .* itself; put those of each class into a folder"
+    ):
+        read_labelled(folder / "cat")
+    (folder / "dog" / "deep").mkdir()
+    (folder / "loose.wav").write_bytes(b"")
+    (folder / "loose.txt").write_bytes(b"")
+    found = read_labelled(folder)
+    assert loose_sounds(found.left_out, folder) == [folder / "loose.wav"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,label\ncat/a.wav,miau\ndog/a.wav\n", "line 3 has 1 columns; expected 2: path,label"),
+        ("path,label\ncat/a.wav,miau\ndog/a.wav\n", "line 3 has 1 column; expected 2: path,label"),
         ("cat/a.wav,miau\ndog/a.wav,\n", "line 2 has no label"),
         ("cat/a.wav,miau\ncat/a.wav,wuff\n", "line 2: cat/a.wav is labelled 'wuff', but 'miau' in line 1"),
         ("path,label,Label\ncat/a.wav,miau,wuff\n", "line 1 names the column label twice"),
-        ("file,class\ncat/a.wav,miau\n", "line 1 is file,class: neither a sound nor the columns; call them path,label"),
+        ("filename,fold,category\ncat/a.wav,1,miau\n", NAMELESS),
+        (",filename,category\n0,cat/a.wav,miau\n", "names no column path and no column label, but , filename, category"),
+        ("path,class\ncat/a.wav,miau\n", "line 1 names no column label, but path, class; rename"),
         ("cat,miau\n", "line 1: cat is a folder"),
-        ("cat/a.wav,miau\n", "1 sound of 1 class"),
+        ("cat/a.wav,miau\n", "1 sound of 1 class, but"),
         ("", "0 sounds of 0 classes"),
     ],
-    ids=["a column too few", "no label", "two labels", "a column twice", "other columns", "a folder", "one class", "empty"],
+    ids=[
+        "a column too few",
+        "no label",
+        "two labels",
+        "a column twice",
+        "other columns",
+        "a column without a name",
+        "one other column",
+        "a folder",
+        "one class",
+        "empty",
+    ],
 )
 def test_a_table_that_cannot_be_used_names_the_line(folder, text, message):
     (folder / "labels.csv").write_text(text)

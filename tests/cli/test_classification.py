@@ -51,6 +51,14 @@ def test_what_fails_is_named_once_and_the_others_are_done(run, sounds, tmp_path)
     assert len(found.stdout.splitlines()) == 4
 
 
+def test_sounds_in_no_class_are_left_out_and_named(run, sounds, tmp_path):
+    (sounds / "noise" / "2.wav").rename(sounds / "loose.wav")
+    result = run("classify", sounds, "-o", tmp_path / "out")
+    assert result.exit_code == 0
+    assert f"left out: 1 sound in {sounds} itself, such as loose.wav, in no class's folder" in result.stderr
+    assert "other file" not in result.stderr
+
+
 def test_short_sounds_are_padded_as_the_advice_says(run, sounds, tmp_path):
     short, out = sounds / "tone" / "short.wav", tmp_path / "out"
     soundfile.write(short, tone(500, 0.005), RATE)
@@ -75,7 +83,7 @@ def test_what_cannot_be_carried_out_exits_with_two(run, sounds, tmp_path):
         (["classify", sounds], "Missing option"),
         (["classify", "apply"], "Missing argument 'FOLDER'"),
         (["classify", tmp_path / "nowhere", "-o", out], "there is no such folder or file"),
-        (["classify", sounds / "tone", "-o", out], "0 sounds of 0 classes"),
+        (["classify", sounds / "tone", "-o", out], "3 sounds, such as 0.wav, lie in"),
         (["classify", sounds, "-o", sounds / "out"], "is in the folder of sounds"),
         (["classify", sounds, "-o", out, "--folds", "1"], "--folds"),
         (["classify", "apply", tmp_path / "nowhere", sounds], "expected a file that `hear-axlstm classify`"),
