@@ -102,8 +102,8 @@ def read_labelled(source: str | os.PathLike[str]) -> Labelled:
         if loose := loose_sounds(labelled.left_out, path):
             raise ConfigError(
                 f"{several(len(loose), 'sound')}, such as {loose[0].name}, {'lies' if len(loose) == 1 else 'lie'} in {path} "
-                "itself; put those of each class into a folder of that name there, or write a CSV file with the columns path "
-                "and label"
+                "itself; put those of each class into a folder of that name there, or write a CSV file with the columns "
+                "path and label"
             )
         found = f"{several(len(labelled.sounds), 'sound')} of {several(len(labelled.classes), 'class')}"
         raise ConfigError(f"{path} has {found}, but two classes or more are needed; {EXPECTED}")

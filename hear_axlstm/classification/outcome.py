@@ -37,8 +37,9 @@ class Classified(Scores):
     and the fold that it was tested in. classifier: learnt from all N; its ``predict`` takes new sounds.
 
     places: (N, 2), on a map where sounds lie together that the classifier finds alike. copies: lists of names of sounds
-    that are the same file. failures: name -> why a sound could not be embedded. left_out: files that have none of the
-    suffixes of audio. source: what was classified. settings: what it was done with.
+    that are the same file. groups: of the N sounds; empty where nobody said. failures: name -> why a sound could not be
+    embedded. left_out: files that have none of the suffixes of audio, or lie in no class's folder. source: what was
+    classified. settings: what it was done with.
     """
 
     names: list[str]
@@ -49,6 +50,7 @@ class Classified(Scores):
     copies: list[list[str]]
     left_out: list[Path]
     settings: Mapping[str, Any]
+    groups: list[str] = field(default_factory=list)
     source: str = ""
     failures: Mapping[str, str] = field(default_factory=dict)
 
@@ -75,13 +77,19 @@ class Classified(Scores):
         label = dict(zip(self.names, self.labels, strict=True))
         return [names for names in self.copies if len({label[name] for name in names}) > 1]
 
-    def __repr__(self) -> str:
+    def interval_words(self) -> str:
+        """The interval of the accuracy, and of how many groups it is where sounds are in groups."""
         low, high = self.interval
+        of = f" of {several(self.units, 'group')}" if any(self.groups) else ""
+        return f"95 % interval{of}: {low:.1%} to {high:.1%}"
+
+    def __repr__(self) -> str:
         failed = f", {len(self.failures)} failed" if self.failures else ""
         classes = ", ".join(printable(name) for name in self.classes[:6]) + (", ..." if len(self.classes) > 6 else "")
+        sounds = f"{several(len(self.names), 'sound')} of {several(len(self.classes), 'class')}"
         return (
-            f"Classified: {len(self.names)} sounds of {len(self.classes)} classes ({classes}){failed}\n"
-            f"  accuracy {self.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}; chance {self.chance:.1%}), "
+            f"Classified: {sounds} ({classes}){failed}\n"
+            f"  accuracy {self.accuracy:.1%} ({self.interval_words()}; chance {self.chance:.1%}), "
             f"balanced accuracy {self.balanced_accuracy:.1%}"
         )
 

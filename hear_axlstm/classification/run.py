@@ -233,5 +233,6 @@ def _learnt(
         places=places,
         copies=[[names[place] for place in places] for places in copies],
         left_out=heard.left_out,
+        groups=heard.groups,
         settings=settings,
     )

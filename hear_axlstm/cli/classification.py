@@ -61,10 +61,17 @@ class _WithApply(click.Command):
 
 @main.command("classify", cls=_WithApply)
 @click.argument("sounds", metavar="SOUNDS", type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
+@click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Write to this folder.")
 @model_option
-@click.option("--folds", type=click.IntRange(min=2), default=5, help="Parts of the sounds, each of which is tested once.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Another seed divides the sounds in another way.")
+@click.option(
+    "--folds",
+    type=click.IntRange(min=2),
+    default=5,
+    help="Divide the sounds into this many parts, and test on each in turn.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, help="Divide the sounds by this seed; another one does it differently."
+)
 @pad_option
 @device_option
 @click.option("--overwrite", is_flag=True, help="Replace what is in the folder, whatever it was made with.")
@@ -73,20 +80,22 @@ def classify_command(sounds: Path, out: Path, model: str, quiet: bool, **options
     """Learn to tell classes of sound apart, and write a report.
 
     SOUNDS is a folder that has a folder of sounds for each class, or a CSV file with the columns path and label. Two sounds
-    of a class are enough to begin with.
+    of each class are enough to begin with. A CSV file may also have the column group, for instance the speaker:
+    sounds of one group are never divided between learning and testing. Its paths begin in its own folder; other columns are
+    passed over.
 
-    Every sound is guessed once by a classifier that has not heard it; the accuracy is the share of right guesses. The folder
-    gets report.html, and classifier.safetensors, which has learnt from all sounds. A second run embeds only sounds that are
-    new or have changed.
+    Every sound is guessed once, by a classifier that has not heard it; the accuracy is the share of right guesses. The
+    folder gets report.html, and classifier.safetensors, which has learnt from all sounds. A second run embeds only sounds
+    that are new or have changed.
 
-    `hear-axlstm classify apply FOLDER FILES-OR-FOLDERS...` labels other sounds.
+    `hear-axlstm classify apply FOLDER FILES-OR-FOLDERS...` labels other sounds with that classifier.
     """
     with reported(REFUSED), failing(GO_ON, OSError):
         result = classify(sounds, model, out=out, progress=not quiet, **options)
     tell_failures(result.failures)
     for names in result.torn:
         tell(f"the same file has different labels: {', '.join(names)}")
-    for line in _summary(result):
+    for line in [] if quiet else _summary(result):
         show(line)
     loose = loose_sounds(result.left_out, sounds)
     others = [file for file in result.left_out if file not in loose]
@@ -118,14 +127,13 @@ def _tell_short(failures: Mapping[str, str], options: str) -> None:
 
 def _summary(result: Classified) -> list[str]:
     """The accuracy beside chance, the scores of the classes, and what is confused most."""
-    low, high = result.interval
     scores = result.per_class
     shown = scores if len(scores) <= ROWS else sorted(scores, key=lambda one: one.f1)[:ROWS]
     width = max(len("class"), *(len(printable(one.name)) for one in shown))
     return [
         f"{several(len(result.names), 'sound')} of {several(len(result.classes), 'class')}, "
         f"{several(len(result.validation.penalties), 'fold')}",
-        f"accuracy {result.accuracy:.1%} (95 % interval: {low:.1%} to {high:.1%}); by chance: {result.chance:.1%}",
+        f"accuracy {result.accuracy:.1%} ({result.interval_words()}); by chance: {result.chance:.1%}",
         f"balanced accuracy {result.balanced_accuracy:.1%}; by chance: {1 / len(result.classes):.1%}",
         f"{'class':{width}}  precision  recall     F1  sounds",
         *(
@@ -145,14 +153,16 @@ def _summary(result: Classified) -> list[str]:
 @click.command("apply", context_settings=main.context_settings)
 @click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
 @click.argument("inputs", metavar="FILES-OR-FOLDERS...", nargs=-1, required=True, type=click.Path())
-@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="CSV file to write; stdout otherwise.")
+@click.option(
+    "-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write this CSV file; by default print to stdout."
+)
 @click.option("--all", "every_class", is_flag=True, help="Add a column for each class, with its probability.")
 @click.option(
     "--model",
     default="",
     show_default=False,
     metavar="FILE|FOLDER|REPO|VARIANT",
-    help="Where the weights are, if not in FOLDER nor where they were when it was made.",
+    help="Take the weights from here, if they are neither in FOLDER nor where they were when it was made.",
 )
 @click.option(
     "--pad",
@@ -174,9 +184,9 @@ def apply_command(
     device: str,
     quiet: bool,
 ) -> None:
-    """Label sounds with what `classify` or `finetune` wrote into FOLDER.
+    """Label sounds with the classifier that `classify` or `finetune` wrote into FOLDER.
 
-    Prints a CSV line for each sound: path,label,probability.
+    It prints a CSV line for each sound: path,label,probability. The sounds may be files, and folders of files at any depth.
     """
     with reported(REFUSED):
         left_out: list[Path] = []

@@ -51,6 +51,23 @@ def test_what_fails_is_named_once_and_the_others_are_done(run, sounds, tmp_path)
     assert len(found.stdout.splitlines()) == 4
 
 
+def test_nothing_is_printed_on_request_but_what_fails(run, sounds, tmp_path):
+    result = run("classify", sounds, "-o", tmp_path / "out", "-q")
+    assert (result.exit_code, result.output) == (0, "")
+    (sounds / "tone" / "broken.wav").write_bytes(b"RIFF nothing")
+    result = run("classify", sounds, "-o", tmp_path / "out", "-q")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("failed: tone/broken.wav: ")
+
+
+def test_the_interval_says_of_how_many_groups_it_is(run, sounds, tmp_path):
+    table = tmp_path / "labels.csv"
+    lines = [f"sounds/{kind}/{number}.wav,{kind},{number}" for kind in ("noise", "tone") for number in range(3)]
+    table.write_text("\n".join(["path,label,group", *lines]))
+    result = run("classify", table, "-o", tmp_path / "out")
+    assert "accuracy 100.0% (95 % interval of 3 groups: 43.9% to 100.0%); by chance: 50.0%" in result.stdout
+
+
 def test_sounds_in_no_class_are_left_out_and_named(run, sounds, tmp_path):
     (sounds / "noise" / "2.wav").rename(sounds / "loose.wav")
     result = run("classify", sounds, "-o", tmp_path / "out")
@@ -96,5 +113,7 @@ def test_what_cannot_be_carried_out_exits_with_two(run, sounds, tmp_path):
 
 
 def test_both_commands_have_their_help(run):
-    assert "SOUNDS is a folder" in run("classify", "--help").output
+    text = " ".join(run("classify", "--help").output.split())
+    assert "SOUNDS is a folder" in text
+    assert "the column group" in text
     assert "path,label,probability" in run("classify", "apply", "-h").output
