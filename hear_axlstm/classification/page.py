@@ -7,7 +7,7 @@ from pathlib import Path
 
 import hear_axlstm.classification.plots as plots
 from hear_axlstm.classification.outcome import Classified
-from hear_axlstm.classification.pages import confusion_table, per_class_table
+from hear_axlstm.classification.pages import confusion_part, per_class_table
 from hear_axlstm.progress import several
 from hear_axlstm.version import __version__
 
@@ -35,7 +35,7 @@ def to_page(result: Classified, command: str) -> str:
         looks=plots.looks(result.classes),
         dots=plots.dots(result),
         curve=plots.curve(result.curve, result.chance),
-        confusion=Markup(confusion_table(result.confusion, result.classes)),  # noqa: S704 - it escapes the names
+        confusion=Markup(confusion_part(result.confusion, result.classes, "scores.json")),  # noqa: S704 - it escapes the names
         per_class=Markup(per_class_table(result.per_class)),  # noqa: S704
         mistakes=result.mistakes[:MISTAKES],
         version=__version__,

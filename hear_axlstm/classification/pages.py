@@ -1,14 +1,44 @@
-"""Scores as parts of an HTML page: a shaded confusion matrix, and a table of the classes."""
+"""Scores as parts of an HTML page: a shaded confusion matrix or the most frequent confusions, and a table of the classes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
 
-from hear_axlstm.classification.scores import ClassScore, Matrix
+from hear_axlstm.classification.scores import ClassScore, Confusion, Matrix, confusions
 
 SHADE = "0, 90, 160"  # red, green and blue of a full cell
+MOST_CLASSES = 60  # of a confusion matrix that is shown; of more, the confusions are listed
+MOST_CONFUSIONS = 30  # in that list
 BAR = 120  # px, the length of a bar of 1
+
+
+def confusion_part(matrix: Matrix, classes: Sequence[str], whole: str) -> str:
+    """The confusion matrix as a table or, of many classes, its most frequent confusions. whole: where the matrix is then."""
+    if len(classes) <= MOST_CLASSES:
+        return confusion_table(matrix, classes)
+    shown, words = most_confused(matrix, classes, whole)
+    if not shown:
+        return f"<p>{escape(words)}</p>"
+    rows = "".join(
+        f'<tr><th scope="row">{escape(one.true)}</th><td>{escape(one.guess)}</td>'
+        f"<td>{one.count:,} of {one.clips:,}</td></tr>"
+        for one in shown
+    )
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("class", "was taken for", "clips"))
+    return (
+        f'<table class="words"><caption>{escape(words)}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    )
+
+
+def most_confused(matrix: Matrix, classes: Sequence[str], whole: str) -> tuple[list[Confusion], str]:
+    """The most frequent confusions of many classes, and a sentence that says so. whole: where the whole matrix is."""
+    found = confusions(matrix, classes)
+    if not found:
+        return [], f"None of the {len(classes)} classes was taken for another."
+    shown = found[:MOST_CONFUSIONS]
+    which = f"The {len(shown)} most frequent of {len(found)} confusions" if len(shown) < len(found) else "All confusions"
+    return shown, f"{which}; the matrix of {len(classes)} classes is in {whole}."
 
 
 def confusion_table(matrix: Matrix, classes: Sequence[str]) -> str:

@@ -76,13 +76,7 @@ class Scores:
     @property
     def confusions(self) -> list[Confusion]:
         """The pairs of classes that were confused, those that were confused most often first."""
-        clips = self.confusion.sum(1)
-        found = [
-            Confusion(self.classes[true], self.classes[guess], int(self.confusion[true, guess]), int(clips[true]))
-            for true, guess in np.argwhere(self.confusion)
-            if true != guess
-        ]
-        return sorted(found, key=lambda one: (-one.count, -one.count / one.clips))
+        return confusions(self.confusion, self.classes)
 
     def facts(self) -> dict[str, Any]:
         """The numbers, as JSON can hold them."""
@@ -122,6 +116,21 @@ def per_class(matrix: Matrix, classes: Sequence[str]) -> list[ClassScore]:
         )
         for index, name in enumerate(classes)
     ]
+
+
+def confusions(matrix: Matrix, classes: Sequence[str]) -> list[Confusion]:
+    """The pairs of classes that were confused, those that were confused most often first.
+
+    >>> confusions(np.array([[3, 1], [2, 0]]), ["a", "b"])[0]
+    Confusion(true='b', guess='a', count=2, clips=2)
+    """
+    clips = matrix.sum(1)
+    found = [
+        Confusion(classes[true], classes[guess], int(matrix[true, guess]), int(clips[true]))
+        for true, guess in np.argwhere(matrix)
+        if true != guess
+    ]
+    return sorted(found, key=lambda one: (-one.count, -one.count / one.clips))
 
 
 def accuracy(matrix: Matrix) -> float:

@@ -65,10 +65,11 @@ def to_html(summary: Summary) -> str:
         several=several,
         AGGREGATE=AGGREGATE,
         SIGNIFICANT=SIGNIFICANT,
-        MOST_CLASSES=wording.MOST_CLASSES,
     )
     environment.globals.update(
-        confusion=lambda found: Markup(pages.confusion_table(np.array(found.matrix), found.classes)),  # noqa: S704 - escaped
+        confusion=lambda found: Markup(  # noqa: S704 - it escapes the names
+            pages.confusion_part(np.array(found.matrix), found.classes, wording.WHOLE_MATRIX)
+        ),
         of_classes=lambda found: Markup(pages.per_class_table(found.scores)),  # noqa: S704
     )
     page = environment.get_template("page.html.jinja").render(

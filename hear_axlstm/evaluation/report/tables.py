@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
+from hear_axlstm.classification.pages import MOST_CLASSES, most_confused
 from hear_axlstm.evaluation.report.numbers import (
     MINUS,
     PLUS_MINUS,
@@ -19,8 +22,8 @@ from hear_axlstm.evaluation.report.rows import Row
 from hear_axlstm.evaluation.report.summary import Section, Summary
 from hear_axlstm.evaluation.report.wording import (
     DIFFERS,
-    MOST_CLASSES,
     NOTHING,
+    WHOLE_MATRIX,
     aggregate_words,
     cell_words,
     classes_words,
@@ -155,6 +158,12 @@ def _markdown_others(section: Section) -> Iterable[str]:
         if len(found.classes) <= MOST_CLASSES:
             counts = [[name, *map(str, row)] for name, row in zip(found.classes, found.matrix, strict=True)]
             yield from _markdown_table(["True class, and what it was taken for", *found.classes], counts)
+            continue
+        most, words = most_confused(np.array(found.matrix), found.classes, WHOLE_MATRIX)
+        confused = [[one.true, one.guess, f"{one.count:,} of {one.clips:,}"] for one in most]
+        yield from (_md(words), "")
+        if confused:
+            yield from _markdown_table(["Class", "Was taken for", "Clips"], confused, numbers=False)
 
 
 def _score_cells(section: Section, row: Row) -> list[str]:

@@ -13,7 +13,7 @@ from hear_axlstm.progress import several
 
 DIFFERS = "\N{DAGGER}"
 NOTHING = "\N{EN DASH}"
-MOST_CLASSES = 60  # of a confusion matrix that is shown; with more it is in the JSON alone
+WHOLE_MATRIX = "the report with --format json"
 KINDS = {"failed": "failed", "missing": "missing", "mixed": "mixed", "seeds": "seeds missing"}
 
 

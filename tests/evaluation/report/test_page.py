@@ -159,3 +159,18 @@ def test_imitations_and_own_tasks_are_plain_to_see():
     assert "birds: accuracy, percent" in text
     assert '<table class="confusion">' in text
     assert "&lt;b&gt;" in text
+
+
+@pytest.mark.parametrize("format", ["html", "md"])
+def test_the_confusions_of_many_classes_are_listed(format):
+    confusion = {f"c{place:02}": {f"c{place:02}": 3} for place in range(61)}
+    confusion["c07"] = {"c07": 1, "c08": 2}
+    own = {"confusions": {"test": confusion}, "differences": ["birds is no HEAR task"]}
+    text = write_report(in_memory([record("own")], scores("own", {"birds": 0.9}, 1, **own)), format)
+    assert "All confusions; the matrix of 61 classes is in the report with " in text
+    if format == "md":
+        assert "| c07 | c08 | 2 of 3 |" in text
+    else:
+        Elements(text)
+        assert '<th scope="row">c07</th><td>c08</td><td>2 of 3</td>' in text
+        assert 'class="confusion"' not in text
