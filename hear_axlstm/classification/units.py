@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hear_axlstm.classification.labelled import Labelled
+from hear_axlstm.errors import ConfigError
+from hear_axlstm.progress import several
 from hear_axlstm.storage import sha256_of
 
 Indices = NDArray[np.intp]
@@ -46,3 +49,25 @@ def find_units(count: int, groups: Sequence[str] = (), copies: Iterable[Sequence
     for places in copies:
         units[np.isin(units, units[list(places)])] = units[places[0]]
     return units
+
+
+def check_apart(learnt: Labelled, tested: Labelled) -> None:
+    """Raise ConfigError where sounds of a test are copies of sounds that are learnt from, or of one group with such."""
+    count, groups = len(learnt.sounds), set(learnt.groups) - {""}
+    copies = find_copies([sound.path for sound in [*learnt.sounds, *tested.sounds]])
+    known = [place - count for places in copies if places[0] < count for place in places if place >= count]
+    grouped = [place for place, group in enumerate(tested.groups) if group in groups]
+    whole = several(len(tested.sounds), "test sound")
+    if known:
+        is_copy = "is a copy" if len(known) == 1 else "are copies"
+        raise ConfigError(
+            f"{len(known)} of the {whole} {is_copy} of sounds that are learnt from, such as "
+            f"{tested.sounds[min(known)].name}: to guess them is no proof; take them out of the test"
+        )
+    if grouped:
+        first = grouped[0]
+        raise ConfigError(
+            f"{len(grouped)} of the {whole} {'is' if len(grouped) == 1 else 'are'} of groups that are learnt from, such as "
+            f"{tested.sounds[first].name} of {tested.groups[first]!r}: to guess them is no proof; take them out of the "
+            "test, or give the groups other names there if they are others"
+        )

@@ -13,7 +13,7 @@ import torch
 
 from hear_axlstm.classification.classifier import CLASSIFIER, read_classifier
 from hear_axlstm.classification.labelled import Labelled, check_outside, read_labelled
-from hear_axlstm.classification.units import find_copies, find_units
+from hear_axlstm.classification.units import check_apart, find_copies, find_units
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.files.result import Failures
@@ -82,13 +82,13 @@ def finetune(
     bit.
 
     sounds, test: a folder with a folder of sounds for each class, or a CSV file, as ``read_labelled`` takes them. The sounds
-    of ``test`` are not learnt from, nor copies of such sounds: they say how good the result is. out: a folder that gets
-    model.safetensors, classifier.safetensors, curve.csv and scores.json. model: weights as ``load_model`` takes them, or
-    what it returned, which stays as it is. frozen: train the head alone. from_layer: the first layer that is trained: 0 is
-    the patch embedding, then come the blocks; the last four blocks by default. device: as in ``load_model``; a model that is
-    given stays where it is. checkpoint_minutes: time between two checkpoints within an epoch. overwrite: remove the run in
-    ``out`` first. progress: a bar at a terminal or in a notebook, elsewhere lines; None leaves out the lines. options: the
-    others of ``Settings``.
+    of ``test`` are not learnt from, nor copies of such sounds, nor of one group with them: they say how good the result is.
+    out: a folder that gets model.safetensors, classifier.safetensors, curve.csv and scores.json. model: weights as
+    ``load_model`` takes them, or what it returned, which stays as it is. frozen: train the head alone. from_layer: the first
+    layer that is trained: 0 is the patch embedding, then come the blocks; the last four blocks by default. device: as in
+    ``load_model``; a model that is given stays where it is. checkpoint_minutes: time between two checkpoints within an
+    epoch. overwrite: remove the run in ``out`` first. progress: a bar at a terminal or in a notebook, elsewhere lines; None
+    leaves out the lines. options: the others of ``Settings``.
 
     Raises ConfigError on bad options and sounds, WeightsError on bad weights, OutputError on a folder that must not be
     continued, TrainingError on a loss that is not finite, OSError when a file cannot be written.
@@ -98,7 +98,7 @@ def finetune(
     if tested and (unknown := sorted(set(tested.classes) - set(labelled.classes))):
         raise ConfigError(f"{test} has the classes {', '.join(unknown)}, which {sounds} has not; expected the same classes")
     if tested:
-        _check_apart(labelled, tested)
+        check_apart(labelled, tested)
     check_outside(out, sounds)
     loaded = model if isinstance(model, Embedder) else load_model(model, device=device)
     settings = Settings(from_layer=first_layer(from_layer, frozen, loaded.encoder.config.depth), **options)
@@ -120,19 +120,6 @@ def finetune(
         folder.finish(scores)
     left_out = [*labelled.left_out, *(tested.left_out if tested else [])]
     return Finetuned(folder.path, scores, was_finished, left_out)
-
-
-def _check_apart(labelled: Labelled, tested: Labelled) -> None:
-    """Raise ConfigError where sounds of the test are copies of sounds that are learnt from."""
-    count = len(labelled.sounds)
-    copies = find_copies([sound.path for sound in [*labelled.sounds, *tested.sounds]])
-    learnt = [place - count for places in copies if places[0] < count for place in places if place >= count]
-    if learnt:
-        first = tested.sounds[min(learnt)].name
-        raise ConfigError(
-            f"{len(learnt)} of the {len(tested.sounds)} test sounds are copies of sounds that are learnt from, such as "
-            f"{first}: to guess them is no proof; take them out of the test"
-        )
 
 
 def _described(labelled: Labelled) -> str:

@@ -9,12 +9,15 @@ from sklearn.preprocessing import StandardScaler
 
 from hear_axlstm.classification.apply import SoundClassifier
 from hear_axlstm.classification.classifier import Classifier
+from hear_axlstm.classification.labelled import Labelled
 from hear_axlstm.classification.outcome import Classified, flattened
 from hear_axlstm.classification.page import to_page
 from hear_axlstm.classification.regression import learn
 from hear_axlstm.classification.scores import confusion_matrix
-from hear_axlstm.classification.units import find_copies, find_units
+from hear_axlstm.classification.units import check_apart, find_copies, find_units
 from hear_axlstm.classification.validation import CurvePoint, Validation, cross_validate, find_splits
+from hear_axlstm.errors import ConfigError
+from hear_axlstm.files.sounds import FileSound
 
 CLIPS, SIZE = 40, 30
 
@@ -135,6 +138,21 @@ def test_the_page_lists_the_confusions_of_many_classes():
 )
 def test_more_clips_are_advised_where_the_accuracy_rose_beyond_its_interval_and_can_rise(wrong, curve, said):
     assert re.search(said, result_of(2, wrong=wrong, curve=curve).curve_words())
+
+
+def test_a_test_shares_neither_files_nor_groups_with_what_is_learnt_from(tmp_path):
+    def labelled(names, groups):
+        for name in names:
+            (tmp_path / name).write_bytes(name[:1].encode())
+        return Labelled([FileSound(name, tmp_path / name) for name in names], ["cat"] * len(names), groups)
+
+    learnt = labelled(["a.wav", "b.wav"], ["Tom", ""])
+    check_apart(learnt, labelled(["c.wav", "d.wav"], ["Rex", ""]))
+    check_apart(learnt, labelled(["c.wav", "d.wav"], []))
+    with pytest.raises(ConfigError, match=r"1 of the 2 test sounds is a copy of .*, such as b2\.wav"):
+        check_apart(learnt, labelled(["c.wav", "b2.wav"], []))
+    with pytest.raises(ConfigError, match=r"2 of the 3 test sounds are of groups .*, such as d\.wav of 'Tom'"):
+        check_apart(learnt, labelled(["c.wav", "d.wav", "e.wav"], ["", "Tom", "Tom"]))
 
 
 @pytest.mark.parametrize("classes", [2, 40], ids=["two classes", "more classes than colours"])

@@ -170,7 +170,7 @@ def test_classes_of_a_test_must_be_known(tmp_path, sounds, weights):
 def test_copies_of_what_is_learnt_from_are_no_test(tmp_path, sounds, weights):
     test = write_sounds(tmp_path / "test", seed=5)
     (test / "high" / "again.wav").write_bytes((sounds / "high" / "0.wav").read_bytes())
-    with pytest.raises(ConfigError, match=r"1 of the 13 test sounds are copies of .*, such as high/again\.wav"):
+    with pytest.raises(ConfigError, match=r"1 of the 13 test sounds is a copy of .*, such as high/again\.wav"):
         finetune(sounds, tmp_path / "out", weights, test=test, progress=False)
     assert not (tmp_path / "out").exists()
 
