@@ -143,7 +143,7 @@ def _of_table(path: Path) -> Labelled:
             FileSound(row["path"], file)
             if isinstance(sound, FileSound)
             else NoSound(
-                row["path"], f"{where}: {sound.reason.replace(str(file), row['path'], 1)}{_advice(row['path'])}", file
+                row["path"], f"{where}: {sound.reason.replace(str(file), row['path'], 1)}{_advice(file, row['path'])}", file
             )
         )
         labelled.labels.append(label)
@@ -154,10 +154,11 @@ def _of_table(path: Path) -> Labelled:
     return labelled
 
 
-def _advice(path: str) -> str:
-    """What to do about a path that is not there, where that can be seen from it."""
-    with_slashes = path.replace("\\", "/")
-    return f"; in a path / stands between folders, not \\: write {with_slashes}" if with_slashes != path else ""
+def _advice(file: Path, written: str) -> str:
+    """What to do about a file that is not there, where that can be seen from how its path is written."""
+    if "\\" not in written or os.path.lexists(file):
+        return ""
+    return "; in a path / stands between folders, not \\: write " + written.replace("\\", "/")
 
 
 def _part(row: dict[str, str], where: str) -> str:

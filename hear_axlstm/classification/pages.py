@@ -38,7 +38,7 @@ def most_confused(matrix: Matrix, classes: Sequence[str], whole: str) -> tuple[l
         return [], f"None of the {len(classes)} classes was taken for another."
     shown = found[:MOST_CONFUSIONS]
     which = f"The {len(shown)} most frequent of {len(found)} confusions" if len(shown) < len(found) else "All confusions"
-    return shown, f"{which}; the matrix of {len(classes)} classes is in {whole}."
+    return shown, f"{which} are shown; the matrix of {len(classes)} classes is in {whole}."
 
 
 def confusion_table(matrix: Matrix, classes: Sequence[str]) -> str:

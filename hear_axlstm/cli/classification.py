@@ -98,21 +98,21 @@ def classify_command(sounds: Path, out: Path, model: str, quiet: bool, **options
     for line in [] if quiet else _summary(result):
         show(line)
     loose = loose_sounds(result.left_out, sounds)
-    others = [file for file in result.left_out if file not in loose]
-    if loose:
-        tell(f"left out: {several(len(loose), 'sound')} in {sounds} itself, such as {loose[0].name}, in no class's folder")
+    others = sorted(set(result.left_out) - set(loose))
     if not quiet:
-        left_out = [counted(others).removeprefix("; ")] if others else []
-        apply = f"hear-axlstm classify apply {shlex.quote(str(out))} NEW-SOUNDS/"
         copies = sum(map(len, result.copies)) - len(result.copies)
-        found = f"{several(copies, 'file')} with the sound of another: copies are learnt from, or tested on, together"
+        if copies:
+            tell(f"{several(copies, 'file')} with the sound of another: copies are learnt from, or tested on, together")
+        if loose:
+            tell(
+                f"left out: {several(len(loose), 'sound')} in {sounds} itself, such as {loose[0].name}, in no class's folder"
+            )
+        if others:
+            tell(counted(others).removeprefix("; "), WAY_TO_READ)
         tell(
-            *([found] if copies else []),
-            *left_out,
-            *([WAY_TO_READ] if others else []),
             f"report: {out / REPORT}",
             f"classifier: {out / CLASSIFIER}",
-            f"label other sounds: {apply}",
+            f"label other sounds: hear-axlstm classify apply {shlex.quote(str(out))} NEW-SOUNDS/",
         )
     missed = tell_unread(others)
     _tell_short(result.failures, "--pad --overwrite")

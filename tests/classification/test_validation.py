@@ -114,7 +114,7 @@ def result_of(classes, *, wrong=0, curve=None):
 def test_the_page_lists_the_confusions_of_many_classes():
     page = to_page(result_of(61, wrong=50, curve=[0.5]), "")
     assert 'class="confusion"' not in page
-    assert "The 30 most frequent of 50 confusions; the matrix of 61 classes is in scores.json." in page
+    assert "The 30 most frequent of 50 confusions are shown; the matrix of 61 classes is in scores.json." in page
     assert '<th scope="row">&lt;i&gt;019</th><td>&lt;i&gt;020</td><td>1 of 1</td>' in page
     assert page.count("</td><td>1 of ") == 30
     assert len(page) < 100_000

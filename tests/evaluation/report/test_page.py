@@ -167,7 +167,7 @@ def test_the_confusions_of_many_classes_are_listed(format):
     confusion["c07"] = {"c07": 1, "c08": 2}
     own = {"confusions": {"test": confusion}, "differences": ["birds is no HEAR task"]}
     text = write_report(in_memory([record("own")], scores("own", {"birds": 0.9}, 1, **own)), format)
-    assert "All confusions; the matrix of 61 classes is in the report with " in text
+    assert "All confusions are shown; the matrix of 61 classes is in the report with " in text
     if format == "md":
         assert "| c07 | c08 | 2 of 3 |" in text
     else:
