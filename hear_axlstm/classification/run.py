@@ -175,13 +175,13 @@ def _with_matrix(
 
 def _name_inside(name: str) -> str:
     """A name for an embedding that does not lead out of its folder, as the paths in a table may: what leads out becomes a
-    folder that no other path has.
+    folder that no other path has. Nor is there a folder called ~, which a shell would take for another.
 
     >>> _name_inside("../birds/wren.wav"), _name_inside("cat/a.wav")
     ('888a1ef5/birds/wren.wav', 'cat/a.wav')
     """
     path = Path(name)
-    inside = [part for part in path.parts if part not in {"..", path.anchor}]
+    inside = [part for part in path.parts if part not in {"..", "~", path.anchor}]
     if len(inside) < len(path.parts):
         inside.insert(0, hashlib.sha256(os.fsencode(path.parent)).hexdigest()[:8])
     return "/".join(inside)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,18 @@ def _summary(result: Classified) -> list[str]:
     ]
 
 
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """Keep the warning of ``embed`` from naming the failures that are named here."""
+    log = logging.getLogger(embed.__module__)
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
 @click.command("apply", context_settings=main.context_settings)
 @click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
 @click.argument("inputs", metavar="FILES-OR-FOLDERS...", nargs=-1, required=True, type=click.Path())
@@ -194,8 +207,8 @@ def apply_command(
         if not sounds:
             raise ConfigError(f"no audio files below {', '.join(inputs)}{counted(left_out)}")
         classifier = load_classifier(folder, model, device=device)
-        logging.getLogger(embed.__module__).setLevel(logging.ERROR)  # its warning would name failures, as is done below
-        predictions = classifier.predict(sounds, pad_short=pad_short, progress=not quiet)
+        with _unwarned():
+            predictions = classifier.predict(sounds, pad_short=pad_short, progress=not quiet)
         text = predictions.to_csv(every_class=every_class)
         if out is None:
             click.echo(text, nl=False)

@@ -153,6 +153,17 @@ def test_paths_of_a_table_do_not_lead_out_of_the_folder(sounds, model, tmp_path)
     assert len(list(tmp_path.rglob("*.embedding.npy"))) == 8
 
 
+def test_embeddings_of_sounds_at_home_are_in_no_folder_that_a_shell_takes_for_home(sounds, model, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(f"~/sounds/{kind}/{number}.wav,{kind}" for kind in ("tone", "noise") for number in range(2)))
+    result = classify(table, model, out=tmp_path / "out")
+    assert result.names[0] == "~/sounds/tone/0.wav"
+    assert len(list((tmp_path / "out").rglob("*.embedding.npy"))) == 4
+    assert not list((tmp_path / "out").rglob("~"))
+
+
 @pytest.mark.parametrize("kept", [True, False], ids=["with a folder", "in memory"])
 def test_paths_that_end_alike_are_different_sounds(sounds, model, tmp_path, kept):
     shutil.copytree(sounds, tmp_path / "tables" / "sounds")
