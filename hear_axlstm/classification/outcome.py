@@ -110,8 +110,8 @@ class Classified(Scores):
         half = next((point for point in reversed(self.curve) if 2 * point.clips <= last.clips), self.curve[0])
         if last.accuracy > 1 - ROOM:
             return (
-                f"With {several(last.clips, 'clip')} of each class the accuracy is {last.accuracy:.1%} and can hardly rise: "
-                "more clips would only tell it more exactly."
+                f"With up to {several(last.clips, 'clip')} of each class the accuracy is {last.accuracy:.1%} and can hardly "
+                "rise: more clips would only tell it more exactly."
             )
         grown = (
             f"From {several(half.clips, 'clip')} to {last.clips} of each class "

@@ -94,13 +94,7 @@ def classify(
     heard, matrix, failures = _embedded(
         labelled, embedder, folder, overwrite=overwrite, pad_short=pad_short, progress=progress
     )
-    facts = {
-        "model": _named(model),
-        "fingerprint": settings["weights_sha256"],
-        "layout": embedder.layout,
-        PAD_SHORT: pad_short,
-    }
-    result = _learnt(heard, matrix, embedder, facts, settings, progress)
+    result = _learnt(heard, matrix, embedder, _named(model), settings, progress)
     result = replace(result, failures=failures, source=os.fspath(sounds))
     if out is not None:
         write_results(result, Path(out))
@@ -199,11 +193,11 @@ def _learnt(
     heard: Labelled,
     matrix: Matrix,
     model: Embedder,
-    facts: dict[str, Any],
+    name: str,
     settings: Mapping[str, Any],
     progress: bool | None,
 ) -> Classified:
-    """Scores and the classifier of sounds with their embeddings."""
+    """Scores and the classifier of sounds with their embeddings. name: the model's."""
     from threadpoolctl import threadpool_limits
 
     classes, names = heard.classes, [sound.name for sound in heard.sounds]
@@ -221,7 +215,15 @@ def _learnt(
         places = flattened(validation, embeddings)
     confusion = confusion_matrix(heard.labels, [classes[guess] for guess in validation.guesses], classes)
     scores = Scores(classes=classes, confusion=confusion, units=len(np.unique(units)))
-    facts = {**facts, "version": __version__, "penalty": penalty, **scores.facts()}
+    facts = {
+        "model": name,
+        "fingerprint": settings["weights_sha256"],
+        "layout": settings["layout"],
+        PAD_SHORT: bool(settings["pad_short"]),
+        "version": __version__,
+        "penalty": penalty,
+        **scores.facts(),
+    }
     return Classified(
         classes=classes,
         confusion=confusion,
