@@ -30,7 +30,6 @@ def to_page(result: Classified, command: str) -> str:
         result=result,
         several=several,
         command=command,
-        several=several,
         plots=plots,
         looks=plots.looks(result.classes),
         dots=plots.dots(result),
