@@ -84,7 +84,7 @@ def _summary(result: Finetuned) -> list[str]:
     low, high = apart["interval"]
     epoch = f"epoch {scores['best_epoch']} of {scores['epochs']}" if scores["epochs"] else "frozen encoder"
     lines = [
-        f"accuracy {apart['accuracy']:.1%} on the {several(apart['clips'], 'clip')} set apart (95 % interval: {low:.1%} to "
+        f"accuracy {apart['accuracy']:.1%} on the {apart['clips']} clips that were set apart (95 % interval: {low:.1%} to "
         f"{high:.1%}); {epoch}; head alone: {scores['head_alone']['accuracy']:.1%}; by chance: {apart['chance']:.1%}"
     ]
     if test := scores.get("test"):
