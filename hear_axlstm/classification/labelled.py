@@ -142,9 +142,7 @@ def _of_table(path: Path) -> Labelled:
         labelled.sounds.append(
             FileSound(row["path"], file)
             if isinstance(sound, FileSound)
-            else NoSound(
-                row["path"], f"{where}: {sound.reason.replace(str(file), row['path'], 1)}{_advice(file, row['path'])}", file
-            )
+            else NoSound(row["path"], f"{where}: {sound.reason.replace(str(file), row['path'], 1)}", file)
         )
         labelled.labels.append(label)
         if "group" in row:
@@ -152,13 +150,6 @@ def _of_table(path: Path) -> Labelled:
         if {"split", "fold"} & row.keys():
             labelled.parts.append(_part(row, where))
     return labelled
-
-
-def _advice(file: Path, written: str) -> str:
-    """What to do about a file that is not there, where that can be seen from how its path is written."""
-    if "\\" not in written or os.path.lexists(file):
-        return ""
-    return "; in a path / stands between folders, not \\: write " + written.replace("\\", "/")
 
 
 def _part(row: dict[str, str], where: str) -> str:

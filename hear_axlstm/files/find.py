@@ -163,8 +163,14 @@ def _text(entry: FilePath) -> str:
 
 def _hint(path: str) -> str:
     """What may be wrong with a path where nothing is, after a semicolon; empty where that is not known."""
-    is_foreign = "\\" in path and os.sep != "\\" and not os.path.lexists(path)
-    return "; on this system folders are separated by /, as in " + path.replace("\\", "/") if is_foreign else ""
+    if os.path.lexists(path):
+        return ""
+    if re.match(r"\w+:/+\w", path):
+        return "; nothing is fetched from the net: download it first, and pass the file"
+    if "\\" in path and os.sep != "\\":
+        return "; on this system folders are separated by /, as in " + path.replace("\\", "/")
+    is_pattern = not {"*", "?"}.isdisjoint(path)
+    return "; patterns are not expanded: pass the folder, or Path(folder).glob('*.wav')" if is_pattern else ""
 
 
 def _file(name: str, path: Path) -> FileSound | NoSound:

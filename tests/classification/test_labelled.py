@@ -89,11 +89,6 @@ def test_a_path_may_begin_at_home(folder, monkeypatch):
     ]
 
 
-def test_a_path_with_backslashes_that_is_not_there_is_told_how_to_write_it(folder):
-    (folder / "labels.csv").write_text("cat\\a.wav,miau\ndog/a.wav,wuff\n")
-    assert "/ stands between folders, not \\: write cat/a.wav" in read_labelled(folder / "labels.csv").sounds[0].reason
-
-
 def test_sounds_in_no_folder_of_a_class_are_named(folder):
     (folder / "cat" / "c.M4A").write_bytes(b"")
     (folder / "cat" / "deep" / "b.wav").unlink()

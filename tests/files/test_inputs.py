@@ -246,11 +246,26 @@ def test_a_folder_that_is_called_like_a_home_is_read(model, sound_folder, monkey
     assert embed("~", model).names == ["c.ogg"]
 
 
-def test_a_path_with_backslashes_is_told_how_paths_are_written_here(model, sound_folder, monkeypatch):
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("below\\c.ogg", "; on this system folders are separated by /, as in below/c.ogg"),
+        ("https://here.org/c.ogg", "; nothing is fetched from the net: download it first, and pass the file"),
+        ("below/*.ogg", "; patterns are not expanded: pass the folder, or Path(folder).glob('*.wav')"),
+        ("absent.ogg", ""),
+    ],
+    ids=["backslashes", "address", "pattern", "plain"],
+)
+def test_a_path_where_nothing_is_gets_a_hint(model, sound_folder, monkeypatch, path, hint):
     monkeypatch.chdir(sound_folder)
-    hint = "no such file; on this system folders are separated by /, as in below/c.ogg"
-    assert list(embed(["below\\c.ogg"], model).failures.values()) == [hint]
-    with pytest.raises(AudioError, match=r"no such file or folder; on this system .* below/c\.ogg"):
-        embed("below\\c.ogg", model)
-    (sound_folder / "a.wav").rename("a\\b.wav")
-    assert embed("a\\b.wav", model).failures == {}
+    assert list(embed([path], model).failures.values()) == [f"no such file{hint}"]
+    with pytest.raises(AudioError) as raised:
+        embed(path, model)
+    assert str(raised.value) == f"{path}: no such file or folder{hint}"
+
+
+@pytest.mark.parametrize("name", ["a\\b.wav", "a*b?.wav"])
+def test_a_file_may_have_any_name(model, sound_folder, monkeypatch, name):
+    monkeypatch.chdir(sound_folder)
+    (sound_folder / "a.wav").rename(name)
+    assert embed(name, model).failures == {}
