@@ -36,7 +36,6 @@ from hear_axlstm.files.write import Format
 from hear_axlstm.hear import load_model
 from hear_axlstm.ops.backend import find_device
 from hear_axlstm.progress import several
-from hear_axlstm.weights.names import weights_name
 
 SHOWN = 3  # names of embeddings whose sounds are gone
 
@@ -94,7 +93,6 @@ def embed_command(
             raise ConfigError(f"no audio files below {', '.join(inputs)}{way}")
         chosen = _layers(layers)
         embedder = load_model(model, layout=layout, precision=precision).to(find_device(device))
-        weights_name(embedder.encoder, model)
         with failing(GO_ON, OSError):
             result = embed(sounds, embedder, out=out, layers=chosen, progress=not quiet, **options)
     tell_failures(result.failures)

@@ -53,7 +53,7 @@ class EmbeddingFolder(ABC):
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
         self.folder = folder
-        claim_folder(folder / HEADER, settings, OURS, overwrite=overwrite, noted=["weights"])
+        claim_folder(folder / HEADER, settings, OURS, overwrite=overwrite)
         sweep(folder, below=True)
         self._sources: dict[str, Source] = {}  # of the embeddings that are there, by name
         self._planned: dict[str, str] = {}  # name -> path of the sounds that this run asked for

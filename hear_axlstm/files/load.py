@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -47,41 +46,39 @@ def load_embeddings(path: str | os.PathLike[str]) -> Embedded:
     try:
         read, timestamps = READERS[settings["format"]], settings["embeddings"] == "timestamp"
         size = config_from_dict(settings["architecture"]).embedding_size
+        weights = name_of(settings["weights_sha256"], settings["architecture"])
     except (LookupError, TypeError, ConfigError) as error:
         raise OutputError(f"{source / HEADER} does not say how the embeddings are kept; {ADVICE}") from error
     try:
         stored = sorted(read(source, timestamps), key=lambda one: one.name.split("/"))
     except Exception as error:  # numpy and pyarrow have many words for damage
         raise OutputError(f"{source} cannot be read ({error}); embed again: what is damaged is made anew") from error
-    gone = [one.name for one in stored if is_gone(one.path)]
-    if len(gone) == len(stored):  # as on another machine than that where they were embedded
-        gone = []
-    if gone:
-        shown = ", ".join(gone[:SHOWN]) + (", ..." if len(gone) > SHOWN else "")
-        count = f"{len(gone):,} of {several(len(stored), 'embedding')}"
-        advice = "to remove them, embed again with prune=True, or hear-axlstm embed --prune"
-        logger.warning("%s: the sounds of %s are not there any more (%s); %s", source, count, shown, advice)
-    return _result(stored, settings, source, gone, size)
-
-
-def _result(stored: list[Stored], settings: dict[str, Any], folder: Path, gone: list[str], size: int) -> Embedded:
     durations = np.array([one.seconds for one in stored], dtype=np.float64)
-    centring = read_json(folder / CENTRING, OutputError, ADVICE) if (folder / CENTRING).is_file() else None
+    centring = read_json(source / CENTRING, OutputError, ADVICE) if (source / CENTRING).is_file() else None
     return Embedded(
         names=[one.name for one in stored],
         embeddings=[one.embedding for one in stored],
-        timestamps=[one.timestamps for one in stored] if settings["embeddings"] == "timestamp" else [],
+        timestamps=[one.timestamps for one in stored] if timestamps else [],
         paths=[one.path for one in stored],
         durations=durations,
-        gone=gone,
+        gone=_gone(stored, source),
         size=size,
         audio_seconds=float(np.nansum(durations)),
-        weights=_weights(settings),
+        weights=weights,
         centring=centring,
     )
 
 
-def _weights(settings: dict[str, Any]) -> str:
-    """What the weights are called, also in folders of earlier versions, which note no name."""
-    found = settings.get("weights_sha256", "")
-    return str(settings.get("weights") or (found and name_of(found, settings["architecture"])))
+def _gone(stored: list[Stored], folder: Path) -> list[str]:
+    """The names of the sounds that are not there any more, of which the log gets a warning.
+
+    Where none is there, as on another machine than that where they were embedded, that says nothing.
+    """
+    gone = [one.name for one in stored if is_gone(one.path)]
+    if not gone or len(gone) == len(stored):
+        return []
+    shown = ", ".join(gone[:SHOWN]) + (", ..." if len(gone) > SHOWN else "")
+    count = f"{len(gone):,} of {several(len(stored), 'embedding')}"
+    advice = "to remove them, embed again with prune=True, or hear-axlstm embed --prune"
+    logger.warning("%s: the sounds of %s are not there any more (%s); %s", folder, count, shown, advice)
+    return gone

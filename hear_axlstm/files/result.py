@@ -57,11 +57,9 @@ class Embedded:
 
     failures: name -> reason. skipped: names whose embeddings were in the folder already. padded: names of sounds that were
     too short, and were padded with zeros. gone: names of embeddings in the folder whose sounds are not there any more.
-    pruned: names of those that were removed for that.
-    left_out: files in folders that have none of the suffixes of audio. audio_seconds: the sound embedded in this call.
-    weights: what the model's are called: the variant of bundled ones, else the name or path by which they were loaded, where
-    that is known, else the architecture's variant and the first digits of their fingerprint. centring: what similarity
-    subtracts, from the weights; None where there is nothing.
+    pruned: names of those that were removed for that. left_out: files in folders that have none of the suffixes of audio.
+    audio_seconds: the sound embedded in this call. weights: what the model's are called, the name of bundled ones, else the
+    variant and the first digits of their fingerprint. centring: what similarity subtracts, from the weights; or None.
 
     size: D, the numbers in an embedding, also where all sounds failed; 0 where nothing says it.
 

@@ -147,9 +147,7 @@ def _can_be_embedded(sound: Given, pad_short: bool) -> bool:
 def _loaded(model: Embedder | str | os.PathLike[str] | None, device: str | torch.device | None) -> Embedder:
     """The model that is meant. Raises ConfigError when it is none, or is on another device than is asked for."""
     if model is None or isinstance(model, str | os.PathLike):
-        loaded = load_model(model or "", device=device or "cpu")
-        weights_name(loaded.encoder, model or "")
-        return loaded
+        return load_model(model or "", device=device or "cpu")
     if not isinstance(model, Embedder):
         expected = f"a name ({', '.join(list_models()[:2])}, ...), a path, or what hear_axlstm.load_model returns"
         raise ConfigError(f"model is a {type(model).__name__}; expected {expected}")

@@ -20,7 +20,6 @@ from hear_axlstm.files.parquet import COLUMNS, ParquetFolder
 from hear_axlstm.files.sounds import FileSound, Given
 from hear_axlstm.parallel import ordered_map
 from hear_axlstm.storage import write_text
-from hear_axlstm.weights.names import weights_name
 from hear_axlstm.weights.save import fingerprint, valid_centring
 
 Format = Literal["npy", "parquet"]
@@ -91,7 +90,6 @@ def open_folder(
     model does not have.
     """
     settings = {
-        "weights": weights_name(model.encoder),
         "weights_sha256": fingerprint(model.encoder),
         "architecture": model.encoder.config.to_dict(),
         "embeddings": "timestamp" if timestamps else "scene",

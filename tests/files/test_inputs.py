@@ -101,7 +101,7 @@ def test_a_batch_is_never_taken_for_one_sound(model, batch):
 
 def test_a_model_is_named_or_given(random_weights, sound_folder):
     path = random_weights("ssast-tiny")
-    assert embed(sound_folder, path, device="cpu").weights == str(path)
+    assert embed(sound_folder, path, device="cpu").weights.startswith("ssast-tiny ")
     assert embed(sound_folder, str(path)).matrix.shape == (3, 960)
 
 
