@@ -5,7 +5,7 @@ import json
 import pytest
 
 from hear_axlstm.errors import OutputError
-from hear_axlstm.storage import claim_folder
+from hear_axlstm.storage import changed, changed_options, check_folder, claim_folder
 
 OURS = ["*.npy"]
 
@@ -30,14 +30,16 @@ def test_the_same_settings_go_on(header):
 
 
 def test_other_settings_are_refused_and_nothing_is_lost(header):
-    with pytest.raises(OutputError, match=r"other settings: seed was 0, now 1; .* or overwrite it \(--overwrite\)"):
+    with pytest.raises(
+        OutputError, match=r"other settings: seed was 0 and is 1 now; .* or start over in this one \(--overwrite\)"
+    ):
         claim_folder(header, {"seed": 1}, OURS, overwrite=False)
     assert (header.parent / "a.npy").exists()
     assert json.loads(header.read_text()) == {"seed": 0}
 
 
 def test_where_nothing_can_be_overwritten_nobody_is_told_to(header):
-    with pytest.raises(OutputError, match=r"now 1; choose another folder$"):
+    with pytest.raises(OutputError, match=r"is 1 now; choose another folder$"):
         claim_folder(header, {"seed": 1}, OURS)
 
 
@@ -68,8 +70,33 @@ def test_a_folder_is_continued_whatever_json_makes_of_the_settings(tmp_path):
     header = tmp_path / "new" / "settings.json"
     for _ in range(2):
         claim_folder(header, {"rates": (1, 2), "limit": float("nan")}, OURS)
-    with pytest.raises(OutputError, match=r"limit was 'NaN', now 0; name it otherwise$"):
+    with pytest.raises(OutputError, match=r"limit was NaN and is 0 now; name it otherwise$"):
         claim_folder(header, {"rates": (1, 2), "limit": 0}, OURS, advice="name it otherwise")
+
+
+def test_what_differs_is_said_in_the_words_of_who_asks(tmp_path):
+    header = tmp_path / "new" / "settings.json"
+    words = {
+        **changed_options("from_layer", "pad"),
+        "encoder.width": changed("the width"),
+        "files": lambda *_: "the files were others",
+    }
+    before = {"from_layer": 9, "pad": False, "layers": [1, 2], "files": "e9", "encoder": {"width": 2, "depth": 3}}
+    now = {"from_layer": None, "pad": True, "layers": None, "files": "08", "encoder": {"width": 4, "depth": 3}}
+    claim_folder(header, before, OURS)
+    expected = (
+        "was begun with other settings: --from-layer was 9 and is not given now, --pad was not given and is given now, "
+        "layers was 1,2 and is not given now, the files were others, the width was 2 and is 4 now; choose another folder"
+    )
+    for refuse in (claim_folder, check_folder):
+        with pytest.raises(OutputError) as refused:
+            refuse(header, now, OURS, words=words)
+        assert str(refused.value).endswith(expected)
+
+
+def test_to_check_a_folder_writes_nothing(tmp_path):
+    check_folder(tmp_path / "new" / "settings.json", {"seed": 0}, OURS)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):

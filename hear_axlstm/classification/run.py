@@ -29,13 +29,19 @@ from hear_axlstm.files import Embedded, embed
 from hear_axlstm.files.result import Failures
 from hear_axlstm.files.sounds import FileSound, NoSound
 from hear_axlstm.hear import load_model
-from hear_axlstm.storage import claim_folder, sweep
+from hear_axlstm.storage import changed, changed_options, claim_folder, sweep
 from hear_axlstm.version import __version__
 from hear_axlstm.weights.find import read_manifest, variant_of
 from hear_axlstm.weights.save import fingerprint
 
 EMBEDDINGS, SUFFIX = "embeddings", ".embedding.npy"  # the folder in the output folder, and what its files end in
 ADVICE = "choose another folder"
+WORDS = {  # for settings that are others than those a folder was begun with
+    **changed_options("folds", "seed"),
+    "sounds": changed("the path of the sounds"),
+    "weights_sha256": lambda *_: "the weights were others (--model)",
+    "layout": changed("the layout of the weights"),
+}
 NAMED = 5  # classes or sounds in an error
 
 Model = str | os.PathLike[str] | Embedder
@@ -88,7 +94,7 @@ def classify(
         "pad_short": pad_short or None,  # as in folders of earlier versions, which padded none
     }
     if out is not None:
-        claim_folder(Path(out) / HEADER, settings, OURS, overwrite=overwrite, advice=ADVICE)
+        claim_folder(Path(out) / HEADER, settings, OURS, words=WORDS, overwrite=overwrite, advice=ADVICE)
         sweep(Path(out))
     folder = None if out is None else Path(out) / EMBEDDINGS
     heard, matrix, failures = _embedded(

@@ -89,7 +89,9 @@ def shards_command(inputs: tuple[Path, ...], out: Path, quiet: bool, **options: 
     with reported(REFUSED), failing(GO_ON, OSError):
         packed = write_shards(inputs, out, progress=not quiet, **options)
     tell_failures(packed.failures)
-    if not quiet:
+    if not packed.shards:
+        tell(f"error: none of the {len(packed.failures)} recordings can be read: nothing was written; name some that can")
+    elif not quiet:
         tell(
             f"{several(len(packed.shards), 'shard')}, {several(packed.clips, 'clip')}, {packed.seconds / 3600:.2f} hours, "
             f"{several(len(packed.failures), 'file')} failed: {out}{counted(packed.left_out)}",

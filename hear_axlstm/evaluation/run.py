@@ -38,9 +38,16 @@ from hear_axlstm.evaluation.results import (
 from hear_axlstm.evaluation.subject import Subject
 from hear_axlstm.evaluation.tasks.taskfolder import TaskFolder, read_task
 from hear_axlstm.parallel import Workers, processors
-from hear_axlstm.storage import claim_folder, sweep
+from hear_axlstm.storage import changed, claim_folder, sweep
 
 LOGGER = logging.getLogger("hear_axlstm")
+WORDS = {  # for settings that are others than those a folder was begun with
+    "module": changed("--module"),
+    "weights_sha256": lambda *_: "the weights were others (--model)",
+    "parameters": changed("the number of parameters"),
+    "options.layout": changed("--layout"),
+    "options.precision": changed("--precision"),
+}
 PACKAGES: dict[Engine, tuple[str, ...]] = {
     "native": ("hear-axlstm", "torch", "numpy"),
     "linear": ("hear-axlstm", "torch", "numpy", "scikit-learn"),
@@ -93,7 +100,7 @@ def evaluate(
     device = device or torch.device("cpu")
     folder = results / subject.record.name
     advice = "name the model otherwise (--name), or choose another folder"
-    claim_folder(folder / MODEL, subject.record.to_dict(), ["seed-*.json"], advice=advice)
+    claim_folder(folder / MODEL, subject.record.to_dict(), ["seed-*.json"], words=WORDS, advice=advice)
     run = _Run(subject, folder, protocol, engine, device, Evaluated())
     side_by_side = 1 if device.type == "cuda" and engine == "native" else processors() if workers is None else workers
     work = [run.work(path, seeds) if progress else Work(path.name) for path in tasks]

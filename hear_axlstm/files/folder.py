@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 from hear_axlstm.errors import OutputError
 from hear_axlstm.files.outcomes import Array, Outcome
 from hear_axlstm.files.sounds import Source
-from hear_axlstm.storage import claim_folder, locked, sweep
+from hear_axlstm.storage import changed, changed_options, claim_folder, locked, sweep
 
 HEADER, LEDGER, CENTRING = (
     "_embed.json",
@@ -30,6 +30,14 @@ OURS = (
     "embeddings-*.parquet",
     "_embeddings-*.damaged",
 )
+WORDS = {  # for settings that are others than those a folder was begun with
+    **changed_options("layers", "layout", "precision", "format"),
+    "pad_short": changed("--pad"),
+    "weights_sha256": lambda *_: "the weights were others (--model)",
+    "architecture": lambda *_: "their architecture was another",
+    "embeddings": lambda was, now: f"each embedding was of a {was} and is of a {now} now (--timestamps)",
+    "columns": lambda *_: "the tables had other columns",
+}
 
 
 @dataclass
@@ -53,7 +61,7 @@ class EmbeddingFolder(ABC):
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
         self.folder = folder
-        claim_folder(folder / HEADER, settings, OURS, overwrite=overwrite)
+        claim_folder(folder / HEADER, settings, OURS, words=WORDS, overwrite=overwrite)
         sweep(folder, below=True)
         self._sources: dict[str, Source] = {}  # of the embeddings that are there, by name
         self._planned: dict[str, str] = {}  # name -> path of the sounds that this run asked for

@@ -104,11 +104,14 @@ def finetune(
     settings = Settings(from_layer=first_layer(from_layer, frozen, loaded.encoder.config.depth), **options)
     origin = {"fingerprint": fingerprint(loaded.encoder), "layout": loaded.layout}
     folder = RunFolder(Path(out))
-    folder.open({**settings.to_dict(), **origin, "sounds": _described(labelled)}, overwrite=overwrite)
-    was_finished = (scores := folder.scores()) is not None
+    recorded = {**settings.to_dict(), **origin, "sounds": _described(labelled)}
+    folder.check(recorded, overwrite=overwrite)
+    was_finished = (scores := None if overwrite else folder.scores()) is not None
     if scores is None:
         named = "" if isinstance(model, Embedder) else os.fspath(model)
         run = _Run(folder, labelled, loaded, settings, {"model": named, **origin}, progress)
+        folder.open(recorded, overwrite=overwrite)
+        run.begin()
         run.train(checkpoint_minutes)
         scores = run.finish()
     if tested is not None and scores.get("test", {}).get("sounds") != (described := _described(tested)):
@@ -128,7 +131,7 @@ def _described(labelled: Labelled) -> str:
 
 
 class _Run:
-    """A run from its beginning, or from its last checkpoint, to its results.
+    """A run from its beginning, or from its last checkpoint, to its results. Until ``begin`` nothing is written.
 
     origin: the facts of the model that it began with.
     """
@@ -145,7 +148,7 @@ class _Run:
         self.folder, self.settings, self.origin, self.progress = folder, settings, origin, progress
         columns = model.encoder.config.grid[0]
         bars = False if progress is False else somebody_looks()
-        self.clips = read_clips(labelled, columns, folder.path, progress=bars)
+        self.clips = read_clips(labelled, columns, folder.place, progress=bars)
         self.classes = labelled.classes
         if lost := sorted(set(self.classes) - set(self.clips.labels)):
             why = next(iter(self.clips.failures.values()), "")
@@ -156,7 +159,11 @@ class _Run:
         self.tuner = Tuner(model, self.clips, self.classes, settings)
         with progress_bar(total=len(self.clips), unit=" clips", desc="embed", shown=bars) as bar:
             self.tuner.begin(self.training, self.apart, bar.update)
-        self.state = folder.load(self.tuner) or State()
+        self.state = State()
+
+    def begin(self) -> None:
+        """Go on from the last checkpoint, or write the first one."""
+        self.state = self.folder.load(self.tuner) or self.state
         if not self.state.rows:
             self._take_row(float("nan"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,7 +15,17 @@ from torch import Tensor
 from hear_axlstm.classification.classifier import CLASSIFIER
 from hear_axlstm.errors import OutputError
 from hear_axlstm.finetuning.tuner import Tuner
-from hear_axlstm.storage import claim_folder, read_json, strict_json, sweep, write_text
+from hear_axlstm.storage import (
+    Difference,
+    changed,
+    changed_options,
+    check_folder,
+    claim_folder,
+    read_json,
+    strict_json,
+    sweep,
+    write_text,
+)
 from hear_axlstm.weights.checkpoint import read_checkpoint, write_checkpoint
 from hear_axlstm.weights.find import WEIGHTS_FILE
 
@@ -23,6 +34,27 @@ OURS = (CHECKPOINT, CURVE, SCORES, WEIGHTS_FILE, CLASSIFIER)
 METADATA_KEY = "hear_axlstm_finetuning"
 FORMAT = 1
 NOW, BEST = "now", "best"  # parts of the checkpoint
+
+
+def _changed_layer(was: int | None, now: int | None) -> str:
+    before, after = ("frozen (--frozen)" if n is None else f"trained from layer {n} on (--from-layer)" for n in (was, now))
+    return f"the encoder was {before} and is {after} now"
+
+
+def _changed_sounds(was: str, now: str) -> str:
+    before, after = (str(said).partition(", state ")[0] for said in (was, now))
+    if before != after:
+        return f"there were {before} and are {after} now"
+    return f"of the {after} some were others, or had other labels: files have been changed, renamed or replaced since"
+
+
+WORDS: dict[str, Difference] = {  # for settings that are others than those a run was begun with
+    **changed_options("epochs", "patience", "lr", "batch", "seconds", "validation", "seed"),
+    "from_layer": _changed_layer,
+    "sounds": _changed_sounds,
+    "fingerprint": lambda *_: "the weights were others (--model)",
+    "layout": changed("the layout of the weights"),
+}
 
 
 @dataclass(frozen=True)
@@ -65,12 +97,23 @@ class RunFolder:
 
     path: Path
 
+    @property
+    def place(self) -> Path:
+        """The folder, or the first one above it that is there already."""
+        return next(path for path in (self.path, *self.path.absolute().parents) if path.is_dir())
+
+    def check(self, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        """Raise OutputError where ``open`` would. Nothing is written."""
+        if not os.access(self.place, os.W_OK):
+            raise OutputError(f"{self.place} cannot be written; choose another folder")
+        check_folder(self.path / SETTINGS, settings, OURS, words=WORDS, overwrite=overwrite)
+
     def open(self, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
         """Claim the folder for a run of these settings, new or to be continued.
 
         Raises OutputError when it holds a run of other settings, or cannot be written.
         """
-        claim_folder(self.path / SETTINGS, settings, OURS, overwrite=overwrite)
+        claim_folder(self.path / SETTINGS, settings, OURS, words=WORDS, overwrite=overwrite)
         sweep(self.path)
 
     def scores(self) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ import os
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -26,10 +26,16 @@ from hear_axlstm.files.sounds import FileSound, Given, Source
 from hear_axlstm.frontend import log_mel
 from hear_axlstm.parallel import ordered_map
 from hear_axlstm.progress import Bar, progress_bar
-from hear_axlstm.storage import claim_folder, read_json, replacing, sweep, write_text
+from hear_axlstm.storage import changed_options, claim_folder, read_json, replacing, sweep, write_text
 
 ShardFormat = Literal["flac", "log-mel"]
 INDEX = "shards.json"
+WORDS = {  # for settings that are others than those a folder was begun with
+    **changed_options("format", "clip_seconds", "files_per_shard", "seed"),
+    "files": lambda *_: (
+        "the recordings were others: some have been added, removed or renamed since, or other folders are named"
+    ),
+}
 FILES_PER_SHARD = 1_000
 WAITING = 64  # recordings decoded while one that takes long holds up the shard
 HELD_BYTES = 8 << 20  # of a recording's clips in memory; more go to the disk
@@ -71,6 +77,7 @@ def write_shards(
 
     A shard appears when it is whole. A second run makes those that are missing or damaged, or of which a file has changed
     since: another path, size or time. A file that cannot be decoded is left out and is among the ``failures`` of the result.
+    Where none can be decoded, nothing is written.
 
     Raises ConfigError when there is nothing to pack or a value does not fit, OutputError when ``out`` holds shards of other
     files or settings, or cannot be made, OSError when a shard cannot be written; what was finished by then is kept.
@@ -95,7 +102,8 @@ def write_shards(
     }
     folder = Path(out)
     # Any tar file: training would read somebody else's beside ours.
-    claim_folder(folder / INDEX, settings, ["shard-*.json", "shard-*.tar"] if overwrite else ["*.tar"], overwrite=overwrite)
+    ours = ["shard-*.json", "shard-*.tar"] if overwrite else ["*.tar"]
+    claim_folder(folder / INDEX, settings, ours, words=WORDS, overwrite=overwrite)
     sweep(folder)
 
     def members(sound: Given) -> _Members | str:
@@ -115,7 +123,20 @@ def write_shards(
             packed.clips += report["clips"]
             packed.seconds += report["seconds"]
             packed.failures |= report["failures"]
+    if not packed.clips:
+        _leave(folder, packed)
     return packed
+
+
+def _leave(folder: Path, packed: Packed) -> None:
+    """Remove shards that hold nothing, and the folder with them where it has nothing else."""
+    for shard in packed.shards:
+        shard.unlink(missing_ok=True)
+        shard.with_suffix(".json").unlink(missing_ok=True)
+    packed.shards.clear()
+    (folder / INDEX).unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 @dataclass

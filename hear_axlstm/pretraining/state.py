@@ -14,13 +14,16 @@ from torch import Tensor
 from hear_axlstm.errors import OutputError
 from hear_axlstm.pretraining.trainer import Trainer
 from hear_axlstm.progress import several
-from hear_axlstm.storage import claim_folder, read_json, replacing, strict_json, sweep, write_text
+from hear_axlstm.storage import changed_options, claim_folder, read_json, replacing, strict_json, sweep, write_text
 from hear_axlstm.weights.checkpoint import read_checkpoint, write_checkpoint
 
 RECIPE, CHECKPOINT, CURVE, PLOT = "recipe.json", "checkpoint.safetensors", "curve.csv", "curve.png"
 WEIGHTS, LOGS = "model.safetensors", "tensorboard"
 INIT, STEPS, LENGTHS = "init", "steps", "lengths"  # in recipe.json
 OURS = (CHECKPOINT, CURVE, PLOT, WEIGHTS, f"{LOGS}/events.out.tfevents.*")
+WORDS = changed_options(
+    "shards", "synthetic", "subset", "batch", "seed", STEPS
+)  # of the recipe; others are its fields alone
 COLUMNS = ["step", "loss", "lr", "clips_per_second"]
 METADATA_KEY = "hear_axlstm_pretraining"
 FORMAT = 3  # of the checkpoint: sealed with a fingerprint
@@ -54,11 +57,12 @@ class RunFolder:
         if found and _fingerprint(found.get(INIT)) != _fingerprint(recipe.get(INIT)):
             raise OutputError(
                 f"{self.path} holds a run that began with {_described(found.get(INIT))}, not with "
-                f"{_described(recipe.get(INIT))}; go on with those, choose another folder, or overwrite it (--overwrite)"
+                f"{_described(recipe.get(INIT))}; go on with those, choose another folder, or start over in "
+                "this one (--overwrite)"
             )
         same = {name: found[name] for name in (INIT, STEPS) if name in found and name in recipe}
-        advice = f"a run keeps all settings but {STEPS}: choose another folder"
-        claim_folder(self.path / RECIPE, {**recipe, **same}, OURS, overwrite=overwrite, advice=advice)
+        advice = f"a run keeps all settings but --{STEPS}: choose another folder"
+        claim_folder(self.path / RECIPE, {**recipe, **same}, OURS, words=WORDS, overwrite=overwrite, advice=advice)
         sweep(self.path)
 
     def lengthen(self, step: int, steps: int | None, total: int, before: int) -> list[dict[str, int]]:
@@ -110,7 +114,9 @@ def _fingerprint(init: Any) -> str | None:
 
 def _described(init: Any) -> str:
     fingerprint = _fingerprint(init)
-    return f"the weights {init['name']} ({fingerprint:.12}..)" if fingerprint else "random weights"
+    return (
+        f"the weights {init['name']} (whose fingerprint begins with {fingerprint:.12})" if fingerprint else "random weights"
+    )
 
 
 class Curve:

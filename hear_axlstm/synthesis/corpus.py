@@ -16,7 +16,7 @@ from hear_axlstm.config import check_choice
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.parallel import ordered_map
 from hear_axlstm.progress import progress_bar
-from hear_axlstm.storage import claim_folder, replacing, sha256_of
+from hear_axlstm.storage import changed, changed_options, claim_folder, replacing, sha256_of
 from hear_axlstm.synthesis.music import find_soundfont, random_music
 from hear_axlstm.synthesis.procedural import MAX_SECONDS, synthesize
 from hear_axlstm.synthesis.programs import program_version
@@ -26,6 +26,12 @@ from hear_axlstm.version import __version__
 Kind = Literal["procedural", "speech", "music"]
 
 HEADER = "corpus.json"
+WORDS = {  # for settings that are others than those a folder was begun with
+    **changed_options("clip_seconds"),
+    "kind": changed("KIND"),
+    "made_by": lambda was, now: f"its clips were made by {was} and are made by {now} now",
+    "soundfont_sha256": lambda *_: "the SoundFont was another (--soundfont)",
+}
 MIN_SECONDS = 0.1
 PROGRAMS: dict[Kind, str] = {"speech": "espeak-ng", "music": "fluidsynth"}
 PEAKS = (-30.0, -1.0)  # dB below full scale: how loud a clip of speech or music is
@@ -66,7 +72,8 @@ def write_corpus(
         raise ConfigError(f"a soundfont goes with music, but kind is {kind!r}; leave it out")
     if kind == "music":
         soundfont = find_soundfont(soundfont)
-    claim_folder(out / HEADER, _settings(kind, clip_seconds, soundfont), [f"{kind}-*" for kind in get_args(Kind)])
+    ours = [f"{kind}-*" for kind in get_args(Kind)]
+    claim_folder(out / HEADER, _settings(kind, clip_seconds, soundfont), ours, words=WORDS)
 
     def make(clip: tuple[int, Path]) -> None:
         index, target = clip

@@ -69,7 +69,7 @@ def test_a_second_run_embeds_nothing_and_writes_the_same(sounds, model, tmp_path
     monkeypatch.setattr(type(model), "forward", None)
     classify(sounds, model, out=out)
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
-    with pytest.raises(OutputError, match="seed was 0, now 1"):
+    with pytest.raises(OutputError, match="--seed was 0 and is 1 now"):
         classify(sounds, model, out=out, seed=1)
     classify(sounds, model, out=out, seed=1, overwrite=True)  # the embeddings are those of the same weights
 

@@ -239,7 +239,7 @@ def test_from_a_folder_of_sound_to_probed_weights(run, tmp_path):
     assert trained.stdout.strip() == str(weights)
     refused = run(*command, "--batch", "2")
     assert refused.exit_code == 2
-    assert "batch was 4, now 2" in refused.stderr
+    assert "--batch was 4 and is 2 now" in refused.stderr
     command = ["probe", weights, "--tasks", "order", "--clips-per-label", "2", "-o", tmp_path / "probe"]
     probed = run(*command)
     assert probed.exit_code == 0, probed.stderr

@@ -71,7 +71,7 @@ def test_other_settings_are_a_failure_that_names_them(run, arguments):
     run(*arguments)
     result = run(*arguments, "--seed", 5)
     assert result.exit_code == REFUSED
-    assert "seed was 0, now 5" in result.stderr
+    assert "--seed was 0 and is 5 now" in result.stderr
     assert "--overwrite" in result.stderr
 
 

@@ -73,7 +73,7 @@ def test_a_finished_run_is_prolonged_and_nothing_else_of_it_is_changed(train, we
     assert json.loads((tmp_path / "run" / "recipe.json").read_text())["steps"] == 4
     refused = train(*begin, "--steps", 4, "--seed", 1)
     assert refused.exit_code == 2
-    assert "seed was 0, now 1; a run keeps all settings but steps" in refused.stderr
+    assert "--seed was 0 and is 1 now; a run keeps all settings but --steps" in refused.stderr
     assert "give --steps 4 or more" in train(*begin, "--steps", 3).stderr
 
 
@@ -91,3 +91,13 @@ def test_ctrl_c_says_what_is_kept(train, weights, tmp_path, monkeypatch):
     assert f"1 of 3 updates are kept in {tmp_path / 'run'}" in result.stderr
     monkeypatch.undo()
     assert "going on after update 1 of 3" in train("--init", weights, "--steps", 3).stderr
+
+
+def test_shards_of_nothing_that_can_be_read_are_not_written(run, tmp_path):
+    (tmp_path / "sounds").mkdir()
+    (tmp_path / "sounds" / "broken.wav").write_bytes(b"no sound")
+    result = run("shards", tmp_path / "sounds", "-o", tmp_path / "shards", "-q")
+    assert result.exit_code == 1
+    assert "failed: broken.wav: " in result.stderr
+    assert "none of the 1 recordings can be read: nothing was written" in result.stderr
+    assert not (tmp_path / "shards").exists()

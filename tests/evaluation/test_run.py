@@ -142,7 +142,7 @@ def test_scores_of_nobody_are_not_mixed_with_ours(tasks, subject, tmp_path):
 def test_another_model_of_the_same_name_is_refused(tasks, subject, tmp_path):
     evaluate(tasks[:1], subject, tmp_path / "results", protocol=PROTOCOL, seeds=[0], workers=0)
     other = Subject(replace(subject.record, weights_sha256="11"), None, subject.model)
-    with pytest.raises(OutputError, match=r"weights_sha256 was '00', now '11'; name the model otherwise \(--name\)"):
+    with pytest.raises(OutputError, match=r"the weights were others \(--model\); name the model otherwise \(--name\)"):
         evaluate(tasks, other, tmp_path / "results", protocol=PROTOCOL, seeds=[0], workers=0)
     with pytest.raises(ConfigError, match="no seeds"):
         evaluate(tasks, subject, tmp_path / "results", protocol=PROTOCOL, seeds=[])

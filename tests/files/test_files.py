@@ -346,13 +346,13 @@ def test_other_weights_or_settings_are_refused_unless_told(golden, model, sound_
     other = golden("ssast").model()
     with torch.no_grad():
         other.encoder.cls_token += 0.1
-    with pytest.raises(OutputError, match=r"other settings: weights_sha256 was"):
+    with pytest.raises(OutputError, match=r"other settings: the weights were others"):
         embed([sound_folder], other, out=out, format=format)
-    with pytest.raises(OutputError, match="embeddings was 'scene', now 'timestamp'"):
+    with pytest.raises(OutputError, match="each embedding was of a scene and is of a timestamp now"):
         embed([sound_folder], model, out=out, format=format, timestamps=True)
-    with pytest.raises(OutputError, match="layout was 'released', now 'time'"):
+    with pytest.raises(OutputError, match="--layout was released and is time now"):
         embed([sound_folder], golden("ssast").model(layout="time"), out=out, format=format)
-    with pytest.raises(OutputError, match="format was"):
+    with pytest.raises(OutputError, match="--format was"):
         embed([sound_folder], model, out=out, format="npy" if format == "parquet" else "parquet")
     (out / "mine.txt").write_text("keep me")
     result = embed([sound_folder], model, out=out, format=format, timestamps=True, overwrite=True)

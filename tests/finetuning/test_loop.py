@@ -134,10 +134,18 @@ def test_a_finished_run_is_not_made_again(sounds, weights, finished, monkeypatch
     assert again.scores == json.loads((finished.folder / SCORES).read_text())
 
 
-@pytest.mark.parametrize("change", [{"lr": 0.5}, {"seed": 4}, {"from_layer": 2}], ids=["lr", "seed", "from_layer"])
-def test_other_settings_are_refused(sounds, weights, finished, change):
+OTHERS = {
+    "lr": ({"lr": 0.5}, "--lr was 0.001 and is 0.5 now"),
+    "seed": ({"seed": 4}, "--seed was 0 and is 4 now"),
+    "from_layer": ({"from_layer": 2}, r"was trained from layer 1 on \(--from-layer\) and is trained from layer 2 on"),
+    "frozen": ({"from_layer": None, "frozen": True}, r"trained from layer 1 on .* and is frozen \(--frozen\) now"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), OTHERS.values(), ids=OTHERS)
+def test_other_settings_are_refused_in_the_words_of_the_command(sounds, weights, finished, change, words):
     options = {"from_layer": 1, **QUICK, "epochs": 3, "patience": 3} | change
-    with pytest.raises(OutputError, match=f"other settings: {next(iter(change))} was"):
+    with pytest.raises(OutputError, match=f"other settings: .*{words}.*; choose another folder, or start over"):
         finetune(sounds, finished.folder, weights, **options)
 
 
@@ -145,10 +153,27 @@ def test_other_sounds_are_refused_unless_the_run_is_to_be_overwritten(tmp_path, 
     folder = write_sounds(tmp_path / "sounds", clips=2)
     finetune(folder, tmp_path / "run", weights, frozen=True, device="cpu")
     (folder / "low" / "more.wav").write_bytes((folder / "low" / "0.wav").read_bytes())
-    with pytest.raises(OutputError, match="sounds was '6 sounds of 3 classes"):
+    with pytest.raises(OutputError, match="there were 6 sounds of 3 classes and are 7 sounds of 3 classes now"):
         finetune(folder, tmp_path / "run", weights, frozen=True, device="cpu")
+    (folder / "low" / "1.wav").unlink()
+    with pytest.raises(OutputError, match="of the 6 sounds of 3 classes some were others"):
+        finetune(folder, tmp_path / "run", weights, frozen=True, device="cpu")
+    (folder / "low" / "renamed.wav").write_bytes((folder / "mid" / "1.wav").read_bytes() + b" ")
     result = finetune(folder, tmp_path / "run", weights, frozen=True, device="cpu", overwrite=True)
     assert result.scores["training_clips"] == 4
+
+
+def test_a_run_that_is_refused_before_it_trains_leaves_nothing_behind(tmp_path, weights):
+    folder = write_sounds(tmp_path / "sounds", clips=1)
+    with pytest.raises(ConfigError, match="the class 'high' cannot be divided"):
+        finetune(folder, tmp_path / "run", weights, frozen=True, device="cpu")
+    assert not (tmp_path / "run").exists()
+    good = write_sounds(tmp_path / "good", clips=2)
+    finetune(good, tmp_path / "run", weights, frozen=True, device="cpu")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    with pytest.raises(ConfigError, match="cannot be divided"):
+        finetune(folder, tmp_path / "run", weights, frozen=True, device="cpu", overwrite=True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
 
 def test_sounds_of_a_test_are_scored_after_a_finished_run_too(tmp_path, sounds, weights, finished):

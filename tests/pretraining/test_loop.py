@@ -125,7 +125,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_good(tmp_path
 
 def test_another_recipe_does_not_go_on_in_the_folder(tmp_path):
     pretrain(recipe(), tmp_path / "run", cpu=True)
-    with pytest.raises(OutputError, match="other settings: batch was 4, now 2"):
+    with pytest.raises(OutputError, match="other settings: --batch was 4 and is 2 now"):
         pretrain(recipe(batch=2), tmp_path / "run", cpu=True)
     pretrain(recipe(batch=2), tmp_path / "run", cpu=True, overwrite=True)
     assert len(losses(tmp_path / "run")) == 4

@@ -101,10 +101,10 @@ def test_a_second_run_makes_what_is_missing(sound_folder, tmp_path):
 
 def test_shards_of_other_files_or_settings_are_refused(sound_folder, tmp_path):
     write_shards([sound_folder], tmp_path / "shards")
-    with pytest.raises(OutputError, match="other settings: format was 'flac', now 'log-mel'"):
+    with pytest.raises(OutputError, match="other settings: --format was flac and is log-mel now"):
         write_shards([sound_folder], tmp_path / "shards", format="log-mel")
     (sound_folder / "a.wav").unlink()
-    with pytest.raises(OutputError, match="other settings: files was"):
+    with pytest.raises(OutputError, match="other settings: the recordings were others"):
         write_shards([sound_folder], tmp_path / "shards")
     assert write_shards([sound_folder], tmp_path / "shards", overwrite=True).clips == 2
 

@@ -101,7 +101,7 @@ def test_a_run_of_another_recipe_is_refused_unless_overwritten(tmp_path):
     folder = RunFolder(tmp_path)
     folder.open({"batch": 4, "seed": 0})
     folder.open({"batch": 4, "seed": 0})
-    with pytest.raises(OutputError, match="other settings: batch was 4, now 8"):
+    with pytest.raises(OutputError, match="other settings: --batch was 4 and is 8 now"):
         folder.open({"batch": 8, "seed": 0})
     trainer = trained(seed=0)
     folder.save(7, trainer)
@@ -122,7 +122,7 @@ def test_a_run_may_change_its_length_alone(tmp_path):
     with pytest.raises(OutputError, match="holds a run of 7 updates, more than 6; give --steps 7 or more"):
         folder.lengthen(7, 6, 6, 6)
     with pytest.raises(
-        OutputError, match="batch was 4, now 2; a run keeps all settings but steps: choose another folder, or"
+        OutputError, match="--batch was 4 and is 2 now; a run keeps all settings but --steps: choose another folder, or"
     ):
         folder.open({"batch": 2, "steps": 8})
 
@@ -139,7 +139,9 @@ def test_a_run_that_began_with_other_weights_is_refused(tmp_path):
     folder.open({"init": first})
     folder.open({"init": {**first, "name": "where/it/is/now"}})  # by its fingerprint, the same
     assert folder.recorded()["init"] == first
-    with pytest.raises(OutputError, match=r"began with the weights aa \(aaaa.*not with the weights bb \(bbbb.*--overwrite"):
+    with pytest.raises(
+        OutputError, match=r"began with the weights aa .* aaaa.*not with the weights bb .* bbbb.*--overwrite"
+    ):
         folder.open({"init": other})
     with pytest.raises(OutputError, match="not with random weights"):
         folder.open({"init": None})

@@ -100,10 +100,10 @@ def test_other_settings_are_refused(out):
     header = json.loads((out / "corpus.json").read_text())
     assert header["kind"] == "procedural"
     assert header["soundfont_sha256"] is None
-    with pytest.raises(OutputError, match=r"other settings: clip_seconds was 0\.5, now 1\.0; choose another folder"):
+    with pytest.raises(OutputError, match=r"other settings: --clip-seconds was 0\.5 and is 1\.0 now; choose another folder"):
         make(out, clip_seconds=1.0)
     (out / "corpus.json").write_text(json.dumps({**header, "made_by": "hear-axlstm 0.0.1"}))
-    with pytest.raises(OutputError, match=r"made_by was 'hear-axlstm 0\.0\.1', now"):
+    with pytest.raises(OutputError, match=r"its clips were made by hear-axlstm 0\.0\.1 and"):
         make(out)
     (out / "corpus.json").write_text("{")
     with pytest.raises(OutputError, match="is damaged"):
@@ -158,7 +158,7 @@ def test_music_remembers_its_soundfont(out, fake_fluidsynth, fake_soundfont):
     assert write_corpus(out, "music", 1 * SECOND, **options) == 2
     assert all(str(fake_soundfont) in call["arguments"] for call in fake_fluidsynth() if len(call["arguments"]) > 1)
     fake_soundfont.write_bytes(fake_soundfont.read_bytes() + b"more")
-    with pytest.raises(OutputError, match="soundfont_sha256 was"):
+    with pytest.raises(OutputError, match=r"the SoundFont was another \(--soundfont\)"):
         write_corpus(out, "music", 1 * SECOND, **options)
 
 
