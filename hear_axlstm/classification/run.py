@@ -41,6 +41,7 @@ WORDS = {  # for settings that are others than those a folder was begun with
     "sounds": changed("the path of the sounds"),
     "weights_sha256": lambda *_: "the weights were others (--model)",
     "layout": changed("the layout of the weights"),
+    "pad_short": changed("--pad"),
 }
 NAMED = 5  # classes or sounds in an error
 

@@ -114,7 +114,9 @@ class _Run:
             logger.info("finished already (%d steps); --steps %d, for example, prolongs it", total, 2 * total)
         elif self.step and self.lengths[-1]["after"] == self.step:
             was = self.lengths[-2]["updates"]
-            text = "going on after update %d: the run now has %d updates, not %d; from here on its learning rate is that of %d"
+            text = (
+                "going on after update %d: the run now has %d updates, not %d; from here on its learning rate is that of %d"
+            )
             logger.info(text, self.step, total, was, total)
         elif self.step:
             logger.info("going on after update %d of %d", self.step, total)
