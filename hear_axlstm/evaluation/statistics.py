@@ -94,8 +94,7 @@ def estimate(values: Sequence[float]) -> Estimate:
         return Estimate(mean, None, n)
     if min(values) == max(values):
         return Estimate(values[0], 0.0, n)
-    quantile = float(_special().stdtrit(n - 1, (1 + CONFIDENCE) / 2))
-    return Estimate(mean, quantile * stdev(values) / math.sqrt(n), n)
+    return Estimate(mean, smallest_t(n) * stdev(values) / math.sqrt(n), n)
 
 
 def over_common_seeds(scores: Mapping[str, BySeed], combine: Callable[[Mapping[str, float]], float]) -> dict[int, float]:
@@ -134,6 +133,15 @@ def paired_difference(left: BySeed, right: BySeed) -> Difference | None:
         return Difference(found, None)
     t = found.mean * math.sqrt(len(values)) / stdev(values)
     return Difference(found, 2 * float(_special().stdtr(len(values) - 1, -abs(t))))
+
+
+def smallest_t(n: int) -> float:
+    """How many standard errors a mean of n values must be from 0 for p < 0.05. Raises ConfigError without scipy.
+
+    >>> round(smallest_t(2), 1), round(smallest_t(10), 1)
+    (12.7, 2.3)
+    """
+    return float(_special().stdtrit(n - 1, (1 + CONFIDENCE) / 2))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

@@ -98,7 +98,7 @@ def _markdown_section(section: Section) -> Iterable[str]:
         entries = [[entry.label, with_interval(entry.estimate)] for entry in ranking.entries]
         yield from _markdown_table(["Model", "Mean"], entries, strong=[entry.ours for entry in ranking.entries])
     for pair in section.pairs:
-        yield from (f"### {_md(pair.left)} less {_md(pair.right)}", "", _md(pair_words(pair)), "")
+        yield from (f"### {_md(pair.left)} less {_md(pair.right)}", "", _md(pair_words(pair, section)), "")
         differences = [
             [
                 task.title,

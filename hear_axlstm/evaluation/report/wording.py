@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from hear_axlstm.evaluation.protocols import LINEAR
 from hear_axlstm.evaluation.report.classes import TaskClasses
 from hear_axlstm.evaluation.report.numbers import PLUS_MINUS, with_interval
 from hear_axlstm.evaluation.report.pairs import SIGNIFICANT, Pair
 from hear_axlstm.evaluation.report.rankings import AGGREGATE, Ranking, why_no_aggregate
 from hear_axlstm.evaluation.report.rows import Column, Row
 from hear_axlstm.evaluation.report.summary import Problem, Section, Summary
-from hear_axlstm.evaluation.statistics import papers_scale
+from hear_axlstm.evaluation.statistics import papers_scale, smallest_t
 from hear_axlstm.progress import several
 
 DIFFERS = "\N{DAGGER}"
 NOTHING = "\N{EN DASH}"
+FEW_SEEDS = 5  # with fewer, a test finds hardly anything
 WHOLE_MATRIX = "the report with --format json"
 KINDS = {"failed": "failed", "missing": "missing", "mixed": "mixed", "seeds": "seeds missing"}
 
@@ -92,18 +94,33 @@ def ranking_words(ranking: Ranking, section: Section) -> str:
     return words
 
 
-def pair_words(pair: Pair) -> str:
-    """A sentence on how many tasks differ beyond chance."""
-    better = sum(1 for task in pair.tasks if _significant(task.adjusted) and task.difference.estimate.mean > 0)
-    worse = sum(1 for task in pair.tasks if _significant(task.adjusted) and task.difference.estimate.mean < 0)
-    return (
-        f"Of {several(len(pair.tasks), 'task')}, {pair.left} is higher on {better} and lower on {worse} "
-        f"(adjusted p < {SIGNIFICANT})."
-    )
-
-
-def _significant(p: float | None) -> bool:
-    return p is not None and p < SIGNIFICANT
+def pair_words(pair: Pair, section: Section) -> str:
+    """How many tasks differ beyond chance, as far as the seeds that both models have allow a test."""
+    seeds = {task.title: task.difference.estimate.n or 0 for task in pair.tasks}
+    if max(seeds.values()) == 1:
+        if section.protocol == LINEAR.name:
+            return "Nothing in the linear engine is random, so differences have no test."
+        return "One seed: differences have no test. Evaluate with --seeds 3 or more."
+    tested = [(task.title, task.difference.estimate.mean, task.adjusted) for task in pair.tasks if task.adjusted is not None]
+    untested = [task.title for task in pair.tasks if task.adjusted is None]
+    words = []
+    if tested:
+        found = [mean for _, mean, adjusted in tested if adjusted < SIGNIFICANT]
+        words.append(
+            f"Of {several(len(tested), 'task')}, {pair.left} is higher on {sum(mean > 0 for mean in found)} "
+            f"and lower on {sum(mean < 0 for mean in found)} (adjusted p < {SIGNIFICANT})."
+        )
+        fewest = min(seeds[title] for title, _, _ in tested)
+        if fewest < FEW_SEEDS:
+            words.append(
+                f"With {fewest} seeds, a difference counts only from {smallest_t(fewest):.1f} times its standard error on; "
+                f"with 10 seeds, from {smallest_t(10):.1f} times."
+            )
+    if single := [title for title in untested if seeds[title] == 1]:
+        words.append(f"Both models have only one seed in common, and so no test, on: {', '.join(single)}.")
+    if steady := [title for title in untested if seeds[title] > 1]:
+        words.append(f"The difference has no spread over seeds, and so no test, on: {', '.join(steady)}.")
+    return " ".join(words)
 
 
 def classes_words(found: TaskClasses) -> str:

@@ -11,6 +11,7 @@ from hear_axlstm.evaluation.report import write_report
 from hear_axlstm.evaluation.report.plots import dots
 from hear_axlstm.evaluation.report.rankings import AGGREGATE, why_no_aggregate
 from hear_axlstm.evaluation.report.summary import summarise
+from hear_axlstm.evaluation.report.wording import pair_words
 from hear_axlstm.evaluation.statistics import estimate, papers_scale
 from tests.evaluation.report.world import (
     BASE,
@@ -316,6 +317,39 @@ def test_every_two_models_are_compared_and_one_alone_is_not():
     pairs = section_of([record(name) for name in "abc"], found).pairs
     assert [(pair.left[0], pair.right[0]) for pair in pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert section_of([record("a")], scores("a", {ESC: 0.5})).pairs == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "One seed: differences have no test. Evaluate with --seeds 3 or more."),
+        ({"protocol": "linear", "engine": "linear"}, "Nothing in the linear engine is random, so differences have no test."),
+    ],
+    ids=["native", "linear"],
+)
+def test_differences_of_one_seed_have_no_test_and_the_words_say_so(changes, expected):
+    found = [one for name in "ab" for one in scores(name, {ESC: 0.5, VOX: 0.4}, 1, **changes)]
+    section = section_of([record("a"), record("b")], found)
+    assert pair_words(section.pairs[0], section) == expected
+
+
+def test_two_seeds_have_a_test_and_the_words_say_how_little_it_finds():
+    left, right = scores("a", {ESC: 0.9, VOX: 0.4}, 2), scores("b", {ESC: 0.5, VOX: 0.4}, 2)
+    section = section_of([record("a"), record("b")], [*left, *right])
+    assert pair_words(section.pairs[0], section) == (
+        "Of 2 tasks, a (native) is higher on 1 and lower on 0 (adjusted p < 0.05). With 2 seeds, a difference counts only "
+        "from 12.7 times its standard error on; with 10 seeds, from 2.3 times."
+    )
+
+
+def test_tasks_without_a_test_are_named_with_the_reason():
+    left = [score("a", ESC, seed, 0.5) for seed in range(6)] + [score("a", VOX, 0, 0.5)]
+    right = [score("b", ESC, seed, 0.4) for seed in range(6)] + scores("b", {VOX: 0.4}, 2)
+    section = section_of([record("a"), record("b")], [*left, *right])
+    assert pair_words(section.pairs[0], section) == (
+        "Both models have only one seed in common, and so no test, on: VoxLingua107 Top 10. "
+        "The difference has no spread over seeds, and so no test, on: ESC-50."
+    )
 
 
 # Details
