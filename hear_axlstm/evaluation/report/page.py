@@ -18,24 +18,24 @@ from hear_axlstm.evaluation.report.rows import Column, Row
 from hear_axlstm.evaluation.report.summary import Section, Summary
 from hear_axlstm.progress import several
 
+MOST_OPEN = 4  # confusion matrices that the page shows; of more it shows each at a click
 MOST_HEADLINES = 4  # of tasks that HEAR does not have; of more it is their mean
 HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Headline:
-    """A number of a row of ours at the head of the page. value: None where there is none. imitated: on no real task."""
+    """A number of a row of ours at the head of the page.
+
+    value: None where there is none. imitated: whether an imitated task is in it.
+    """
 
     row: Row
     section: Section
     title: str
     value: str | None
     remark: str
-
-    @property
-    def imitated(self) -> bool:
-        cells = self.row.cells.values()
-        return any(cell.imitated for cell in cells) and not self.row.comparable
+    imitated: bool
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,10 @@ def to_html(summary: Summary) -> str:
     environment.globals.update(
         numbers=numbers,
         wording=wording,
-        several=several,
         AGGREGATE=AGGREGATE,
         SIGNIFICANT=SIGNIFICANT,
+        several=several,
+        MOST_OPEN=MOST_OPEN,
     )
     environment.globals.update(
         confusion=lambda found: Markup(  # noqa: S704 - it escapes the names
@@ -101,20 +102,22 @@ def _headlines(row: Row, section: Section) -> Iterable[Headline]:
 def _headline(row: Row, section: Section) -> Headline:
     if row.aggregate is not None:
         remark = f"ten tasks, {several(row.aggregate.n or 0, 'seed')}"
-        return Headline(row, section, AGGREGATE, numbers.with_interval(row.aggregate), remark)
-    remark = f"No s(m), {why_no_aggregate(row)}" if section.papers else ""
+        return Headline(row, section, AGGREGATE, numbers.with_interval(row.aggregate), remark, imitated=False)
+    remark = f"No s(m): {why_no_aggregate(row)}" if section.papers else ""
     for ranking in section.rankings:
         for entry in ranking.entries:
             if entry.label == row.label and ranking.title != AGGREGATE:
-                return Headline(row, section, ranking.title, numbers.with_interval(entry.estimate), remark)
+                imitated = any(row.cells[task].imitated for task in ranking.tasks)
+                return Headline(row, section, ranking.title, numbers.with_interval(entry.estimate), remark, imitated)
     there = [column for column in section.hear_columns if column.task in row.cells]
     if len(there) == 1:
         return _of_task(row, section, there[0], remark)
-    return Headline(row, section, several(len(row.cells), "task"), None, remark)
+    imitated = any(cell.imitated for cell in row.cells.values())
+    return Headline(row, section, several(len(row.cells), "task"), None, remark, imitated)
 
 
 def _of_task(row: Row, section: Section, column: Column, remark: str) -> Headline:
     cell = row.cells[column.task]
     value = numbers.with_interval(cell.estimate, percent=cell.percent)
     title = f"{column.title}: {numbers.metric_title(cell.metric)}{', percent' if cell.percent else ''}"
-    return Headline(row, section, title, value, remark or several(len(cell.seeds), "seed"))
+    return Headline(row, section, title, value, remark or several(len(cell.seeds), "seed"), cell.imitated)

@@ -54,7 +54,9 @@ def _pair(left: Row, right: Row, columns: Sequence[Column]) -> Pair:
         if difference is not None:
             found.append((column, mine.percent, difference))
     adjusted = holm([difference.p for _, _, difference in found])
-    title, overall = _overall(left, right, [column.task for column, percent, _ in found if percent])
+    common = [column for column, percent, _ in found if percent]
+    named = [column for column in common if column.is_hears]  # a user's own tasks are no part of a mean with them
+    title, overall = _overall(left, right, [column.task for column in named or common])
     return Pair(
         left=left.label,
         right=right.label,

@@ -83,6 +83,16 @@ class Dots:
     axis: Axis
     strips: tuple[Strip, ...]
 
+    @property
+    def published(self) -> bool:
+        """Whether a mark, one at least, is of a published model."""
+        return any(strip.published for strip in self.strips)
+
+    @property
+    def ours(self) -> set[str]:
+        """The labels of our rows that have a mark."""
+        return {mark.label for strip in self.strips for mark in strip.ours if mark is not None}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
@@ -111,6 +121,11 @@ class Scatter:
     y: Axis
     points: tuple[Point, ...]
     unknown: tuple[str, ...]
+
+    @property
+    def published(self) -> bool:
+        """Whether a point, one at least, is of a published model."""
+        return not all(point.ours for point in self.points)
 
 
 def linear_axis(values: Sequence[float]) -> Axis:
@@ -154,9 +169,9 @@ def dots(section: Section, shapes: dict[str, str]) -> Dots:
 
 
 def scatter(ranking: Ranking, shapes: dict[str, str]) -> Scatter | None:
-    """Parameters in millions against a ranking's number. None with fewer than two models to show."""
+    """Parameters in millions against a ranking's number. None where fewer than two sizes are known."""
     known = [entry for entry in ranking.entries if entry.parameters]
-    if len(known) < 2 or not any(entry.ours for entry in known):
+    if len({entry.parameters for entry in known}) < 2 or not any(entry.ours for entry in known):
         return None
     x = log_axis([(entry.parameters or 0) / 1e6 for entry in known])
     y = linear_axis([end for entry in known for end in _ends(entry.estimate)])

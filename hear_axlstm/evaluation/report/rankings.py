@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from hear_axlstm.evaluation.report.rows import Cell, Row
 from hear_axlstm.evaluation.statistics import BySeed, Estimate, estimate, mean_of, over_common_seeds, papers_scale
-from hear_axlstm.evaluation.tasks.catalogue import PAPER_TASKS
+from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS, PAPER_TASKS
 from hear_axlstm.progress import several
 
 AGGREGATE = "s(m)"
@@ -69,7 +69,7 @@ def why_no_aggregate(row: Row) -> str:
     there = _ten(row)
     differing = sum(bool(cell.differences) for cell in there.values())
     if differing:
-        return f"{differing} of its tasks not as in HEAR"
+        return f"{differing} {'task is' if differing == 1 else 'tasks are'} not as in HEAR"
     if len(there) < len(TEN):
         return f"partial: {len(there)} of {len(TEN)} tasks"
     return "no seed that all tasks have"
@@ -108,7 +108,8 @@ def _comparable(row: Row, published: set[str] | None) -> tuple[_Version, ...]:
         genuine = tuple((task, "") for task, cell in cells.items() if task in published and not cell.differences)
         if genuine:
             return genuine
-    return tuple((task, cell.task_sha256 or "") for task, cell in cells.items())
+    named = [task for task in cells if task in KNOWN_TASKS]  # a user's own tasks are no part of a mean with them
+    return tuple((task, cells[task].task_sha256 or "") for task in named or cells)
 
 
 def _mean_ranking(chosen: tuple[_Version, ...], ours: Sequence[Row], published: Sequence[Row], *, papers: bool) -> Ranking:

@@ -181,7 +181,7 @@ def our_rows(
 
 def _imitation(cells: Mapping[str, Cell]) -> str:
     """What a label says of scores on imitated tasks, empty where there are none."""
-    imitated = [cell.imitated for task, cell in cells.items() if task in KNOWN_TASKS]
+    imitated = [cell.imitated for cell in cells.values()]
     if not any(imitated):
         return ""
     return ", imitated tasks" if all(imitated) else ", some tasks imitated"

@@ -137,7 +137,7 @@ def summarise(results: Results) -> Summary:
 
 def imitation_banner(scores: Iterable[Score]) -> str:
     """What must be said where scores of synthesised imitations stand; empty where there are none."""
-    imitated = {score.task: SYNTHESISED in score.differences for score in scores if score.task in KNOWN_TASKS}
+    imitated = {score.task: SYNTHESISED in score.differences for score in scores}
     if not any(imitated.values()):
         return ""
     if all(imitated.values()):

@@ -30,6 +30,7 @@ from hear_axlstm.evaluation.report.wording import (
     how_to_read,
     pair_words,
     problem_words,
+    problems_together,
     ranking_words,
     sentence,
     whose_words,
@@ -114,8 +115,8 @@ def _markdown_section(section: Section) -> Iterable[str]:
         yield from _markdown_table(["Task", "Difference", "p", "p, adjusted"], differences)
     if section.problems:
         yield from ("### Failed and missing", "")
-        problems = [[problem.row, problem.title, problem_words(problem)] for problem in section.problems]
-        yield from _markdown_table(["Model", "Task", "What"], problems, numbers=False)
+        problems = [[problem.row, titles, problem_words(problem)] for problem, titles in problems_together(section.problems)]
+        yield from _markdown_table(["Model", "Tasks", "What"], problems, numbers=False)
     if section.differences:
         yield from ("### Not as in HEAR", "")
         for found in section.differences:
@@ -234,7 +235,9 @@ def _caption(section: Section, banner: str) -> str:
         for row in section.ours
         if section.papers and not row.aggregate and row.has_any(section.hear_columns)
     ]
-    words += [f"{problem.row}, {problem.title}: {problem_words(problem)}." for problem in section.problems]
+    words += [
+        f"{problem.row}, {titles}: {problem_words(problem)}." for problem, titles in problems_together(section.problems)
+    ]
     if section.differences:
         titles = ", ".join(dict.fromkeys(found.title for found in section.differences))
         words.append(f"{DIFFERS} not as in HEAR: {titles}.")

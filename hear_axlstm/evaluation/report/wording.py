@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from hear_axlstm.evaluation.protocols import LINEAR
 from hear_axlstm.evaluation.report.classes import TaskClasses
 from hear_axlstm.evaluation.report.numbers import PLUS_MINUS, with_interval
@@ -25,7 +27,8 @@ def whose_words(section: Section) -> str:
     words = [] if all(found) else ["Rows in bold are these results."]
     if any(found):
         words.append(
-            f"Rows marked with {DIFFERS} are these results on tasks that are not as in HEAR: no other row compares."
+            f"Rows marked with {DIFFERS} are these results on tasks that are not as in HEAR: no published row compares "
+            "with them."
         )
     return " ".join(words)
 
@@ -75,22 +78,22 @@ def ranking_words(ranking: Ranking, section: Section) -> str:
     """The sentences below a ranking's title: which tasks it sums up, and what it must not be taken for."""
     titles = {column.task: column.title for column in section.columns}
     if ranking.title == AGGREGATE:
-        return "The papers' aggregate of the ten tasks, higher is better."
+        return "s(m) is the papers' aggregate of the ten tasks. Higher is better."
     if ranking.differ:
-        words = "Of tasks that are not known to be HEAR's; nothing published is comparable."
+        words = "Nothing published compares with this mean, since these tasks are not as in HEAR."
     elif section.table is None:
         words = "Nothing was published of these tasks with this protocol."
     else:
-        words = "Published models over the same tasks, from their printed means."
+        words = "For published models it is the mean of their printed scores on the same tasks."
     if ranking.partial:
         words = f"Partial: this is not s(m), which needs all ten tasks as in HEAR. {words}"
     missing = [column.title for column in section.columns if column.task not in ranking.tasks]
     if section.papers and not ranking.differ and missing:
-        words += f" Without {', '.join(missing)}."
+        words += f" These tasks are not in it: {', '.join(missing)}."
     else:
-        words += f" Tasks: {', '.join(titles[task] for task in ranking.tasks)}."
+        words += f" These tasks are in it: {', '.join(titles[task] for task in ranking.tasks)}."
     if ranking.left_out:
-        words += f" Left out, since they lack one of these tasks: {', '.join(ranking.left_out)}."
+        words += f" These models are left out, since they lack one of the tasks: {', '.join(ranking.left_out)}."
     return words
 
 
@@ -125,17 +128,25 @@ def pair_words(pair: Pair, section: Section) -> str:
 
 def classes_words(found: TaskClasses) -> str:
     """How the results by class came about."""
-    folds = f", each by the classifier of its fold, of {found.splits} folds" if found.splits > 1 else ""
+    folds = f" The classifier of its fold judged each, in {found.splits} folds." if found.splits > 1 else ""
     if found.precisions:
-        over = f"The mean over {several(found.seeds, 'seed')}" + (f" and {found.splits} folds" if found.splits > 1 else "")
-        return f"{over} of the average precision of each class."
-    words = f"All {found.clips:,} test clips{folds}."
+        over = f"the mean over {several(found.seeds, 'seed')}" + (f" and {found.splits} folds" if found.splits > 1 else "")
+        return f"The table shows the average precision of each class: {over}."
+    words = f"All {found.clips:,} test clips are counted.{folds}"
     if found.seeds > 1:
         words += (
             f" The matrix is the sum over {found.seeds} seeds, so that every clip counts {found.seeds} times in it; "
             "precision, recall and F1 are those of this sum."
         )
     return words
+
+
+def problems_together(problems: Iterable[Problem]) -> list[tuple[Problem, str]]:
+    """The problems, one for each model and reason, and the titles of all tasks that have it."""
+    found: dict[tuple[str, str], tuple[Problem, list[str]]] = {}
+    for problem in problems:
+        found.setdefault((problem.row, problem_words(problem)), (problem, []))[1].append(problem.title)
+    return [(problem, ", ".join(titles)) for problem, titles in found.values()]
 
 
 def problem_words(problem: Problem) -> str:

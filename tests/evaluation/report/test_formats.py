@@ -148,7 +148,7 @@ def test_markdown_names_failures_differences_and_provenance(results):
     text = write_report(results, "md")
     assert "| VoxLingua107 Top 10 | not evaluated |" in text
     assert "Partial: this is not s(m), which needs all ten tasks as in HEAR." in text
-    assert "Without VoxLingua107 Top 10, FSD50K." in text
+    assert "These tasks are not in it: VoxLingua107 Top 10, FSD50K." in text
     assert "failed: fsd50k-v1.0-full/train.json cannot be read" in text
     assert f"### {BASE} (native) less {TINY} (native)" in text
     assert "within 0.044" in text  # how well s(m) is reproduced

@@ -145,6 +145,41 @@ def test_jinja2_is_asked_for_by_its_extra(results, monkeypatch):
     assert write_report(results, "md")
 
 
+def report_of(found):
+    models = dict.fromkeys(score.model for score in found)
+    text = write_report(in_memory([record(name, 1_000 * (place + 1)) for place, name in enumerate(models)], found), "html")
+    return text, Elements(text)
+
+
+def legends(text):
+    return [re.findall(r"</svg>([^<]*)</li>", legend) for legend in re.findall(r'<ul class="legend">(.*?)</ul>', text, re.S)]
+
+
+def test_legends_list_the_marks_that_their_plot_has_and_no_others():
+    values = {ESC: 0.5, VOX: 0.6}
+    imitated = [one for name in "ab" for one in scores(name, values, 2, differences=["its sound is synthesised"])]
+    assert legends(report_of(imitated)[0]) == [["a (native, imitated tasks)", "b (native, imitated tasks)"]] * 2
+    genuine = [one for name in "ab" for one in scores(name, values, 2)]
+    assert legends(report_of(genuine)[0]) == [["a (native)", "b (native)", "published"]] * 2
+    distances = scores("c", {"birds": 2.5}, 2, metric="d_prime")  # no plot in percent has a mark of it
+    assert legends(report_of([*scores("a", {"frogs": 0.5}, 2), *distances])[0]) == [["a (native)"]]
+
+
+def test_confusion_matrices_are_open_unless_they_are_many():
+    own = {"confusions": {"test": {"b": {"b": 2, "c": 1}, "c": {"c": 3}}}}
+    for models, shown in ("abcd", 4), ("abcde", 0):
+        text, _ = report_of([one for name in models for one in scores(name, {"birds": 0.8}, 1, **own)])
+        matrices = [part for part in re.findall(r"<details.*?</details>", text, re.S) if "Confusion matrix" in part]
+        assert (len(matrices), sum(part.startswith("<details open") for part in matrices)) == (len(models), shown)
+
+
+def test_models_of_one_size_have_no_plot_against_it():
+    values = {ESC: 0.5, VOX: 0.6}
+    found = [one for name in "ab" for one in scores(name, values, 2, differences=["its sound is synthesised"])]
+    assert 'class="scatter"' in report_of(found)[0]
+    assert 'class="scatter"' not in write_report(in_memory([record("a"), record("b")], found), "html")
+
+
 def test_imitations_and_own_tasks_are_plain_to_see():
     own = {"confusions": {"test": {"<b>": {"<b>": 2, "c": 1}, "c": {"c": 3}}}, "differences": ["birds is no HEAR task"]}
     found = [

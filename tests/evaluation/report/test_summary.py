@@ -11,7 +11,7 @@ from hear_axlstm.evaluation.report import write_report
 from hear_axlstm.evaluation.report.plots import dots
 from hear_axlstm.evaluation.report.rankings import AGGREGATE, why_no_aggregate
 from hear_axlstm.evaluation.report.summary import summarise
-from hear_axlstm.evaluation.report.wording import pair_words
+from hear_axlstm.evaluation.report.wording import pair_words, problems_together
 from hear_axlstm.evaluation.statistics import estimate, papers_scale
 from tests.evaluation.report.world import (
     BASE,
@@ -208,7 +208,7 @@ def test_tasks_that_are_not_hears_get_no_s_and_no_published_company():
     section = section_of([record("m")], other)
     (row,) = section.ours
     assert row.aggregate is None
-    assert why_no_aggregate(row) == "10 of its tasks not as in HEAR"
+    assert why_no_aggregate(row) == "10 tasks are not as in HEAR"
     (ranking,) = section.rankings
     assert (ranking.title, ranking.differ, ranking.partial) == ("Mean over 10 tasks", True, True)
     assert [entry.label for entry in ranking.entries] == ["m (native)"]
@@ -220,7 +220,7 @@ def test_one_task_that_is_not_hears_is_left_out_of_the_mean():
     found = [*scores("m", {task: value for task, value in values.items() if task != ESC})]
     found += scores("m", {ESC: values[ESC]}, differences=["labels: 49, in HEAR 50"])
     section = section_of([record("m")], found)
-    assert why_no_aggregate(section.ours[0]) == "1 of its tasks not as in HEAR"
+    assert why_no_aggregate(section.ours[0]) == "1 task is not as in HEAR"
     (ranking,) = section.rankings
     assert (ranking.title, ranking.differ, len(ranking.entries)) == ("Mean over 9 tasks", False, 21)
     assert ESC not in ranking.tasks
@@ -421,6 +421,23 @@ def test_some_imitated_tasks_are_named_in_the_banner():
     assert summary.banner.startswith("Some of these scores are of synthesised imitations of HEAR's tasks: ESC-50.")
     assert summary.sections[0].ours[0].label == "m (native, some tasks imitated)"
     assert not summary.sections[0].ours[0].apart
+
+
+def test_own_tasks_beside_imitated_ones_are_neither_called_imitated_nor_in_a_mean_with_them():
+    found = [one for name in "ab" for one in scores(name, {ESC: 0.7, BO: 0.6}, 2, differences=IMITATED)]
+    found += [one for name in "ab" for one in scores(name, {"birds": 0.9}, 2)]
+    summary = summarise(in_memory([record("a"), record("b")], found))
+    assert summary.banner.startswith("Some of these scores are of synthesised imitations")
+    (section,) = summary.sections
+    assert [row.label for row in section.ours] == ["a (native, some tasks imitated)", "b (native, some tasks imitated)"]
+    assert ranking_of(section, "Mean over 2 tasks").tasks == (BO, ESC)
+    assert (len(section.pairs[0].tasks), section.pairs[0].overall_title) == (3, "Mean over 2 tasks")
+
+
+def test_tasks_that_lack_for_one_reason_are_named_together():
+    section = section_of([record("m")], scores("m", {task: 0.5 for task in TEN if task not in (ESC, VOX)}, 1))
+    ((problem, titles),) = problems_together(section.problems)
+    assert (problem.row, problem.reason, titles) == ("m (native)", "not evaluated", "VoxLingua107 Top 10, ESC-50")
 
 
 def test_without_imitations_there_is_no_banner(summary):
