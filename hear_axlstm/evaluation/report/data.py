@@ -41,9 +41,9 @@ def to_csv(summary: Summary) -> str:
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for section in summary.sections:
-        for row in section.rows:
+        for row in (*section.rows, *(row for row in section.other_rows if row not in section.rows)):
             for column in section.columns:
-                if row.ours or column.task in row.cells:
+                if column.task in row.cells or column.task in row.gaps:
                     writer.writerow(_record(section, row, column))
     return file.getvalue()
 
@@ -51,7 +51,7 @@ def to_csv(summary: Summary) -> str:
 def _record(section: Section, row: Row, column: Column) -> dict[str, Any]:
     cell, gap = row.cells.get(column.task), row.gaps.get(column.task)
     remarks = [gap.reason] if gap is not None else []
-    if cell is not None and cell.differences:
+    if cell is not None and cell.differences and column.is_hears:
         what = "a synthesised imitation, which compares with nothing published" if cell.imitated else "not as in HEAR"
         remarks.append(f"{what}: {'; '.join(cell.differences)}")
     origin = "results" if row.ours or section.table is None else section.table.title

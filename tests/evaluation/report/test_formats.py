@@ -49,6 +49,15 @@ def test_csv_has_the_published_rows_of_the_same_protocol(table):
     assert {r["protocol"] for r in table if r["origin"] == "HEAR's leaderboard"} == {"hear2021"}
 
 
+def test_csv_has_the_tasks_that_hear_does_not_have():
+    own = {"differences": ["birds is no HEAR task"]}
+    report = in_memory([record("a"), record("b")], [*scores("a", {"birds": 0.5}, 2, **own), *scores("b", {ESC: 0.5}, 2)])
+    rows = list(csv.DictReader(io.StringIO(write_report(report, "csv"))))
+    (birds,) = [row for row in rows if row["task"] == "birds"]
+    assert (birds["model"], birds["unit"], birds["n"], birds["status"], birds["remark"]) == ("a", "%", "2", "ok", "")
+    assert {row["task"] for row in rows if row["model"] == "b"} == set(TEN)
+
+
 def test_csv_names_what_failed_and_what_is_missing(table):
     rows = {row["task"]: row for row in table if row["model"] == TINY}
     assert set(rows) == set(TEN)
