@@ -35,6 +35,7 @@ from hear_axlstm.evaluation.probe.tasks import is_held_out
 from hear_axlstm.evaluation.protocols import LINEAR, PROTOCOLS, find_protocol
 from hear_axlstm.evaluation.report import ReportFormat, write_report
 from hear_axlstm.evaluation.report.summary import imitation_banner
+from hear_axlstm.evaluation.report.wording import several
 from hear_axlstm.evaluation.results import Engine, Score, read_results
 from hear_axlstm.evaluation.run import Evaluated, evaluate
 from hear_axlstm.evaluation.subject import Subject, module_subject, our_subject
@@ -104,7 +105,7 @@ def download_tasks_command(names: tuple[str, ...], out: Path, record: str, quiet
             result = download_tasks(chosen, out, record=record, progress=not quiet)
     tell_failures(result.failures)
     if not quiet:
-        tell(f"{len(result.archives)} archives, {len(result.failures)} failed: {out}")
+        tell(f"{several(len(result.archives), 'archive')} complete, {len(result.failures)} failed: {out}")
     sys.exit(FAILED if result.failures else 0)
 
 
@@ -137,7 +138,7 @@ def prepare_command(sources: tuple[Path, ...], out: Path, rate: int, workers: in
                 failures += 1
                 tell(f"failed: {path}: {cause_of(error)}")
     if not quiet:
-        tell(f"{len(found) - failures} prepared, {failures} failed: {out}")
+        tell(f"{several(len(found) - failures, 'task')} prepared, {failures} failed: {out}")
     sys.exit(FAILED if failures else 0)
 
 
@@ -155,7 +156,8 @@ def _inside(source: Path) -> list[Path]:
 def check_command(folder: Path, tasks: str | None, rate: int, quiet: bool) -> None:
     """Look for missing, damaged and wrong files in tasks.
 
-    It also says how a task differs from the HEAR task of its name. The exit code is 1 when a task must be mended.
+    It says what it found: clips, splits, classes and lengths, and how a task differs from the HEAR task of its name. Tasks
+    of your own pass as well. The exit code is 1 when a task must be mended.
     """
     broken = 0
     with reported(FAILED):
@@ -164,6 +166,8 @@ def check_command(folder: Path, tasks: str | None, rate: int, quiet: bool) -> No
             check = check_task(path, rate, progress=not quiet, title=f"task {number} of {len(paths)}: {path.name}")
             broken += not check.is_good
             show(f"{path.name}: {several(len(check.problems), 'problem') if check.problems else 'good'}")
+            whose = " (a task of your own: HEAR has none of this name)" if check.is_own else ""
+            show(f"  {check.found}{whose}")
             for kind, lines in (("", check.problems), ("remark: ", check.remarks), ("not as in HEAR: ", check.differences)):
                 for line in lines:
                     show(f"  {kind}{line}")

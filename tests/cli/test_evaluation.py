@@ -202,7 +202,11 @@ def test_a_users_own_sounds_become_a_task_with_a_headline_and_classes_of_its_own
     made = run("tasks", "make", tmp_path / "birds", "-o", task)
     assert made.exit_code == 0, made.output
     assert "36 clips of 3 classes: 5 folds, stratified, with seed 0" in made.stderr
-    assert run("tasks", "check", task).stdout.startswith("birds: good")
+    checked = run("tasks", "check", task)
+    assert checked.exit_code == 0
+    assert checked.stdout.startswith("birds: good\n  36 clips (")
+    assert "3 classes" in checked.stdout
+    assert "a task of your own" in checked.stdout
     metadata = json.loads((task / "task_metadata.json").read_text())
     grid = {"task_specific_param_grid": {**GRID, "max_epochs": [60], "lr": [1e-3]}}
     (task / "task_metadata.json").write_text(json.dumps({**metadata, "evaluation_params": grid}))
@@ -247,7 +251,7 @@ def test_48_khz_to_16_khz(suite, tmp_path, run):
     write_suite(tmp_path / "raw", [gunshots], sample_rate=48_000)
     prepared = run("tasks", "prepare", tmp_path / "raw", "-o", tmp_path / "tasks")
     assert prepared.exit_code == 0, prepared.output
-    assert "1 prepared, 0 failed" in prepared.stderr
+    assert "1 task prepared, 0 failed" in prepared.stderr
     assert run("tasks", "check", tmp_path / "tasks").exit_code == 0
     (tmp_path / "empty.tar.gz").write_bytes(b"")
     broken = run("tasks", "prepare", tmp_path / "empty.tar.gz", "-o", tmp_path / "tasks")
@@ -286,7 +290,7 @@ def test_without_the_kit_its_engine_is_refused_with_the_way_to_get_it(suite, tmp
 
 def test_nothing_to_evaluate_or_to_report_is_told(tmp_path, run):
     result = run("evaluate", tmp_path, "-o", tmp_path / "results")
-    assert (result.exit_code, "no HEAR task there" in result.stderr) == (2, True)
+    assert (result.exit_code, "no task there" in result.stderr) == (2, True)
     result = run("report", tmp_path)
     assert (result.exit_code, "no results there" in result.stderr) == (1, True)
 

@@ -38,19 +38,37 @@ class Check:
     """The findings of ``check_task`` about a task folder.
 
     problems: must be mended before the task is evaluated. remarks: odd, but harmless. differences: from the HEAR task of
-    its name; scores are not comparable while there are any. clips: how many the splits name. seconds: length of the sound.
+    its name; scores are not comparable while there are any. is_own: whether HEAR has no task of its name. clips: how many
+    each split names. classes: how many labels there are. seconds: the length of each clip that could be read.
     """
 
     path: Path
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
-    clips: int = 0
-    seconds: float = 0.0
+    is_own: bool = False
+    clips: dict[str, int] = field(default_factory=dict)
+    classes: int = 0
+    seconds: list[float] = field(default_factory=list)
 
     @property
     def is_good(self) -> bool:
         return not self.problems
+
+    @property
+    def found(self) -> str:
+        """What there is, as a sentence; empty where the task's description cannot be read.
+
+        >>> Check(Path("birds"), clips={"train": 2, "test": 1}, classes=2, seconds=[0.5, 1.5, 1.0]).found
+        '3 clips (2 in train, 1 in test), 2 classes, 0.5 to 1.5 s each, 3 s in all'
+        """
+        if not self.clips:
+            return ""
+        splits = ", ".join(f"{count:,} in {split}" for split, count in self.clips.items())
+        shortest, longest = (f"{end(self.seconds, default=0.0):.3g}" for end in (min, max))
+        each = f"{shortest} s" if shortest == longest else f"{shortest} to {longest} s"
+        lengths = f", {each} each, {sum(self.seconds):,.0f} s in all" if self.seconds else ""
+        return f"{sum(self.clips.values()):,} clips ({splits}), {self.classes:,} classes{lengths}"
 
     def add(self, problem: str, cases: Iterable[str]) -> None:
         """Note a kind of problem, if it has cases: how many, where there are several, and the first of them."""
@@ -70,11 +88,13 @@ def check_task(path: Path, sample_rate: int = SAMPLE_RATE, *, progress: bool = F
     try:
         task = read_task(path)
         clips = {split: task.clips(split) for split in task.splits}
-        check.differences = task.differences()
+        check.is_own = task.known is None
+        check.differences = [] if check.is_own else task.differences()
     except TaskError as error:
         check.problems.append(str(error))
         return check
-    check.clips = sum(map(len, clips.values()))
+    check.clips = {split: len(names) for split, names in clips.items()}
+    check.classes = len(task.labels)
     _check_description(check, task)
     _check_splits(check, task, clips)
     _check_labels(check, task, clips)
@@ -83,10 +103,10 @@ def check_task(path: Path, sample_rate: int = SAMPLE_RATE, *, progress: bool = F
         there = f", but at {', '.join(rates)} Hz: `hear-axlstm tasks prepare` resamples it" if rates else ""
         check.problems.append(f"{path} has no sounds at {sample_rate} Hz{there}")
         return check
-    with progress_bar(total=check.clips, unit="clip", desc=title or path.name, shown=progress) as bar:
+    with progress_bar(total=sum(check.clips.values()), unit="clip", desc=title or path.name, shown=progress) as bar:
         headers = {split: _check_sounds(check, task, split, clips[split], sample_rate, bar) for split in task.splits}
     every = [header for of_split in headers.values() for header in of_split.values()]
-    check.seconds = sum(header.frames / header.samplerate for header in every)
+    check.seconds = [header.frames / header.samplerate for header in every]
     _check_lengths(check, task, headers)
     if task.embedding_type == "event":
         _check_events(check, clips, headers)

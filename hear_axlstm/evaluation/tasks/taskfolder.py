@@ -224,7 +224,11 @@ def find_tasks(folder: Path) -> list[Path]:
     """
     found = [folder] if (folder / METADATA).is_file() else [path.parent for path in folder.glob(f"*/{METADATA}")]
     if not found:
-        raise TaskError(f"{folder}: no HEAR task there; expected folders with {METADATA}, such as {next(iter(KNOWN_TASKS))}")
+        there = "no task there" if folder.is_dir() else "no such folder"
+        raise TaskError(
+            f"{folder}: {there}; expected a task, or a folder of tasks, that `hear-axlstm tasks prepare`, `tasks make` or "
+            f"`tasks generate` wrote, each with {METADATA}"
+        )
     return sorted(found, key=lambda path: in_order(path.name))
 
 

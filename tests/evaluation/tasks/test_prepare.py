@@ -186,7 +186,7 @@ def test_a_clip_that_cannot_be_decoded_is_named_and_the_task_goes_on_once_it_is_
     clip.write_bytes(b"RIFF no more")
     with pytest.raises(TaskError, match=r"fold02/fold02-0003\.wav: cannot be decoded"):
         prepare_task(pack(ours) if packed else ours, tasks, workers=1)
-    with pytest.raises(TaskError, match="no HEAR task there"):
+    with pytest.raises(TaskError, match=r"no task there|no such folder"):
         find_tasks(tasks)
     done = modified(tasks)
     assert len(done) >= 10
@@ -315,7 +315,7 @@ def test_a_killed_call_is_continued_and_never_looks_finished(published, pack, tm
     run = stopped("*.wav", 6, "tasks", "prepare", source, "-o", tasks, "--workers", "2", stderr=subprocess.DEVNULL)
     run.kill()
     run.wait()
-    with pytest.raises(TaskError, match="no HEAR task there"):
+    with pytest.raises(TaskError, match=r"no task there|no such folder"):
         find_tasks(tasks)
     done = modified(tasks)
     assert 6 <= len(done) < 30

@@ -132,5 +132,5 @@ def test_tasks_are_found_in_the_catalogues_order(tmp_path, folder):
     found = find_tasks(tmp_path / "tasks")
     assert [path.name for path in found] == ["beijing_opera-v1.0-hear2021-full", "esc50-v2.0.0-full", "zebras"]
     assert find_tasks(folder) == [folder]
-    with pytest.raises(TaskError, match="no HEAR task there"):
+    with pytest.raises(TaskError, match=r"no task there|no such folder"):
         find_tasks(tmp_path / "tasks" / "zebras" / "nothing")
