@@ -35,7 +35,6 @@ from hear_axlstm.evaluation.probe.tasks import is_held_out
 from hear_axlstm.evaluation.protocols import LINEAR, PROTOCOLS, find_protocol
 from hear_axlstm.evaluation.report import ReportFormat, write_report
 from hear_axlstm.evaluation.report.summary import imitation_banner
-from hear_axlstm.evaluation.report.wording import several
 from hear_axlstm.evaluation.results import Engine, Score, read_results
 from hear_axlstm.evaluation.run import Evaluated, evaluate
 from hear_axlstm.evaluation.subject import Subject, module_subject, our_subject
