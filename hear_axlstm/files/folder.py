@@ -36,7 +36,7 @@ WORDS = {  # for settings that are others than those a folder was begun with
     "weights_sha256": lambda *_: "the weights were others (--model)",
     "architecture": lambda *_: "their architecture was another",
     "embeddings": lambda was, now: f"each embedding was of a {was} and is of a {now} now (--timestamps)",
-    "columns": lambda was, now: "the tables had other columns" if was and now else "",  # else the format says it
+    "columns": lambda *_: "the columns of tables were others",
 }
 
 

@@ -118,7 +118,7 @@ def test_short_sounds_are_padded_on_request_alone(model, sound_folder, tmp_path)
 @pytest.mark.parametrize("before", [False, True])
 def test_a_folder_mixes_no_padded_sounds(model, sound_folder, tmp_path, before):
     embed(sound_folder, model, out=tmp_path / "out", pad_short=before)
-    with pytest.raises(Exception, match="other settings: pad_short was"):
+    with pytest.raises(Exception, match="other settings: --pad was"):
         embed(sound_folder, model, out=tmp_path / "out", pad_short=not before)
 
 

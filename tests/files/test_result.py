@@ -235,7 +235,7 @@ def test_parquet_of_earlier_versions_is_not_continued(model, sounds, tmp_path):
     header = tmp_path / "out" / "_embed.json"
     open_folder(tmp_path / "out", model, format="parquet")
     header.write_text(json.dumps(json.loads(header.read_text()) | {"columns": None}))
-    with pytest.raises(OutputError, match="other settings: columns was None, now"):
+    with pytest.raises(OutputError, match="other settings: the columns of tables were others"):
         embed(sounds, model, out=tmp_path / "out", format="parquet")
 
 
