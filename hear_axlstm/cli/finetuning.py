@@ -25,6 +25,7 @@ from hear_axlstm.cli.common import (
 )
 from hear_axlstm.errors import AudioError, TrainingError
 from hear_axlstm.finetuning import Finetuned, Settings, finetune
+from hear_axlstm.finetuning.results import choice_of
 from hear_axlstm.progress import several
 
 
@@ -70,9 +71,9 @@ def finetune_command(sounds: Path, out: Path, quiet: bool, **options: Any) -> No
     with reported(REFUSED), failing(f"what was finished is kept in {out}", AudioError, TrainingError, OSError):
         result = finetune(sounds, out, progress=not quiet, **options)
     tell_failures(result.failures)
-    for line in _summary(result):
-        show(line)
     if not quiet:
+        for line in _summary(result):
+            show(line)
         tell(*_advice(result))
     missed = tell_unread(result.left_out)
     sys.exit(FAILED if result.failures or missed else 0)
@@ -82,10 +83,10 @@ def _summary(result: Finetuned) -> list[str]:
     """How good the result is, and by which clips."""
     scores, apart = result.scores, result.scores["validation"]
     low, high = apart["interval"]
-    epoch = f"epoch {scores['best_epoch']} of {scores['epochs']}" if scores["epochs"] else "frozen encoder"
+    trained = f"epoch {scores['best_epoch']} of {scores['epochs']}; head alone: {scores['head_alone']['accuracy']:.1%}"
     lines = [
         f"accuracy {apart['accuracy']:.1%} on the {apart['clips']} clips that were set apart (95 % interval: {low:.1%} to "
-        f"{high:.1%}); {epoch}; head alone: {scores['head_alone']['accuracy']:.1%}; by chance: {apart['chance']:.1%}"
+        f"{high:.1%}); {trained if scores['epochs'] else 'frozen encoder'}; by chance: {apart['chance']:.1%}"
     ]
     if test := scores.get("test"):
         low, high = test["interval"]
@@ -99,9 +100,12 @@ def _summary(result: Finetuned) -> list[str]:
 def _advice(result: Finetuned) -> list[str]:
     """What to know of these numbers, and what to do next."""
     done = [f"{result.folder} holds this run, finished: nothing was left to do"] if result.was_finished else []
-    biased = "the clips that were set apart chose the epoch, so that others score lower on the whole"
+    biased = (
+        f"the clips that were set apart chose {choice_of(result.scores['epochs'])}, so other sounds score lower on "
+        "the whole; to measure that, repeat the command with --test and other labelled sounds"
+    )
     return [
         *done,
-        *([] if "test" in result.scores else [f"{biased}: measure that on sounds of your own (--test)"]),
+        *([] if "test" in result.scores else [biased]),
         f"label other sounds: hear-axlstm classify apply {shlex.quote(str(result.folder))} NEW-SOUNDS/",
     ]

@@ -2,7 +2,7 @@
 
 settings.py   what a run is made of
 clips.py      sounds -> the log-mels of their chunks, computed once
-division.py   which clips are learnt from, and which choose the epoch
+division.py   which clips are learnt from, and which are set apart
 head.py       the linear head, fitted by logistic regression, folded into a classifier
 tuner.py      encoder and head: one update, and guesses of clips
 state.py      the run on disk

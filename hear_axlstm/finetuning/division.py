@@ -1,4 +1,4 @@
-"""Which clips are learnt from, and which are set apart to choose the epoch."""
+"""Which clips are learnt from, and which are set apart to choose by."""
 
 from __future__ import annotations
 
@@ -44,6 +44,6 @@ def divide(labels: Sequence[str], units: Sequence[int], share: float, seed: int)
         if label not in met:
             raise ConfigError(
                 f"the class {label!r} cannot be divided: all its sounds that can be read are one, copies, or of one "
-                "group; expected two or more of each class, one to learn from and one to choose the epoch by"
+                "group; expected two or more of each class, one to learn from and one to set apart"
             )
     return [place for place in range(len(labels)) if place not in apart], sorted(apart)

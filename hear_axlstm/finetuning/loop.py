@@ -20,7 +20,7 @@ from hear_axlstm.files.result import Failures
 from hear_axlstm.finetuning.clips import read_clips
 from hear_axlstm.finetuning.division import divide
 from hear_axlstm.finetuning.log import Log
-from hear_axlstm.finetuning.results import scores_of, scores_on
+from hear_axlstm.finetuning.results import choice_of, scores_of, scores_on
 from hear_axlstm.finetuning.settings import Settings, first_layer
 from hear_axlstm.finetuning.state import Row, RunFolder, State
 from hear_axlstm.finetuning.tuner import Guesses, Part, Tuner, rate_at
@@ -32,7 +32,7 @@ from hear_axlstm.weights.load import load_weights
 from hear_axlstm.weights.save import fingerprint, save_weights
 
 CHUNK_SECONDS = 2.0
-NOTE = "these clips chose the epoch and the head's penalty: sounds that had no part in that score lower on the whole"
+NOTE = "these clips chose {}: sounds that had no part in that score lower on the whole"
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ class _Run:
             "best_epoch": best.epoch,
             "epochs": len(rows) - 1,
             "training_clips": len(self.training),
-            "validation": {**validation, "note": NOTE},
+            "validation": {**validation, "note": NOTE.format(choice_of(len(rows) - 1))},
             "head_alone": {"loss": rows[0].validation_loss, "accuracy": rows[0].accuracy},
             "validation_sounds": [self.clips.names[clip] for clip in self.apart],
             "failures": self.clips.failures,

@@ -27,6 +27,11 @@ def scores_of(truth: Sequence[str], guessed: Sequence[str], classes: Sequence[st
     }
 
 
+def choice_of(epochs: int) -> str:
+    """What the clips that were set apart chose in a run of so many epochs: none where the encoder is frozen."""
+    return "the epoch and the head's penalty" if epochs else "the head's penalty"
+
+
 def scores_on(classifier: Classifier, model: Embedder, test: Labelled, *, progress: bool | None) -> dict[str, Any]:
     """The scores of sounds that were not learnt from, and why some of them could not be read, as "failures".
 

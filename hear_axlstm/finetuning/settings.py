@@ -19,7 +19,7 @@ class Settings:
     None leaves the encoder as it is. epochs: the most times that each clip is learnt from. patience: epochs without a better
     one after which the run ends. lr: the highest learning rate of the encoder; the head's is HEAD_LR times as high.
     batch: clips of an update. seconds: of a clip that an update looks at, at most. validation: the share of the clips that
-    choose the epoch. seed: decides everything that is drawn.
+    is set apart. seed: decides everything that is drawn.
     """
 
     from_layer: int | None

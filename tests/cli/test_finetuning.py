@@ -32,7 +32,10 @@ def test_it_says_how_good_the_result_is_and_what_to_do_next(run, tmp_path, argum
     scores = json.loads((tmp_path / "run" / "scores.json").read_text())
     accuracy = f"accuracy {scores['validation']['accuracy']:.1%}"
     assert f"{accuracy} on the 3 clips that were set apart (95 % interval: " in result.stdout
-    assert "chose the epoch" in result.stderr
+    assert "; frozen encoder; by chance: " in result.stdout
+    assert "head alone" not in result.stdout
+    assert "set apart chose the head's penalty, so other sounds score lower" in result.stderr
+    assert scores["validation"]["note"].startswith("these clips chose the head's penalty: ")
     assert f"hear-axlstm classify apply {tmp_path / 'run'} NEW-SOUNDS/" in result.stderr
 
 
@@ -52,19 +55,32 @@ def test_a_finished_run_says_so(run, arguments):
     assert "finished: nothing was left to do" in result.stderr
 
 
-def test_each_epoch_is_a_line_where_there_is_no_terminal(run, arguments):
+def test_each_epoch_is_a_line_where_there_is_no_terminal(run, tmp_path, arguments):
     options = ["--from-layer", 2, "--epochs", 2, "--batch", 2]
     result = run(*(argument for argument in arguments if argument != "--frozen"), *options)
     assert result.exit_code == 0, result.output
     lines = [line for line in result.stderr.splitlines() if line.startswith(("the head alone", "epoch"))]
     assert [line.partition(":")[0] for line in lines] == ["the head alone", "epoch 1 of 2", "epoch 2 of 2"]
     assert all(word in lines[1] for word in ("loss", "accuracy", "clips/s", "left at most"))
+    scores = json.loads((tmp_path / "run" / "scores.json").read_text())
+    best, alone = scores["best_epoch"], scores["head_alone"]["accuracy"]
+    assert f"; epoch {best} of 2; head alone: {alone:.1%}; by chance: " in result.stdout
+    assert "set apart chose the epoch and the head's penalty, so other sounds" in result.stderr
 
 
-def test_quiet_is_the_result_alone(run, arguments):
+def test_a_test_is_scored_instead_of_advised(run, tmp_path, arguments):
+    result = run(*arguments, "--test", write_sounds(tmp_path / "test", clips=1, seed=3))
+    assert result.exit_code == 0, result.output
+    assert "on 3 test clips" in result.stdout
+    assert "--test" not in result.stderr
+
+
+def test_quiet_prints_nothing_but_failures(run, tmp_path, arguments):
+    (tmp_path / "sounds" / "low" / "broken.wav").write_bytes(b"no sound")
     result = run(*arguments, "-q")
-    assert result.stderr == ""
-    assert result.stdout.startswith("accuracy")
+    assert result.exit_code == FAILED
+    assert result.stdout == ""
+    assert [line.partition(": ")[0] for line in result.stderr.splitlines()] == ["failed"]
 
 
 def test_other_settings_are_a_failure_that_names_them(run, arguments):
