@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Any
 
 import click
 
-from hear_axlstm.audio import TOO_SHORT
 from hear_axlstm.classification.apply import load_classifier
 from hear_axlstm.classification.classifier import CLASSIFIER
 from hear_axlstm.classification.labelled import loose_sounds
@@ -35,6 +34,7 @@ from hear_axlstm.cli.common import (
     show,
     tell,
     tell_failures,
+    tell_short,
     tell_unread,
 )
 from hear_axlstm.errors import ConfigError
@@ -116,14 +116,8 @@ def classify_command(sounds: Path, out: Path, model: str, quiet: bool, **options
             f"label other sounds: hear-axlstm classify apply {shlex.quote(str(out))} NEW-SOUNDS/",
         )
     missed = tell_unread(others)
-    _tell_short(result.failures, "--pad --overwrite")
+    tell_short(result.failures, "--pad --overwrite")
     sys.exit(FAILED if result.failures or missed else 0)
-
-
-def _tell_short(failures: Mapping[str, str], options: str) -> None:
-    """Print how sounds that were too short are padded, if there are any."""
-    if any(TOO_SHORT in why for why in failures.values()):
-        tell(f"sounds that are too short are padded with zeros: repeat the command with {options}")
 
 
 def _summary(result: Classified) -> list[str]:
@@ -220,5 +214,5 @@ def apply_command(
         where = f": {out}" if out else ""
         tell(f"{len(predictions) - failed} labelled, {failed} failed{where}{counted(left_out)}")
     missed = tell_unread(left_out)
-    _tell_short(predictions.failures, "--pad")
+    tell_short(predictions.failures, "--pad")
     sys.exit(FAILED if predictions.failures or missed else 0)

@@ -14,7 +14,7 @@ from typing import Any, TextIO, get_args
 import click
 
 import hear_axlstm
-from hear_axlstm.audio import ffmpeg
+from hear_axlstm.audio import TOO_SHORT, ffmpeg
 from hear_axlstm.config import Layout, Precision
 from hear_axlstm.errors import ConfigError, HearAxlstmError
 from hear_axlstm.files.find import by_suffix, unread
@@ -68,6 +68,12 @@ def tell_failures(failures: Mapping[str, str]) -> None:
     """Print a line for each failure: its name and the reason."""
     for name, reason in failures.items():
         tell(f"failed: {name}: {reason}")
+
+
+def tell_short(failures: Mapping[str, str], options: str) -> None:
+    """Print how sounds that were too short are padded, if there are any."""
+    if any(TOO_SHORT in why for why in failures.values()):
+        tell(f"sounds that are too short are padded with zeros: repeat the command with {options}")
 
 
 def tell_unread(left_out: Sequence[Path]) -> bool:

@@ -16,11 +16,13 @@ from hear_axlstm.cli.common import (
     failing,
     main,
     model_option,
+    pad_option,
     quiet_option,
     reported,
     show,
     tell,
     tell_failures,
+    tell_short,
     tell_unread,
 )
 from hear_axlstm.errors import AudioError, TrainingError
@@ -56,6 +58,7 @@ from hear_axlstm.progress import several
 @click.option("--seconds", type=float, default=Settings.seconds, help="Longest part of a clip that an update looks at.")
 @click.option("--validation", type=float, default=Settings.validation, help="Share of the clips that choose the epoch.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Another seed sets other clips apart, in another order.")
+@pad_option
 @device_option
 @click.option("--checkpoint-minutes", type=click.FloatRange(min=0), default=5.0, help="Time between two checkpoints.")
 @click.option("--overwrite", is_flag=True, help="Start again in a folder that holds a run.")
@@ -76,6 +79,7 @@ def finetune_command(sounds: Path, out: Path, quiet: bool, **options: Any) -> No
             show(line)
         tell(*_advice(result))
     missed = tell_unread(result.left_out)
+    tell_short(result.failures, "--pad --overwrite")
     sys.exit(FAILED if result.failures or missed else 0)
 
 

@@ -83,12 +83,13 @@ class Clips:
         return len(self.names)
 
 
-def read_clips(labelled: Labelled, columns: int, folder: Path, *, progress: bool = False) -> Clips:
+def read_clips(labelled: Labelled, columns: int, folder: Path, *, pad_short: bool = False, progress: bool = False) -> Clips:
     """Decode labelled sounds, and compute the log-mels of the chunks that an embedding of them is made of.
 
-    columns: steps of a chunk. folder: where log-mels go for which memory has no room. Clips come in the order of the sounds.
+    columns: steps of a chunk. folder: where log-mels go for which memory has no room. pad_short: whether sounds too short to
+    embed are padded with zeros. Clips come in the order of the sounds.
     """
-    planned = plan(labelled.sounds)
+    planned = plan(labelled.sounds, pad_short=pad_short)
     found: dict[int, tuple[range, list[int]]] = {}
     clips = Clips(Shelf(folder), failures=Failures(planned.failures))
     count = sum(map(len, planned.batches))

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from hear_axlstm.classification.classifier import CLASSIFIER, read_classifier
+from hear_axlstm.audio import TOO_SHORT
+from hear_axlstm.classification.classifier import CLASSIFIER, PAD_SHORT, read_classifier
 from hear_axlstm.classification.labelled import Labelled, check_outside, read_labelled
 from hear_axlstm.classification.units import check_apart, find_copies, find_units
 from hear_axlstm.embedder import Embedder
@@ -148,11 +149,13 @@ class _Run:
         self.folder, self.settings, self.origin, self.progress = folder, settings, origin, progress
         columns = model.encoder.config.grid[0]
         bars = False if progress is False else somebody_looks()
-        self.clips = read_clips(labelled, columns, folder.place, progress=bars)
+        self.clips = read_clips(labelled, columns, folder.place, pad_short=settings.pad_short, progress=bars)
         self.classes = labelled.classes
         if lost := sorted(set(self.classes) - set(self.clips.labels)):
-            why = next(iter(self.clips.failures.values()), "")
-            raise ConfigError(f"no sound of the class {lost[0]!r} can be read ({why}); mend them, or leave the class out")
+            names = [sound.name for sound, label in zip(labelled.sounds, labelled.labels, strict=True) if label == lost[0]]
+            why = next((self.clips.failures[name] for name in names if name in self.clips.failures), "")
+            mend = "pad them (--pad)" if TOO_SHORT in why else "mend them"
+            raise ConfigError(f"no sound of the class {lost[0]!r} can be read ({why}); {mend}, or leave the class out")
         copies = find_copies([sound.path for sound in labelled.sounds])
         units = find_units(len(labelled.sounds), labelled.groups, copies)[self.clips.given].tolist()
         self.training, self.apart = divide(self.clips.labels, units, settings.validation, settings.seed)
@@ -229,6 +232,7 @@ class _Run:
             "fingerprint": fingerprint(load_weights(weights)[0]),
             "layout": tuner.model.layout,
             "made_by": "finetune",
+            PAD_SHORT: self.settings.pad_short,
             "accuracy": best.accuracy,
         }
         tuner.head.folded(self.classes, facts).save(self.folder.path / CLASSIFIER)

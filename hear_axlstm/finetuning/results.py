@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hear_axlstm.classification.classifier import Classifier
+from hear_axlstm.classification.classifier import PAD_SHORT, Classifier
 from hear_axlstm.classification.labelled import Labelled
 from hear_axlstm.classification.scores import Scores, confusion_matrix
 from hear_axlstm.embedder import Embedder
@@ -35,9 +35,11 @@ def choice_of(epochs: int) -> str:
 def scores_on(classifier: Classifier, model: Embedder, test: Labelled, *, progress: bool | None) -> dict[str, Any]:
     """The scores of sounds that were not learnt from, and why some of them could not be read, as "failures".
 
+    Short sounds are padded where those were that the classifier learnt from.
+
     Raises ConfigError where none could be read.
     """
-    embedded = embed(test.sounds, model, progress=progress)
+    embedded = embed(test.sounds, model, pad_short=bool(classifier.facts.get(PAD_SHORT)), progress=progress)
     if not embedded.ok.any():
         why = next(iter(embedded.failures.values()), "")
         raise ConfigError(

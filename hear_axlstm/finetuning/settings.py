@@ -19,7 +19,8 @@ class Settings:
     None leaves the encoder as it is. epochs: the most times that each clip is learnt from. patience: epochs without a better
     one after which the run ends. lr: the highest learning rate of the encoder; the head's is HEAD_LR times as high.
     batch: clips of an update. seconds: of a clip that an update looks at, at most. validation: the share of the clips that
-    is set apart. seed: decides everything that is drawn.
+    is set apart. seed: decides everything that is drawn. pad_short: whether sounds too short to embed are padded with zeros,
+    now and when the classifier is applied.
     """
 
     from_layer: int | None
@@ -30,6 +31,7 @@ class Settings:
     seconds: float = 10.0
     validation: float = 0.2
     seed: int = 0
+    pad_short: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "patience", "batch"):
@@ -42,8 +44,8 @@ class Settings:
         require(type(self.seed) is int and self.seed >= 0, f"seed is {self.seed!r}; expected a whole number of 0 or more")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can hold."""
-        return asdict(self)
+        """Plain values that JSON can hold; those of runs that pad nothing are as earlier versions wrote them."""
+        return {**asdict(self), "pad_short": self.pad_short or None}
 
 
 def first_layer(from_layer: int | None, frozen: bool, depth: int) -> int | None:

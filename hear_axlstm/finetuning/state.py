@@ -51,6 +51,7 @@ def _changed_sounds(was: str, now: str) -> str:
 WORDS: dict[str, Difference] = {  # for settings that are others than those a run was begun with
     **changed_options("epochs", "patience", "lr", "batch", "seconds", "validation", "seed"),
     "from_layer": _changed_layer,
+    "pad_short": changed("--pad"),
     "sounds": _changed_sounds,
     "fingerprint": lambda *_: "the weights were others (--model)",
     "layout": changed("the layout of the weights"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hear_axlstm.cli.common import FAILED, REFUSED
-from tests.finetuning.conftest import write_sounds, write_weights
+from tests.finetuning.conftest import write_short, write_sounds, write_weights
 
 
 @pytest.fixture
@@ -97,6 +97,18 @@ def test_a_sound_that_cannot_be_read_is_named_and_the_others_do(run, tmp_path, a
     assert result.exit_code == FAILED
     assert "failed: low/broken.wav" in result.stderr
     assert (tmp_path / "run" / "classifier.safetensors").is_file()
+
+
+def test_short_sounds_are_padded_as_the_advice_says(run, tmp_path, arguments):
+    short = write_short(tmp_path / "sounds" / "low" / "short.wav")
+    result = run(*arguments)
+    assert result.exit_code == FAILED
+    assert "failed: low/short.wav: " in result.stderr
+    assert "padded with zeros: repeat the command with --pad --overwrite" in result.stderr
+    assert run(*arguments, "--pad").exit_code == REFUSED
+    result = run(*arguments, "--pad", "--overwrite")
+    assert result.exit_code == 0, result.stderr
+    assert run("classify", "apply", tmp_path / "run", short, "--device", "cpu").exit_code == 0
 
 
 def test_a_class_of_one_clip_is_refused_by_name(run, tmp_path, arguments):

@@ -26,6 +26,12 @@ def write_sounds(folder, clips=4, seed=0):
     return folder
 
 
+def write_short(path, seed=0):
+    """A sound that is too short to embed, of 150 samples; every seed makes another one."""
+    soundfile.write(path, np.random.default_rng(seed).uniform(-0.5, 0.5, 150), 16_000)
+    return path
+
+
 @pytest.fixture(scope="session")
 def sounds(tmp_path_factory):
     return write_sounds(tmp_path_factory.mktemp("labelled") / "sounds")

@@ -10,16 +10,17 @@ import pytest
 import torch
 
 from hear_axlstm.audio import read_audio
+from hear_axlstm.classification.apply import load_classifier
 from hear_axlstm.classification.classifier import read_classifier
 from hear_axlstm.classification.labelled import read_labelled
 from hear_axlstm.errors import ConfigError, OutputError, TrainingError
 from hear_axlstm.finetuning import finetune
-from hear_axlstm.finetuning.state import CHECKPOINT, CURVE, SCORES
+from hear_axlstm.finetuning.state import CHECKPOINT, CURVE, SCORES, SETTINGS
 from hear_axlstm.finetuning.tuner import Tuner
 from hear_axlstm.hear import get_scene_embeddings, load_model
 from hear_axlstm.weights.load import load_weights, read_header
 from hear_axlstm.weights.save import fingerprint
-from tests.finetuning.conftest import write_sounds
+from tests.finetuning.conftest import PITCHES, write_short, write_sounds
 from tests.processes import stopped
 
 QUICK = {"epochs": 2, "patience": 2, "batch": 4, "lr": 1e-3, "device": "cpu"}
@@ -111,9 +112,12 @@ def test_the_same_seed_is_the_same_run_and_another_is_not(tmp_path, sounds, weig
     assert not changed(*(tmp_path / name / "model.safetensors" for name in "ab"))
 
 
-def test_a_killed_run_goes_on_to_the_same_result_bit_for_bit(tmp_path, sounds, weights):
+def test_a_killed_run_goes_on_to_the_same_result_bit_for_bit(tmp_path, weights):
+    sounds = write_sounds(tmp_path / "sounds")
+    write_short(sounds / "low" / "short.wav")
+
     def command(name):
-        options = "--from-layer 2 --epochs 3 --batch 4 --lr 0.001 --device cpu --checkpoint-minutes 0 -q".split()
+        options = "--from-layer 2 --epochs 3 --batch 4 --lr 0.001 --device cpu --checkpoint-minutes 0 --pad -q".split()
         return ["finetune", sounds, "-o", tmp_path / name, "--model", weights, *options]
 
     run = stopped(f"*/{CHECKPOINT}", 5, *command("killed"), stderr=subprocess.DEVNULL)
@@ -138,6 +142,7 @@ OTHERS = {
     "lr": ({"lr": 0.5}, "--lr was 0.001 and is 0.5 now"),
     "seed": ({"seed": 4}, "--seed was 0 and is 4 now"),
     "from_layer": ({"from_layer": 2}, r"was trained from layer 1 on \(--from-layer\) and is trained from layer 2 on"),
+    "pad_short": ({"pad_short": True}, "--pad was not given and is given now"),
     "frozen": ({"from_layer": None, "frozen": True}, r"trained from layer 1 on .* and is frozen \(--frozen\) now"),
 }
 
@@ -183,6 +188,41 @@ def test_sounds_of_a_test_are_scored_after_a_finished_run_too(tmp_path, sounds, 
     assert result.scores["test"]["clips"] == 3
     assert list(result.failures) == ["mid/broken.wav"]
     assert np.trace(result.scores["test"]["confusion"]) / 3 == result.scores["test"]["accuracy"]
+
+
+def test_short_sounds_are_padded_on_request_and_so_they_are_by_the_classifier(tmp_path, weights):
+    folder = write_sounds(tmp_path / "sounds", clips=2)
+    short = write_short(folder / "low" / "short.wav")
+    options = {"frozen": True, "device": "cpu"}
+    left = finetune(folder, tmp_path / "left", weights, **options)
+    assert list(left.failures) == ["low/short.wav"]
+    assert load_classifier(left.folder).predict(short).labels == [None]
+    test = write_sounds(tmp_path / "test", clips=1, seed=3)
+    write_short(test / "mid" / "short.wav", seed=1)
+    padded = finetune(folder, tmp_path / "padded", weights, test=test, pad_short=True, **options)
+    assert padded.failures == {}
+    assert padded.scores["training_clips"] + padded.scores["validation"]["clips"] == 7
+    assert padded.scores["test"]["clips"] == 4
+    classifier = load_classifier(padded.folder)
+    assert classifier.predict(short).labels[0] in PITCHES
+    assert classifier.predict(short, pad_short=False).labels == [None]
+
+
+def test_a_folder_of_an_earlier_version_goes_on(tmp_path, sounds, weights):
+    finetune(sounds, tmp_path / "run", weights, frozen=True, device="cpu")
+    settings = json.loads((tmp_path / "run" / SETTINGS).read_text())
+    assert settings.pop("pad_short") is None
+    (tmp_path / "run" / SETTINGS).write_text(json.dumps(settings))
+    assert finetune(sounds, tmp_path / "run", weights, frozen=True, device="cpu").was_finished
+
+
+def test_a_class_of_sounds_that_are_too_short_says_how_they_are_used(tmp_path, weights):
+    folder = write_sounds(tmp_path / "sounds", clips=2)
+    (folder / "high" / "0.wav").write_bytes(b"no sound")
+    for number in range(2):
+        write_short(folder / "low" / f"{number}.wav", seed=number)
+    with pytest.raises(ConfigError, match=r"class 'low' can be read \(150 samples .*; pad them \(--pad\), or"):
+        finetune(folder, tmp_path / "run", weights, frozen=True, device="cpu")
 
 
 def test_classes_of_a_test_must_be_known(tmp_path, sounds, weights):
