@@ -6,7 +6,7 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO, get_args
@@ -110,12 +110,15 @@ def reported(exit_code: int) -> Iterator[None]:
 
 
 @contextmanager
-def failing(advice: str, *errors: type[Exception]) -> Iterator[None]:
-    """Print errors in the middle of the work with advice on what to do next, and exit with FAILED."""
+def failing(advice: str | Callable[[], str], *errors: type[Exception]) -> Iterator[None]:
+    """Print errors in the middle of the work with advice on what to do next, and exit with FAILED.
+
+    advice: what to print, or what gives it when there is an error.
+    """
     try:
         yield
     except errors as error:
-        tell(*f"error: {cause_of(error)}; {advice}".split("\n"))
+        tell(*f"error: {cause_of(error)}; {advice if isinstance(advice, str) else advice()}".split("\n"))
         sys.exit(FAILED)
 
 

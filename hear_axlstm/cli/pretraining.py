@@ -32,6 +32,7 @@ from hear_axlstm.files.find import counted
 from hear_axlstm.pretraining.loop import pretrain
 from hear_axlstm.pretraining.recipe import read_recipe, recipe_names
 from hear_axlstm.pretraining.shards import FILES_PER_SHARD, ShardFormat, write_shards
+from hear_axlstm.pretraining.state import RunFolder
 from hear_axlstm.progress import several
 from hear_axlstm.synthesis import corpus
 from hear_axlstm.synthesis.corpus import write_corpus
@@ -173,7 +174,7 @@ def pretrain_command(
         changes = {"init": init, "synthetic": synthetic, "steps": steps, "subset": subset, "batch": batch, "seed": seed}
         settled = read_recipe(recipe, shards=shards or None, **changes)
         try:
-            with failing(f"the last checkpoint is kept in {out}", AudioError, TrainingError, OSError):
+            with failing(lambda: _kept(RunFolder(out)), AudioError, TrainingError, OSError):
                 weights = pretrain(settled, out, progress=not quiet, **options)
         except KeyboardInterrupt as stop:
             if stop.args:  # not at the start, before there was a run
@@ -181,6 +182,15 @@ def pretrain_command(
             raise
     if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts, one
         show(weights)
+
+
+def _kept(folder: RunFolder) -> str:
+    """What there is of a run that has failed."""
+    if folder.has_checkpoint:
+        return f"the last checkpoint is kept in {folder.path}"
+    if folder.recorded():
+        return f"the run in {folder.path} has no checkpoint yet: the same command begins with the first update"
+    return "the run had made no update, and nothing of it was kept"
 
 
 @contextmanager

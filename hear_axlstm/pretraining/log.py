@@ -136,8 +136,7 @@ class Log:
         for step, loss, rate in zip(steps, torch.stack(losses).tolist(), rates, strict=True):
             if not math.isfinite(loss):
                 raise TrainingError(
-                    f"the loss of update {step} is {loss}, and the last checkpoint is from before; start again with a lower "
-                    "base_lr, or with precision 'float32'"
+                    f"the loss of update {step} is {loss}; start again with a lower base_lr, or with precision 'float32'"
                 )
             self.curve.add({"step": step, "loss": loss, "lr": rate, "clips_per_second": speed})
             self.board.add(step, {"loss": loss, "lr": rate})

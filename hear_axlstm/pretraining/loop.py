@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hear_axlstm.errors import ConfigError
+from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.pretraining.batches import Batch, Share, updates
 from hear_axlstm.pretraining.log import Log
 from hear_axlstm.pretraining.plot import draw_curve
@@ -58,7 +58,8 @@ def pretrain(
 
     Raises ConfigError on a recipe that does not fit, WeightsError on initial weights that cannot be loaded, OutputError on a
     folder that must not be continued, AudioError on a clip that cannot be decoded, TrainingError on a loss that is not
-    finite, OSError when a file cannot be written; the last checkpoint is whole then.
+    finite, OSError when a file cannot be written; the last checkpoint, if there is one, is whole then. A run that could not
+    decode a clip of its first update leaves nothing behind.
     """
     folder = RunFolder(Path(out))
     recorded = {} if overwrite else folder.recorded()
@@ -82,7 +83,12 @@ def pretrain(
     if processes.is_main:
         run.begin(Schedule.of(replace(recipe, steps=recorded.get(STEPS)), len(shards)) if recorded else schedule)
     made = updates(recipe, shards, share, range(step, schedule.total), trainer.device, workers)
-    run.train(made, 60 * checkpoint_minutes, progress=progress)
+    try:
+        run.train(made, 60 * checkpoint_minutes, progress=progress)
+    except AudioError:
+        if processes.is_main and run.step == 0:
+            folder.discard()
+        raise
     return folder.path / WEIGHTS
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,14 @@ class RunFolder:
         advice = f"a run keeps all settings but --{STEPS}: choose another folder"
         claim_folder(self.path / RECIPE, {**recipe, **same}, OURS, words=WORDS, overwrite=overwrite, advice=advice)
         sweep(self.path)
+
+    def discard(self) -> None:
+        """Remove what a run without a checkpoint has written, and the folder where nothing else is in it."""
+        for path in (self.path / RECIPE, self.path / CURVE, *(self.path / LOGS).glob("events.out.tfevents.*")):
+            path.unlink(missing_ok=True)
+        for folder in (self.path / LOGS, self.path):
+            with suppress(OSError):  # not there, or not empty
+                folder.rmdir()
 
     def lengthen(self, step: int, steps: int | None, total: int, before: int) -> list[dict[str, int]]:
         """Record that the run, which has made ``step`` updates, is to make ``total``; all lengths that it had, in order.

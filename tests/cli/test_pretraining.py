@@ -1,12 +1,14 @@
 """pretrain at the command line: what it begins with, how long it is, and what it says."""
 
 import json
+import tarfile
 
 import pytest
 import torch
 
 from hear_axlstm.config import AxLSTMConfig
 from hear_axlstm.encoder import Encoder
+from hear_axlstm.pretraining.shard_clips import ShardClips
 from hear_axlstm.pretraining.trainer import Trainer
 from hear_axlstm.weights.load import read_header
 from hear_axlstm.weights.save import save_weights
@@ -91,6 +93,41 @@ def test_ctrl_c_says_what_is_kept(train, weights, tmp_path, monkeypatch):
     assert f"1 of 3 updates are kept in {tmp_path / 'run'}" in result.stderr
     monkeypatch.undo()
     assert "going on after update 1 of 3" in train("--init", weights, "--steps", 3).stderr
+
+
+def broken_shard(folder):
+    """A shard of one clip that cannot be decoded."""
+    folder.mkdir()
+    (folder / "clip.flac").write_bytes(b"no sound")
+    with tarfile.open(folder / "broken.tar", "w") as tar:
+        tar.add(folder / "clip.flac", "clip.flac")
+    return folder / "broken.tar"
+
+
+def test_a_run_whose_first_clips_cannot_be_decoded_leaves_nothing_behind(train, weights, tmp_path):
+    options = ("--init", weights, "--steps", 2, "--shards", broken_shard(tmp_path / "shards"))
+    result = train(*options)
+    assert result.exit_code == 1
+    assert "member clip.flac: " in result.stderr
+    assert result.stderr.endswith("the run had made no update, and nothing of it was kept\n")
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    assert train(*options).exit_code == 1
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+def test_a_run_with_a_checkpoint_keeps_it_when_a_clip_cannot_be_decoded(train, weights, tmp_path, monkeypatch):
+    shards = tmp_path / "shards"
+    options = ("--init", weights, "--shards", broken_shard(shards), "--steps")
+    monkeypatch.setattr(ShardClips, "log_mel", lambda self, index: torch.zeros(200, 80))
+    assert train(*options, 1).exit_code == 0
+    before = {path.name for path in (tmp_path / "run").iterdir()}
+    monkeypatch.undo()
+    result = train(*options, 2)
+    assert result.exit_code == 1
+    assert result.stderr.endswith(f"the last checkpoint is kept in {tmp_path / 'run'}\n")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == before
 
 
 def test_shards_of_nothing_that_can_be_read_are_not_written(run, tmp_path):
