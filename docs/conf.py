@@ -2,12 +2,8 @@
 
 import inspect
 import re
-from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
-import click
-
-from hear_axlstm.cli import main
 from hear_axlstm.version import __version__
 
 project = "hear-axlstm"
@@ -29,24 +25,6 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_type_aliases = {"ArrayLike": "ArrayLike"}
 maximum_signature_line_length = 90
-
-
-def help_of(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[str]:
-    """A section with the --help text for a command, or for each command of a group."""
-    context = click.Context(command, parent, name, terminal_width=100, **command.context_settings)
-    if isinstance(command, click.Group):
-        for child in command.list_commands(context):
-            yield from help_of(command.commands[child], child, context)
-    else:
-        yield f"\n## {context.command_path.partition(' ')[2]}\n\n```text\n{command.get_help(context)}\n```\n"
-        for other, child in getattr(command, "others", {}).items():
-            yield from help_of(child, f"{name} {other}", parent)
-
-
-def add_commands(app: object, docname: str, source: list[str]) -> None:
-    """The page of commands is what the commands themselves say."""
-    if docname == "reference/commands":
-        source[0] += "".join(help_of(main, "hear-axlstm"))
 
 
 def names_of(thing: object) -> set[str]:
@@ -83,5 +61,4 @@ def list_parameters(app: object, what: str, name: str, thing: object, options: o
 
 
 def setup(app):
-    app.connect("source-read", add_commands)
     app.connect("autodoc-process-docstring", list_parameters)

@@ -15,6 +15,7 @@ import hear_axlstm
 from hear_axlstm import errors
 from hear_axlstm.cli import main
 from hear_axlstm.weights.find import read_manifest
+from scripts.reference import API, COMMANDS, pages
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -66,6 +67,13 @@ def test_the_reference_has_every_public_name():
     reference = (ROOT / "docs/reference/api.md").read_text()
     public = [name for name in hear_axlstm.__all__ if name not in vars(errors) and name != "__version__"]
     assert [name for name in public if f"hear_axlstm.{name}" not in reference] == []
+
+
+@pytest.mark.parametrize("page", [COMMANDS, API], ids=lambda page: page.name)
+def test_the_reference_says_what_the_package_says(page, monkeypatch):
+    """Words are compared, not lines: where help is wrapped differs between versions of click."""
+    monkeypatch.setenv("COLUMNS", "40")
+    assert page.read_text().split() == pages()[page].split(), "`python scripts/reference.py` brings it up to date"
 
 
 def test_the_first_page_has_every_extra():
