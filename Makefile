@@ -15,7 +15,7 @@ demo: $(VENV)/.installed ## set up, then embed sounds that it synthesises and pr
 	@printf '\nThe command is $(VENV)/bin/hear-axlstm; after "source $(VENV)/bin/activate" it is hear-axlstm.\n'
 
 suite: $(VENV)/.installed ## set up, then evaluate the default weights on ten small tasks that it synthesises, into demo/report.html
-	$(VENV)/bin/hear-axlstm tasks generate demo/tasks
+	$(VENV)/bin/hear-axlstm tasks generate -o demo/tasks
 	$(VENV)/bin/hear-axlstm evaluate demo/tasks --seeds 2 -o demo/results
 	$(VENV)/bin/hear-axlstm report demo/results -o demo/report.html
 

@@ -70,7 +70,7 @@ def scores(folder: Path) -> dict[str, Tensor]:
     def run(*arguments: Any) -> None:
         subprocess.run([sys.executable, "-m", "hear_axlstm", *map(str, arguments)], check=True)  # noqa: S603 - our own
 
-    run("tasks", "generate", folder / "tasks", "--tasks", TASKS)
+    run("tasks", "generate", "-o", folder / "tasks", "--tasks", TASKS)
     run("evaluate", folder / "tasks", "--seeds", "2", "-o", folder / "results")
     found = [json.loads(path.read_text()) for path in (folder / "results").glob("*/scores/**/seed-*.json")]
     return {f"{score['task']} seed {score['seed']} score": torch.tensor([score["score"]]) for score in found}

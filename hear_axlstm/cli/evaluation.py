@@ -197,7 +197,9 @@ def suite_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @tasks_group.command("generate")
-@click.argument("out", metavar="TASKS", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The tasks go into this folder."
+)
 @click.option("--kind", type=click.Choice(get_args(Kind)), default="hear", help="Imitate HEAR's tasks, or make the probe's.")
 @rate_option
 @suite_options

@@ -40,7 +40,7 @@ from hear_axlstm.synthesis.corpus import write_corpus
 
 @main.command("synthesize")
 @click.argument("kind", metavar="KIND", type=click.Choice(get_args(corpus.Kind)))
-@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The folder to write to.")
 @click.option("--hours", type=click.FloatRange(min=0, min_open=True), required=True, help="How much sound to make in all.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="A number; each one makes other clips.")
 @click.option("--clip-seconds", type=click.FloatRange(0.1, 60), default=10.0, help="How long each clip is.")
@@ -56,7 +56,7 @@ def synthesize_command(kind: corpus.Kind, out: Path, hours: float, quiet: bool, 
     """Synthesise sound to train on.
 
     KIND is procedural (made by this package), speech (by the program espeak-ng) or music (by the program fluidsynth). The
-    clips are written into the folder OUT as KIND-SEED-NUMBER.flac. The command repeated makes the clips that are missing.
+    clips are files of the name KIND-SEED-NUMBER.flac. The command repeated makes the clips that are missing.
     """
     with reported(REFUSED), failing(GO_ON, AudioError, OSError):
         made = write_corpus(out, kind, hours, progress=not quiet, **options)

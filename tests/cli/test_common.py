@@ -32,3 +32,11 @@ def test_a_command_is_summed_up_in_one_line_that_is_not_cut(run, command, names)
     [line] = [line for line in help_of_all.splitlines() if line.split()[:1] == [names[-1]]]
     assert " ".join(command.help.split()).startswith(line.split(maxsplit=1)[1])
     assert len(line) <= 78
+
+
+@pytest.mark.parametrize(
+    ("command", "names"), [one for one in EVERY if "out" in {option.name for option in one.values[0].params}]
+)
+def test_where_to_write_is_always_an_option(command, names):
+    [out] = [option for option in command.params if option.name == "out"]
+    assert out.opts == ["-o", "--out"]

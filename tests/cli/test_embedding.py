@@ -81,7 +81,7 @@ def test_what_cannot_be_carried_out_exits_with_two(run, sound_folder, weights, t
         (["pretrain", "axlstm-tiny", "-o", out], "nothing says how long this run is"),
         (["pretrain", "axlstm-tiny", "-o", out, "--shards", tmp_path / "no"], "no shards at"),
         (["pretrain", "axlstm-tiny", "-o", out, "--steps", "1", "--subset", "2"], "subset is 2"),
-        (["synthesize", "applause", out, "--hours", "1"], "applause"),
+        (["synthesize", "applause", "-o", out, "--hours", "1"], "applause"),
         (["probe", weights, "-o", tmp_path / "p", "--tasks", "pitch,smell"], "no task is called 'smell'"),
         (["probe", weights, weights, "-o", tmp_path / "p"], "would both be called"),
         (["convert", GOLDEN / "axlstm_e3_noflip.pth", out], "--flip or --no-flip"),
@@ -224,7 +224,7 @@ def test_recipes_are_listed(run):
 
 def test_from_a_folder_of_sound_to_probed_weights(run, tmp_path):
     """synthesize, shards, pretrain, probe, embed: what the README shows, small."""
-    assert run("synthesize", "procedural", tmp_path / "sound", "--hours", "0.01", "--clip-seconds", "4").exit_code == 0
+    assert run("synthesize", "procedural", "-o", tmp_path / "sound", "--hours", "0.01", "--clip-seconds", "4").exit_code == 0
     (tmp_path / "sound" / "broken.wav").write_bytes(b"RIFF nothing")
     packed = run("shards", tmp_path / "sound", "-o", tmp_path / "shards", "--format", "log-mel")
     assert packed.exit_code == 1

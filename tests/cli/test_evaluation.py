@@ -24,7 +24,7 @@ GRID = {"max_epochs": [12], "hidden_dim": [64]}
 def suite(tmp_path_factory):
     """One task with folds and one with tags on clips of mixed lengths; classifiers are small and trained for long enough."""
     folder = tmp_path_factory.mktemp("suite") / "tasks"
-    command = [sys.executable, "-m", "hear_axlstm", "tasks", "generate", folder, "--tasks", "beijing_opera,fsd50k"]
+    command = [sys.executable, "-m", "hear_axlstm", "tasks", "generate", "-o", folder, "--tasks", "beijing_opera,fsd50k"]
     result = subprocess.run([*command, "--clips-per-label", "2"], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == [str(folder / OPERA), str(folder / TAGS)]
@@ -151,7 +151,7 @@ def test_another_module_scores_the_same_with_either_engine(suite, tmp_path, monk
 
 def test_baselines_stand_beside_weights_in_the_report_of_the_linear_engine(tmp_path, run, random_weights):
     tasks, results = tmp_path / "tasks", tmp_path / "results"
-    made = run("tasks", "generate", tasks, "--kind", "probe", "--tasks", "order,digit", "--clips-per-label", 2)
+    made = run("tasks", "generate", "-o", tasks, "--kind", "probe", "--tasks", "order,digit", "--clips-per-label", 2)
     spoken = shutil.which("espeak-ng") is not None
     assert made.exit_code == (0 if spoken else 1), made.stderr
     assert f"{tasks / ORDER}\n" in made.stdout
@@ -181,7 +181,7 @@ def test_without_its_programs_the_probe_does_the_other_tasks_and_exits_with_one(
 def test_a_soundfont_that_training_music_is_played_with_is_warned_of(tmp_path, run):
     font = tmp_path / "TimGM6mb.sf2"
     font.write_bytes(b"RIFF    sfbk")
-    result = run("tasks", "generate", tmp_path / "tasks", "--kind", "probe", "--tasks", "order", "--soundfont", font)
+    result = run("tasks", "generate", "-o", tmp_path / "tasks", "--kind", "probe", "--tasks", "order", "--soundfont", font)
     assert result.exit_code == 0, result.stderr
     assert "warning: " in result.stderr
     assert "music tasks are not held out" in result.stderr
