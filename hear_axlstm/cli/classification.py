@@ -62,7 +62,9 @@ class _WithApply(click.Command):
 
 @main.command("classify", cls=_WithApply)
 @click.argument("sounds", metavar="SOUNDS", type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Write to this folder.")
+@click.option(
+    "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The results go into this folder."
+)
 @model_option
 @click.option(
     "--folds",
@@ -70,9 +72,7 @@ class _WithApply(click.Command):
     default=5,
     help="Divide the sounds into this many parts, and test on each in turn.",
 )
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, help="Divide the sounds by this seed; another one does it differently."
-)
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Every seed divides the sounds differently.")
 @pad_option
 @device_option
 @click.option("--overwrite", is_flag=True, help="Replace what is in the folder, whatever it was made with.")
@@ -81,9 +81,9 @@ def classify_command(sounds: Path, out: Path, model: str, quiet: bool, **options
     """Learn to tell classes of sound apart, and write a report.
 
     SOUNDS is a folder that has a folder of sounds for each class, or a CSV file with the columns path and label. Two sounds
-    of each class are enough to begin with. A CSV file may also have the column group, for instance the speaker:
-    sounds of one group are never divided between learning and testing. Its paths begin in its own folder; other columns are
-    passed over.
+    of each class are enough to begin with. A CSV file may also have the column group, for instance the speaker: sounds of
+    one group are never divided between learning and testing. Other columns are not read. Relative paths in a CSV file start
+    at its own folder.
 
     Every sound is guessed once, by a classifier that has not heard it; the accuracy is the share of right guesses. The
     folder gets report.html, and classifier.safetensors, which has learnt from all sounds. A second run embeds only sounds

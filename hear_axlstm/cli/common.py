@@ -33,23 +33,26 @@ model_option = click.option(
     default="",
     show_default=False,
     metavar="FILE|FOLDER|REPO|VARIANT",
-    help="Weights: a file, a folder, a Hub repository owner/name[@revision] or a variant. The bundled ones by default.",
+    help="Use these weights: a file, a folder, a repository of the Hugging Face Hub (owner/name[@revision]) or a variant; "
+    "by default the bundled ones.",
 )
 
 layout_option = click.option(
     "--layout",
     type=click.Choice(get_args(Layout)),
-    help="Group tokens like this in scene embeddings; by default as the weights say.",
+    help="Group the tokens of scene embeddings by time, or as the released code does; by default as the weights say.",
 )
 
 precision_option = click.option(
     "--precision",
     type=click.Choice(get_args(Precision)),
     default="auto",
-    help="Compute matrix products in this number format.",
+    help="Compute matrix products in this number format; auto is float16 on CUDA with tensor cores, and float32 elsewhere.",
 )
 
-device_option = click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto is cuda where there is one.")
+device_option = click.option(
+    "--device", default="auto", help="Compute on cpu, cuda, cuda:1 and so on; auto takes cuda where there is one."
+)
 
 pad_option = click.option(
     "--pad", "pad_short", is_flag=True, help="Pad sounds too short to embed, under 12.6 ms, with zeros."
@@ -97,6 +100,11 @@ def _print(stream: TextIO | None, line: str) -> None:
     if stream is not None:
         stream.write(f"{printable(line)}\n")
         stream.flush()
+
+
+def there_already(count: int) -> str:
+    """What a run did not have to do again: "1 was there already", "2 were there already"."""
+    return f"{count} {'was' if count == 1 else 'were'} there already"
 
 
 @contextmanager
@@ -204,7 +212,7 @@ class _Commands(click.Group):
 
     def list_commands(self, context: click.Context) -> list[str]:
         """The commands in the order of ORDER, and of a group's own commands as they were made."""
-        return sorted(self.commands, key=lambda name: ORDER.index(name) if name in ORDER else 0)
+        return sorted(self.commands, key=ORDER.index) if context.parent is None else list(self.commands)
 
 
 def _first_sentence(command: click.Command) -> str:
@@ -215,7 +223,7 @@ def _first_sentence(command: click.Command) -> str:
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(hear_axlstm.__version__)
 def main() -> None:
-    """Audio embeddings with AxLSTM, SSAM and SSAST encoders."""
+    """Turn sound into embeddings with AxLSTM, SSAM and SSAST encoders; train and score such encoders."""
 
 
 def model_name(model: str) -> str:

@@ -26,6 +26,7 @@ from hear_axlstm.cli.common import (
     tell,
     tell_failures,
     tell_unread,
+    there_already,
 )
 from hear_axlstm.config import Layout, Precision
 from hear_axlstm.encoder import Layers
@@ -42,10 +43,20 @@ SHOWN = 3  # names of embeddings whose sounds are gone
 
 @main.command("embed")
 @click.argument("inputs", metavar="FILES-OR-FOLDERS...", nargs=-1, required=True, type=click.Path())
-@click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The embeddings go into this folder.",
+)
 @model_option
 @click.option("--timestamps", is_flag=True, help="Write an embedding every 40 ms instead of one for each file.")
-@click.option("--layers", metavar="N,N,...|all", help="Layers to write: 0 is the patch embedding, -1 the last, the default.")
+@click.option(
+    "--layers",
+    metavar="N,N,...|all",
+    help="Write the outputs of these layers: 0 is the patch embedding, -1 the last layer, the default.",
+)
 @click.option(
     "--format",
     type=click.Choice(get_args(Format)),
@@ -58,12 +69,12 @@ SHOWN = 3  # names of embeddings whose sounds are gone
 @click.option(
     "--batch-seconds",
     type=click.FloatRange(min=0, min_open=True),
-    help="Seconds of audio to encode at once; by default 1024 on CUDA, 64 elsewhere.",
+    help="Encode this many seconds of audio at once; by default 1024 on CUDA, 64 elsewhere.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(min=0),
-    help="Decode in this many processes, with 0 in threads; by default one per processor on CUDA, 0 elsewhere.",
+    help="Decode in this many processes, or with 0 in threads; by default one for each processor on CUDA, 0 elsewhere.",
 )
 @pad_option
 @click.option("--overwrite", is_flag=True, help="First remove embeddings in the folder, whatever they were made with.")
@@ -82,8 +93,9 @@ def embed_command(
 ) -> None:
     """Embed audio files, and all audio files below folders.
 
-    Writes NAME.embedding.npy (and NAME.timestamps.json) as hear-eval-kit does, or parquet. A second run embeds files that
-    are missing or have changed. Files such as .m4a and .mp4 are read where the program ffmpeg is installed.
+    The command writes NAME.embedding.npy (with --timestamps also NAME.timestamps.json) as hear-eval-kit does, or parquet. A
+    second run embeds files that are new or have changed. Files such as .m4a and .mp4 are read where the program ffmpeg is
+    installed.
     """
     with reported(REFUSED):
         left_out: list[Path] = []
@@ -119,9 +131,9 @@ def _layers(text: str | None) -> Layers | None:
 def _summary(result: Embedded, out: Path, left_out: list[Path]) -> list[str]:
     """How many files were embedded and how fast, in two lines, and how those that were left out can be read."""
     total, count, there = sum(result.seconds.values()), len(result.embedded), len(result.skipped)
-    done = f"{count} embedded, {there} there already, {len(result.failures)} failed"
+    done = f"{several(count, 'sound')} embedded, {there_already(there)}, {len(result.failures)} failed"
     if not count and not result.failures:
-        done = f"nothing to do, {there} there already"
+        done = f"nothing to do, {there_already(there)}"
     where = f": {out}" if result.folder else f"; nothing is written to {out}"
     lines = [f"{done}{where}{counted(left_out)}"]
     if left_out:

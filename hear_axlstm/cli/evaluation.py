@@ -27,6 +27,7 @@ from hear_axlstm.cli.common import (
     show,
     tell,
     tell_failures,
+    there_already,
 )
 from hear_axlstm.config import SAMPLE_RATE, Layout, Precision
 from hear_axlstm.errors import ConfigError, HearAxlstmError
@@ -90,13 +91,13 @@ def list_command() -> None:
 @click.option(
     "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The archives go into this folder."
 )
-@click.option("--record", default=RECORD, help="The record of Zenodo that holds the tasks at 48 kHz.")
+@click.option("--record", default=RECORD, help="Download from this record of Zenodo, which has the tasks at 48 kHz.")
 @quiet_option
 def download_tasks_command(names: tuple[str, ...], out: Path, record: str, quiet: bool) -> None:
     """Download the archives of HEAR's tasks.
 
-    They are at 48 kHz. Without TASKS it downloads the papers' ten. A second run continues where the first one ended. A
-    failed archive is reported, the others go on, the exit code is 1.
+    Their sounds are at 48 kHz. Without TASKS the papers' ten are downloaded. A second run continues where the first one
+    ended. An archive that fails is reported, the others are downloaded, and the exit code is 1.
     """
     with reported(REFUSED):
         chosen = _named(names, list(KNOWN_TASKS)) if names else [task.folder for task in PAPER_TASKS.values()]
@@ -121,8 +122,9 @@ def download_tasks_command(names: tuple[str, ...], out: Path, record: str, quiet
 def prepare_command(sources: tuple[Path, ...], out: Path, rate: int, workers: int | None, quiet: bool) -> None:
     """Resample downloaded tasks to 16 kHz, or another rate.
 
-    Takes the archives of `tasks download`, folders of such archives, and task folders. A second run does what is missing.
-    Tasks that have the rate already need no preparing. A failed task is reported, the others go on, the exit code is 1.
+    The command takes the archives of `tasks download`, folders of such archives, and task folders. A second run prepares
+    what is missing. Tasks that have the rate already need no preparing. A task that fails is reported, the others are
+    prepared, and the exit code is 1.
     """
     failures = 0
     with reported(REFUSED):
@@ -155,8 +157,8 @@ def _inside(source: Path) -> list[Path]:
 def check_command(folder: Path, tasks: str | None, rate: int, quiet: bool) -> None:
     """Look for missing, damaged and wrong files in tasks.
 
-    It says what it found: clips, splits, classes and lengths, and how a task differs from the HEAR task of its name. Tasks
-    of your own pass as well. The exit code is 1 when a task must be mended.
+    The command says what it found: clips, splits, classes and lengths, and how a task differs from the HEAR task of its
+    name. It checks tasks of your own as well. The exit code is 1 when a task must be mended.
     """
     broken = 0
     with reported(FAILED):
@@ -175,13 +177,15 @@ def check_command(folder: Path, tasks: str | None, rate: int, quiet: bool) -> No
 
 def suite_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of the commands that synthesise tasks."""
-    for option in (
+    for option in (  # the last is shown first
+        quiet_option,
+        tasks_option,
         click.option("--seed", type=click.IntRange(min=0), default=0, help="Every seed makes other clips."),
         click.option(
             "--clips-per-label",
             type=click.IntRange(min=2),
-            help="Make this many clips of each label in each split: 2 by default; for a probe's task 16 to learn from, "
-            "and 16 to test on.",
+            help="Make this many clips of each label in each split; by default 2, and for the probe's tasks 16 to learn "
+            "from and 16 to test on.",
         ),
         click.option(
             "--soundfont",
@@ -189,8 +193,6 @@ def suite_options(command: Callable[..., None]) -> Callable[..., None]:
             help="Play the probe's music with this SoundFont, which training music must not have; by default with the "
             "system's FluidR3_GM.sf2.",
         ),
-        tasks_option,
-        quiet_option,
     ):
         command = option(command)
     return command
@@ -200,15 +202,18 @@ def suite_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The tasks go into this folder."
 )
-@click.option("--kind", type=click.Choice(get_args(Kind)), default="hear", help="Imitate HEAR's tasks, or make the probe's.")
+@click.option(
+    "--kind", type=click.Choice(get_args(Kind)), default="hear", help="Imitate HEAR's tasks, or make those of the probe."
+)
 @rate_option
 @suite_options
 def generate_command(out: Path, **options: Any) -> None:
     """Make small tasks of synthesised sound, to try things out.
 
-    --kind hear imitates HEAR's tasks under their names. They are not HEAR: scores on them compare with nothing but each
+    --kind hear imitates HEAR's tasks under their names. They are not HEAR: compare scores on them with nothing but each
     other. --kind probe makes twelve tasks that show how good weights are, since no training sound has the voices,
-    instruments or parameters that they are tested on. Speech needs espeak-ng, music fluidsynth and FluidR3_GM.sf2.
+    instruments or parameters that they are tested on. Tasks of speech need the program espeak-ng, and tasks of music the
+    program fluidsynth and the SoundFont FluidR3_GM.sf2.
     """
     with reported(REFUSED):
         suite = _generate(out, **options)
@@ -237,7 +242,7 @@ def _generate(
     "--out",
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="The task becomes this folder, which must not be there.",
+    help="The task is written as this folder, which must not exist yet.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Every seed draws other splits.")
 @rate_option
@@ -248,9 +253,10 @@ def _generate(
 def make_command(source: Path, out: Path, seed: int, rate: int, workers: int | None, quiet: bool) -> None:
     """Make a task of your own labelled sounds.
 
-    FOLDER holds a folder of sounds for each class. CSV has the columns path and label; a column split (train, valid, test)
-    or fold says what each sound is for, a column group what must stay together. Otherwise five folds are drawn, in which
-    each class has about the same share. A sound that cannot be read is reported and left out, and the exit code is 1.
+    FOLDER holds a folder of sounds for each class. CSV has the columns path and label. A column split (train, valid, test)
+    or fold may say what each sound is for; without either, five folds are drawn, in which each class has about the same
+    share. A column group may say which sounds must stay together. A sound that cannot be read is reported and left out,
+    and the exit code is 1.
     """
     with reported(REFUSED):
         with failing(GO_ON, OSError):
@@ -273,14 +279,17 @@ def make_command(source: Path, out: Path, seed: int, rate: int, workers: int | N
 @model_option
 @layout_option
 @precision_option
-@click.option("--module", help="Evaluate this HEAR module, installed or in this folder; --model is then the file it loads.")
-@click.option("--model-options", metavar="JSON", help="Pass these other arguments to the module's load_model.")
-@click.option("--name", help="Results call the model this; by default they call it after its weights or module.")
+@click.option(
+    "--module",
+    help="Evaluate this HEAR module, which is installed or in the current folder; --model is then the file that it loads.",
+)
+@click.option("--model-options", metavar="JSON", help="Pass these arguments, too, to the module's load_model.")
+@click.option("--name", help="Call the model this in the results; by default it is called after its weights or its module.")
 @tasks_option
 @click.option(
     "--protocol",
     type=click.Choice(list(PROTOCOLS)),
-    help="Train classifiers like this; by default like the papers (axlstm).",
+    help="Train classifiers by this protocol; by default axlstm, that of the papers, or linear with the linear engine.",
 )
 @click.option(
     "--seeds",
@@ -291,13 +300,13 @@ def make_command(source: Path, out: Path, seed: int, rate: int, workers: int | N
     "--engine",
     type=click.Choice(get_args(Engine)),
     default="native",
-    help="native trains our own classifiers, heareval runs hear-eval-kit itself, linear is logistic regression.",
+    help="native trains our own classifiers, heareval runs hear-eval-kit itself, linear fits a logistic regression.",
 )
 @device_option
 @click.option(
     "--workers",
     type=click.IntRange(min=0),
-    help="Use this many processes, by default one for each processor; 0 uses none but this.",
+    help="Work in this many processes side by side; by default one for each processor. 0 starts none.",
 )
 @quiet_option
 def evaluate_command(
@@ -312,11 +321,11 @@ def evaluate_command(
     quiet: bool,
     **model: Any,
 ) -> None:
-    """Score a model on the HEAR tasks of a folder.
+    """Score a model on HEAR's tasks, or on tasks of your own.
 
-    The model embeds every task in the folder TASKS, then shallow classifiers are trained, and each score is kept at once,
-    with all that it depends on. A second run does what is missing. A failed task is reported, the others go on, the exit
-    code is 1.
+    The model embeds the sounds of every task in the folder TASKS, shallow classifiers learn from the embeddings, and each
+    score is written as soon as it is there, with all that it depends on. A second run computes what is missing. A task that
+    fails is reported, the others go on, and the exit code is 1.
 
     To compare with baselines, say --model log-mel for statistics of the log-mel, and --model random, or random:MODEL, for
     an encoder that was never trained.
@@ -381,16 +390,17 @@ def _name(model: str) -> str:
     "--out",
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="tasks/ and results/ go into this folder.",
+    help="The tasks and the results go into this folder, as tasks/ and results/.",
 )
-@suite_options
 @device_option
+@suite_options
 def probe_command(models: tuple[str, ...], out: Path, device: str, quiet: bool, **options: Any) -> None:
     """Compare weights on small tasks of held-out sound.
 
-    Each is compared in both layouts with the others, with random weights and with the log-mel. It does `tasks generate
-    --kind probe` and `evaluate --engine linear`, and prints the scores in percent; `report` shows more of them. Name the
-    models as for --model; without any, it takes the bundled default. A second run does what is missing.
+    Each model is compared in both layouts with the others, with random weights and with the log-mel. The command does what
+    `tasks generate --kind probe` and `evaluate --engine linear` do, and prints the scores in percent; `report` shows more of
+    them. Name the models as --model does elsewhere; without any, the bundled weights are taken. A second run does what is
+    missing.
     """
     models = models or ("",)
     encoders = [(model, layout) for model in (*models, f"random:{models[0]}") for layout in get_args(Layout)]
@@ -450,7 +460,7 @@ def _print_scores(evaluated: Evaluated, folder: Path, quiet: bool) -> None:
     if not quiet:
         there, failed = len(evaluated.scores) - evaluated.computed, len(evaluated.failures)
         computed = f"{several(evaluated.computed, 'score')} computed"
-        tell(f"{computed}, {there} there already, {several(failed, 'task')} failed: {folder}")
+        tell(f"{computed}, {there_already(there)}, {several(failed, 'task')} failed: {folder}")
 
 
 def _chosen(folder: Path, names: str | None) -> list[Path]:
@@ -474,15 +484,15 @@ def _named(names: Any, known: list[str]) -> list[str]:
 
 @main.command("report")
 @click.argument("folders", nargs=-1, required=True, metavar="RESULTS...", type=click.Path(path_type=Path))
-@click.option("--format", type=click.Choice(get_args(ReportFormat)), default="html", help="Write the report like this.")
+@click.option("--format", type=click.Choice(get_args(ReportFormat)), default="html", help="Write the report in this format.")
 @click.option(
     "-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file; by default to stdout."
 )
 def report_command(folders: tuple[Path, ...], format: ReportFormat, out: Path | None) -> None:
     """Show scores beside published ones, on a page or as a table.
 
-    Shows the results of `evaluate` with intervals and plots, and where every number is from. A damaged file of results is
-    named and left out, and the exit code is 1.
+    The report has the results of `evaluate` with intervals and plots, and says where every number is from. A damaged file
+    of results is named and left out, and the exit code is 1.
     """
     with reported(FAILED):
         results = read_results(folders)

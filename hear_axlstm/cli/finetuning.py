@@ -33,43 +33,66 @@ from hear_axlstm.progress import several
 
 @main.command("finetune")
 @click.argument("sounds", metavar="FOLDER|CSV", type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the run.")
+@click.option(
+    "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run goes into this folder."
+)
 @model_option
-@click.option("--frozen", is_flag=True, help="Train the linear head alone, on embeddings of the encoder as it is. Quick.")
+@click.option(
+    "--frozen", is_flag=True, help="Train the linear head alone, on embeddings of the encoder as it is, which is quick."
+)
 @click.option(
     "--from-layer",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Train from this layer on: 0 is the patch embedding, then come the blocks. The last four blocks by default.",
+    help="Train from this layer on: 0 is the patch embedding, then come the blocks. By default the last four blocks learn.",
 )
 @click.option(
-    "--test", type=click.Path(path_type=Path), metavar="FOLDER|CSV", help="Labelled sounds to score the result on."
+    "--test", type=click.Path(path_type=Path), metavar="FOLDER|CSV", help="Score the result on these labelled sounds."
 )
 @click.option(
-    "--epochs", type=click.IntRange(min=1), default=Settings.epochs, help="Times each clip is learnt from, at most."
+    "--epochs", type=click.IntRange(min=1), default=Settings.epochs, help="Learn from each clip this many times at most."
 )
 @click.option(
-    "--patience", type=click.IntRange(min=1), default=Settings.patience, help="Epochs without a better one; then stop."
+    "--patience",
+    type=click.IntRange(min=1),
+    default=Settings.patience,
+    help="Stop after this many epochs without a better one.",
 )
 @click.option(
-    "--lr", type=float, default=Settings.lr, help="Highest learning rate of the encoder; the head's is three times it."
+    "--lr",
+    type=float,
+    default=Settings.lr,
+    help="Let the encoder's learning rate rise to this; the head's is three times as high.",
 )
-@click.option("--batch", type=click.IntRange(min=1), default=Settings.batch, help="Clips of one update.")
-@click.option("--seconds", type=float, default=Settings.seconds, help="Longest part of a clip that an update looks at.")
-@click.option("--validation", type=float, default=Settings.validation, help="Share of the clips that choose the epoch.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Another seed sets other clips apart, in another order.")
+@click.option(
+    "--batch", type=click.IntRange(min=1), default=Settings.batch, help="Learn from this many clips in each update."
+)
+@click.option(
+    "--seconds", type=float, default=Settings.seconds, help="Look at this many seconds of a clip at most in an update."
+)
+@click.option(
+    "--validation", type=float, default=Settings.validation, help="Set this share of the clips apart to choose the epoch."
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Every seed sets other clips apart and takes the others in another order.",
+)
 @pad_option
 @device_option
-@click.option("--checkpoint-minutes", type=click.FloatRange(min=0), default=5.0, help="Time between two checkpoints.")
+@click.option(
+    "--checkpoint-minutes", type=click.FloatRange(min=0), default=5.0, help="Write a checkpoint every so many minutes."
+)
 @click.option("--overwrite", is_flag=True, help="Start again in a folder that holds a run.")
 @quiet_option
 def finetune_command(sounds: Path, out: Path, quiet: bool, **options: Any) -> None:
-    """Train encoder and classifier together on your labelled sounds.
+    """Train an encoder with a classifier on your labelled sounds.
 
-    Takes a folder with a folder of sounds for each class, or a CSV file: path,label and perhaps group (clips of one group
-    are not divided). A part of the clips is set apart and chooses the epoch. The folder OUT gets model.safetensors and
-    classifier.safetensors, which `hear-axlstm classify apply OUT FILES` takes. The same command goes on with a run that was
-    interrupted.
+    The sounds are a folder that has a folder of sounds for each class, or a CSV file with the columns path and label, and
+    perhaps group: clips of one group stay together. A part of the clips is set apart and chooses the epoch. The folder of
+    the run gets model.safetensors and classifier.safetensors; `hear-axlstm classify apply` labels other sounds with them.
+    The same command goes on with a run that was interrupted.
     """
     with reported(REFUSED), failing(f"what was finished is kept in {out}", AudioError, TrainingError, OSError):
         result = finetune(sounds, out, progress=not quiet, **options)

@@ -41,22 +41,26 @@ from hear_axlstm.synthesis.corpus import write_corpus
 @main.command("synthesize")
 @click.argument("kind", metavar="KIND", type=click.Choice(get_args(corpus.Kind)))
 @click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The folder to write to.")
-@click.option("--hours", type=click.FloatRange(min=0, min_open=True), required=True, help="How much sound to make in all.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="A number; each one makes other clips.")
-@click.option("--clip-seconds", type=click.FloatRange(0.1, 60), default=10.0, help="How long each clip is.")
+@click.option(
+    "--hours", type=click.FloatRange(min=0, min_open=True), required=True, help="Make this many hours of sound in all."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Every seed makes other clips.")
+@click.option("--clip-seconds", type=click.FloatRange(0.1, 60), default=10.0, help="Make clips of this many seconds.")
 @click.option(
     "--soundfont",
     metavar="PATH",
     type=click.Path(path_type=Path),
-    help="The SoundFont that plays the music; TimGM6mb is used by default where it is installed.",
+    help="Play the music with this SoundFont; by default with TimGM6mb, where it is installed.",
 )
-@click.option("--workers", type=click.IntRange(min=1), help="How many clips are made at once; by default one per processor.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Make this many clips at once; by default one for each processor."
+)
 @quiet_option
 def synthesize_command(kind: corpus.Kind, out: Path, hours: float, quiet: bool, **options: Any) -> None:
     """Synthesise sound to train on.
 
     KIND is procedural (made by this package), speech (by the program espeak-ng) or music (by the program fluidsynth). The
-    clips are files of the name KIND-SEED-NUMBER.flac. The command repeated makes the clips that are missing.
+    clips are called KIND-SEED-NUMBER.flac. A second run makes the clips that are missing.
     """
     with reported(REFUSED), failing(GO_ON, AudioError, OSError):
         made = write_corpus(out, kind, hours, progress=not quiet, **options)
@@ -71,21 +75,23 @@ def synthesize_command(kind: corpus.Kind, out: Path, hours: float, quiet: bool, 
     "--format",
     type=click.Choice(get_args(ShardFormat)),
     default="flac",
-    help="What the shards hold: 16 kHz audio, or log-mels, which train faster and cannot be listened to.",
+    help="Write audio at 16 kHz, or log-mels, which train faster and cannot be listened to.",
 )
-@click.option("--clip-seconds", type=float, default=10.0, help="Longer recordings are cut into clips of this length.")
+@click.option("--clip-seconds", type=float, default=10.0, help="Cut longer recordings into clips of this many seconds.")
 @click.option(
-    "--files-per-shard", type=click.IntRange(min=1), default=FILES_PER_SHARD, help="How many recordings go into a shard."
+    "--files-per-shard", type=click.IntRange(min=1), default=FILES_PER_SHARD, help="Put this many recordings into a shard."
 )
-@click.option("--workers", type=click.IntRange(min=1), help="How many files are read at once; by default one per processor.")
-@click.option("--seed", type=int, default=0, help="A number; each one packs the files in another order.")
-@click.option("--overwrite", is_flag=True, help="Remove the shards in the folder first.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Read this many files at once; by default one for each processor."
+)
+@click.option("--seed", type=int, default=0, help="Every seed packs the files in another order.")
+@click.option("--overwrite", is_flag=True, help="First remove the shards in the folder.")
 @quiet_option
 def shards_command(inputs: tuple[Path, ...], out: Path, quiet: bool, **options: Any) -> None:
     """Pack recordings into shards to pretrain on.
 
-    The shards are tar files as webdataset reads them. They hold the audio files that are named, and all that are in the
-    folders that are named, or below. The command repeated makes the shards that are missing.
+    The shards are tar files as webdataset reads them. They hold the audio files that you name, and all audio files in the
+    folders that you name, at any depth. A second run makes the shards that are missing.
     """
     with reported(REFUSED), failing(GO_ON, OSError):
         packed = write_shards(inputs, out, progress=not quiet, **options)
@@ -113,40 +119,45 @@ def recipes_command() -> None:
 
 @main.command("pretrain")
 @click.argument("recipe", metavar="[RECIPE|FILE.toml]", required=False)
-@click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The folder of the run.")
+@click.option(
+    "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run goes into this folder."
+)
 @click.option(
     "--init",
     metavar="FILE|FOLDER|REPO|VARIANT",
-    help="Weights to begin with, named as --model names them elsewhere; random ones otherwise.",
+    help="Begin with these weights, named as --model names them elsewhere; by default with random ones.",
 )
 @click.option(
     "--shards",
     multiple=True,
     metavar="PATH",
-    help="A folder of shards, a tar file or a pattern; may be given several times.",
+    help="Train on these shards: a folder, a tar file or a pattern. The option may be given several times.",
 )
 @click.option(
     "--synthetic",
     type=float,
-    help="The share of clips that is synthesised during the training, 0 to 1; by default 1 without shards and 0 with them.",
+    help="Synthesise this share of the clips during the training, 0 to 1; by default 1 without shards and 0 with them.",
 )
 @click.option(
     "--steps",
     type=click.IntRange(min=1),
-    help="How many updates the run has in all, instead of the recipe's epochs. Another number prolongs or shortens a run.",
+    help="Make this many updates in all, instead of the recipe's epochs. Another number prolongs or shortens a run.",
 )
-@click.option("--subset", type=float, help="The share of the data that is used, above 0, up to 1.")
-@click.option("--batch", type=click.IntRange(min=1), help="How many clips an update sees, in all processes together.")
-@click.option("--seed", type=int, help="A number; each one draws other weights to begin with, other clips, crops and masks.")
+@click.option("--subset", type=float, help="Use this share of the data, above 0, up to 1.")
+@click.option("--batch", type=click.IntRange(min=1), help="Look at this many clips in an update, in all processes together.")
+@click.option("--seed", type=int, help="Every seed draws other weights to begin with, other clips, crops and masks.")
 @click.option("--cpu", is_flag=True, help="Train on the CPU even where there is a GPU.")
 @click.option(
     "--micro-batch",
     type=click.IntRange(min=1),
-    help="How many clips of the batch go through the encoder at once; fewer take less memory. 256 on CUDA, 16 elsewhere.",
+    help="Put this many clips of the batch through the encoder at once; fewer take less memory. By default 256 on CUDA, 16 "
+    "elsewhere.",
 )
-@click.option("--workers", type=click.IntRange(min=0), default=0, help="How many more processes read the shards.")
-@click.option("--checkpoint-minutes", type=click.FloatRange(min=0), default=5.0, help="The time between two checkpoints.")
-@click.option("--overwrite", is_flag=True, help="Remove the run in the folder and start again.")
+@click.option("--workers", type=click.IntRange(min=0), default=0, help="Read the shards in this many more processes.")
+@click.option(
+    "--checkpoint-minutes", type=click.FloatRange(min=0), default=5.0, help="Write a checkpoint every so many minutes."
+)
+@click.option("--overwrite", is_flag=True, help="First remove the run in the folder.")
 @quiet_option
 def pretrain_command(
     recipe: str | None,
@@ -165,7 +176,7 @@ def pretrain_command(
 
     The encoder learns to guess hidden patches of log-mel spectrograms. RECIPE is one of the names that `hear-axlstm recipes`
     lists, or a TOML file with `base = "NAME"` and what differs. Without a recipe, the weights of --init say which encoder is
-    trained. The command repeated goes on with the run in the folder.
+    trained. The same command goes on with a run that was interrupted.
 
     The folder gets the weights as model.safetensors, the loss as curve.csv and curve.png, and logs for TensorBoard. The
     command may be started by torchrun or accelerate launch.

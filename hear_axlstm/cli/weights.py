@@ -60,16 +60,21 @@ def download_command(model: str) -> None:
 @click.option(
     "--flip/--no-flip",
     default=None,
-    help="AxLSTM: whether odd blocks read backwards. At expansion 2 they do by default; say it for others.",
+    help="Say whether the odd blocks of an AxLSTM read backwards. By default they do at expansion 2; else it must be said.",
 )
-@click.option("--input-gate", type=click.Choice(get_args(InputGate)), help="AxLSTM: the input gate; exp by default.")
-@click.option("--heads", type=click.IntRange(min=1), help="SSAST: attention heads; width / 64 by default, but at least 3.")
+@click.option(
+    "--input-gate", type=click.Choice(get_args(InputGate)), help="Say which input gate an AxLSTM has; by default exp."
+)
+@click.option(
+    "--heads",
+    type=click.IntRange(min=1),
+    help="Say how many attention heads an SSAST has; by default width / 64, but at least 3.",
+)
 def convert_command(source: Path, target: Path, **options: Any) -> None:
-    """Rewrite a checkpoint that the authors released as safetensors.
+    """Rewrite a released checkpoint as a safetensors file.
 
-    Nothing that is in the checkpoint is run.
-
-    A weights file that an earlier version wrote is rewritten, too: SOURCE.safetensors.
+    SOURCE is a checkpoint (.pth) that the authors released, or a weights file (.safetensors) that an earlier version of
+    this package wrote. No code that is in a checkpoint is run.
     """
     with reported(FAILED):
         config = convert_checkpoint(source, target, **options)
@@ -80,7 +85,7 @@ def convert_command(source: Path, target: Path, **options: Any) -> None:
 @click.argument("variant")
 @click.argument("repo", metavar="OWNER/NAME")
 @click.option(
-    "--weights", default="", show_default=False, help="File or folder to push; by default the weights that VARIANT names."
+    "--weights", default="", show_default=False, help="Push this file or folder; by default the weights that VARIANT names."
 )
 def publish_command(variant: str, repo: str, weights: str) -> None:
     """Push weights and a model card to the Hugging Face Hub.

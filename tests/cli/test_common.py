@@ -4,6 +4,7 @@ import click
 import pytest
 
 from hear_axlstm.cli import main
+from hear_axlstm.cli.common import there_already
 
 
 def commands(group, *names):
@@ -32,6 +33,16 @@ def test_a_command_is_summed_up_in_one_line_that_is_not_cut(run, command, names)
     [line] = [line for line in help_of_all.splitlines() if line.split()[:1] == [names[-1]]]
     assert " ".join(command.help.split()).startswith(line.split(maxsplit=1)[1])
     assert len(line) <= 78
+
+
+def test_commands_of_a_group_are_listed_in_the_order_of_their_use(run):
+    lines = [line.split()[0] for line in run("tasks", "--help").output.partition("Commands:\n")[2].splitlines()]
+    assert lines == ["list", "download", "prepare", "check", "generate", "make"]
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, "0 were"), (1, "1 was"), (2, "2 were")])
+def test_what_was_there_already_is_told_with_a_verb(count, said):
+    assert there_already(count) == f"{said} there already"
 
 
 @pytest.mark.parametrize(

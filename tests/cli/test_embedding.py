@@ -11,9 +11,11 @@ import torch
 
 import hear_axlstm
 from hear_axlstm.audio import ffmpeg, read_audio
+from hear_axlstm.cli.common import there_already
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.files import find as sounds
 from hear_axlstm.pretraining.recipe import recipe_names
+from hear_axlstm.progress import several
 from tests.conftest import GOLDEN, tone
 from tests.tolerances import BATCH_MATES
 
@@ -30,13 +32,13 @@ def test_embed_in_a_process_of_its_own(sound_folder, weights, tmp_path):
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout == ""
-    assert "3 embedded, 0 there already, 0 failed" in result.stderr
+    assert "3 sounds embedded, 0 were there already, 0 failed" in result.stderr
     assert re.search(r"s: \d+\.\d sounds a second, \d+ x real time\n$", result.stderr)
     assert "100%" in result.stderr  # the progress bar
     assert np.load(tmp_path / "out" / "a.wav.embedding.npy").shape == (960,)
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0
-    assert again.stderr == f"nothing to do, 3 there already: {tmp_path}/out\n"
+    assert again.stderr == f"nothing to do, 3 were there already: {tmp_path}/out\n"
 
 
 def test_timestamps_and_parquet(run, sound_folder, weights, tmp_path):
@@ -53,7 +55,7 @@ def test_broken_files_are_reported_and_the_others_done(run, sound_folder, weight
     assert "failed: broken.wav: " in result.stderr
     assert "failed: short.wav: " in result.stderr
     assert "failed: absent.wav: " in result.stderr
-    assert "3 embedded, 0 there already, 3 failed" in result.stderr
+    assert "3 sounds embedded, 0 were there already, 3 failed" in result.stderr
 
 
 def test_what_cannot_be_carried_out_exits_with_two(run, sound_folder, weights, tmp_path):
@@ -118,7 +120,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(run, sound_folder, weights, tmp
     assert "repeat the command" in result.stderr
     monkeypatch.setattr(np, "save", save)
     there = len(list((tmp_path / "out").rglob("*.npy")))
-    assert f"{3 - there} embedded, {there} there already" in run(*command).stderr
+    assert f"{several(3 - there, 'sound')} embedded, {there_already(there)}" in run(*command).stderr
 
 
 def test_the_folders_are_searched_once_and_other_files_counted(run, sound_folder, weights, tmp_path, monkeypatch):
@@ -129,7 +131,7 @@ def test_the_folders_are_searched_once_and_other_files_counted(run, sound_folder
     result = run("embed", sound_folder, "-o", tmp_path / "out", "--model", weights)
     assert result.exit_code == 0
     assert searched == [sound_folder]
-    assert "3 embedded, 0 there already, 0 failed" in result.stderr
+    assert "3 sounds embedded, 0 were there already, 0 failed" in result.stderr
     assert "; 4 other files left out (2 .q4a, 1 .mat, 1 .txt)\n" in result.stderr
     assert "a file left out that is sound is read when you name it, or after ffmpeg -i NAME NAME.flac\n" in result.stderr
 
@@ -286,5 +288,5 @@ def test_embeddings_of_sounds_that_are_gone_are_told_and_pruned(run, weights, so
 def test_nothing_is_written_where_nothing_can_be_embedded(run, weights, tmp_path):
     result = run("embed", tmp_path / "nope", "-o", tmp_path / "out", "--model", weights)
     assert result.exit_code == 1
-    assert f"0 embedded, 0 there already, 1 failed; nothing is written to {tmp_path / 'out'}" in result.stderr
+    assert f"0 sounds embedded, 0 were there already, 1 failed; nothing is written to {tmp_path / 'out'}" in result.stderr
     assert not (tmp_path / "out").exists()

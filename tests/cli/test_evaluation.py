@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from hear_axlstm.cli.common import there_already
 from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS
 from hear_axlstm.evaluation.tasks.suite import write_suite
 from hear_axlstm.progress import several
@@ -57,7 +58,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_is_not(suite, tmp
     assert 1 <= len(done) < 4
     last = subprocess.run([sys.executable, "-m", "hear_axlstm", *command, results], capture_output=True, text=True)
     assert last.returncode == 0, last.stderr
-    assert f"{several(4 - len(done), 'score')} computed, {len(done)} there already, 0 tasks failed" in last.stderr
+    assert f"{several(4 - len(done), 'score')} computed, {there_already(len(done))}, 0 tasks failed" in last.stderr
     assert all(path.read_bytes() == content for path, content in done.items())
     assert run("evaluate", suite, "--seeds", 2, "--workers", 0, "-o", whole).exit_code == 0
     for path, content in scores(results).items():
@@ -93,7 +94,7 @@ def test_a_broken_task_makes_the_exit_code_one_and_is_in_the_report(suite, tmp_p
     result = run("evaluate", folder, "--seeds", 1, "--workers", 0, "-o", tmp_path / "results")
     assert result.exit_code == 1
     assert f"failed: {TAGS}" in result.stderr
-    assert "1 score computed, 0 there already, 1 task failed" in result.stderr
+    assert "1 score computed, 0 were there already, 1 task failed" in result.stderr
     assert "is missing" in run("report", tmp_path / "results", "--format", "md").stdout
     assert run("tasks", "check", folder).exit_code == 1
     assert run("tasks", "check", suite).exit_code == 0
@@ -159,9 +160,9 @@ def test_baselines_stand_beside_weights_in_the_report_of_the_linear_engine(tmp_p
     for model in (weights, f"random:{weights}", "log-mel"):
         found = run("evaluate", tasks, "--engine", "linear", "--model", model, "--tasks", "order", "-o", results)
         assert found.exit_code == 0, found.stderr
-        assert "1 score computed, 0 there already, 0 tasks failed" in found.stderr
+        assert "1 score computed, 0 were there already, 0 tasks failed" in found.stderr
     again = run("evaluate", tasks, "--engine", "linear", "--model", "log-mel", "--tasks", "order", "-o", results)
-    assert "0 scores computed, 1 there already, 0 tasks failed" in again.stderr
+    assert "0 scores computed, 1 was there already, 0 tasks failed" in again.stderr
     report = run("report", results, "--format", "md").stdout
     assert "## Protocol linear" in report
     for name in ("axlstm-tiny", "random-axlstm-tiny", "log-mel"):

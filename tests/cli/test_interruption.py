@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from hear_axlstm.cli.common import there_already
 from hear_axlstm.config import SAMPLE_RATE
+from hear_axlstm.progress import several
 from tests.conftest import noise
 from tests.processes import children, is_running, stopped, wait_until
 from tests.tolerances import BATCH_MATES
@@ -45,7 +47,7 @@ def test_a_killed_run_is_taken_up_again(tmp_path, command):
     program = [sys.executable, "-m", "hear_axlstm", *command]
     result = subprocess.run([*program, tmp_path / "killed"], capture_output=True, text=True)
     assert result.returncode == 0
-    assert f"{len(NAMES) - len(done)} embedded, {len(done)} there already, 0 failed" in result.stderr
+    assert f"{several(len(NAMES) - len(done), 'sound')} embedded, {there_already(len(done))}, 0 failed" in result.stderr
     assert all(path.stat().st_mtime_ns == modified for path, modified in done.items())
     subprocess.run([*program, tmp_path / "whole"], check=True, capture_output=True)
     for name in NAMES:

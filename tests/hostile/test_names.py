@@ -80,7 +80,7 @@ def test_the_command_bears_any_name_in_any_locale(sound_folder, random_weights, 
     said = run.stderr.decode(errors="replace")
     assert run.returncode == 1, said
     assert "Traceback" not in said
-    assert "3 embedded, 0 there already, 1 failed" in said
+    assert "3 sounds embedded, 0 were there already, 1 failed" in said
     assert "failed: broken" in said
     there = os.listdir(os.fsencode(tmp_path / "out"))
     assert {b"m\xe4.wav.embedding.npy", "ü.flac.embedding.npy".encode()} <= set(there)
