@@ -212,7 +212,7 @@ def apply_command(
     if not quiet:
         failed = len(predictions.failures)
         where = f": {out}" if out else ""
-        tell(f"{len(predictions) - failed} labelled, {failed} failed{where}{counted(left_out)}")
+        tell(f"{several(len(predictions) - failed, 'sound')} labelled, {failed} failed{where}{counted(left_out)}")
     missed = tell_unread(left_out)
     tell_short(predictions.failures, "--pad")
     sys.exit(FAILED if predictions.failures or missed else 0)
