@@ -48,7 +48,7 @@ def load_model(
 
 
 def get_scene_embeddings(audio: Tensor, model: Embedder, *, lengths: Lengths = None, layers: Layers | None = None) -> Tensor:
-    """One embedding a clip.
+    """One embedding for each clip.
 
     Shape: audio (n_sounds, n_samples), mono at 16 kHz in [-1, 1]; lengths (n_sounds,), samples of each clip when they
     differ -> (n_sounds, model.scene_embedding_size), float32.

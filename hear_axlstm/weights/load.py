@@ -18,8 +18,9 @@ FORMAT = 3
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The header of a weights file, as ``save_weights`` wrote it: "config" (an EncoderConfig), "layout" and "provenance";
-    "sha256" is the fingerprint of all that and the tensors, with which ``load_weights`` compares them.
+    """The header of a weights file, as ``save_weights`` wrote it.
+
+    It has "config" (an EncoderConfig), "layout", "provenance", and "sha256", the fingerprint of all that and the tensors.
 
     Raises WeightsError on a file that it did not write, or that is damaged or of another format.
     """
