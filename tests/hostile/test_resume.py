@@ -306,7 +306,7 @@ def test_of_two_runs_that_give_one_name_to_two_sources_the_second_fails(tmp_path
     first.close()
     refused += [outcome.failure for outcome in second.close()]
     (reason,) = refused
-    assert reason.startswith("/two/x has the name x in the folder, which is that of /one/x; ")
+    assert reason.startswith("/two/x has the name x in the folder, which is that of /one/x, which is not there any more; ")
     assert list(held(tmp_path)) == ["x"]
 
 
