@@ -15,7 +15,6 @@ import click
 
 from hear_axlstm.classification.apply import load_classifier
 from hear_axlstm.classification.classifier import CLASSIFIER
-from hear_axlstm.classification.labelled import loose_sounds
 from hear_axlstm.classification.outcome import Classified
 from hear_axlstm.classification.run import classify
 from hear_axlstm.classification.write import REPORT
@@ -23,7 +22,6 @@ from hear_axlstm.cli.common import (
     FAILED,
     GO_ON,
     REFUSED,
-    WAY_TO_READ,
     device_option,
     failing,
     main,
@@ -34,6 +32,7 @@ from hear_axlstm.cli.common import (
     show,
     tell,
     tell_failures,
+    tell_left_out,
     tell_short,
     tell_unread,
 )
@@ -98,24 +97,16 @@ def classify_command(sounds: Path, out: Path, model: str, quiet: bool, **options
         tell(f"the same file has different labels: {', '.join(names)}")
     for line in [] if quiet else _summary(result):
         show(line)
-    loose = loose_sounds(result.left_out, sounds)
-    others = sorted(set(result.left_out) - set(loose))
     if not quiet:
         copies = sum(map(len, result.copies)) - len(result.copies)
         if copies:
             tell(f"{several(copies, 'file')} with the sound of another: copies are learnt from, or tested on, together")
-        if loose:
-            tell(
-                f"left out: {several(len(loose), 'sound')} in {sounds} itself, such as {loose[0].name}, in no class's folder"
-            )
-        if others:
-            tell(counted(others).removeprefix("; "), WAY_TO_READ)
         tell(
             f"report: {out / REPORT}",
             f"classifier: {out / CLASSIFIER}",
             f"label other sounds: hear-axlstm classify apply {shlex.quote(str(out))} NEW-SOUNDS/",
         )
-    missed = tell_unread(others)
+    missed = tell_left_out(result.left_out, sounds, quiet=quiet)
     tell_short(result.failures, "--pad --overwrite")
     sys.exit(FAILED if result.failures or missed else 0)
 

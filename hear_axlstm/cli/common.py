@@ -15,9 +15,10 @@ import click
 
 import hear_axlstm
 from hear_axlstm.audio import TOO_SHORT, ffmpeg
+from hear_axlstm.classification.labelled import loose_sounds
 from hear_axlstm.config import Layout, Precision
 from hear_axlstm.errors import ConfigError, HearAxlstmError
-from hear_axlstm.files.find import by_suffix, unread
+from hear_axlstm.files.find import by_suffix, counted, unread
 from hear_axlstm.progress import printable, several
 from hear_axlstm.weights.find import WEIGHTS_FILE, list_models, read_manifest
 
@@ -86,6 +87,23 @@ def tell_unread(left_out: Sequence[Path]) -> bool:
         count = several(len(missed), "sound")
         tell(f"NOT READ: {count} in folders ({by_suffix(missed)}): {ffmpeg.GET}; then repeat the command")
     return bool(missed)
+
+
+def tell_left_out(left_out: Sequence[Path], *folders: Path, quiet: bool) -> bool:
+    """Print which files a command on labelled sounds has left out. Whether some are sounds that only ffmpeg reads.
+
+    folders: of classes; sounds that lie beside those are told by themselves. quiet: whether to print NOT READ alone.
+    """
+    others = set(left_out)
+    for folder in folders:
+        if loose := loose_sounds(left_out, folder):
+            others.difference_update(loose)
+            if not quiet:
+                count = several(len(loose), "sound")
+                tell(f"left out: {count} in {folder} itself, such as {loose[0].name}, in no class's folder")
+    if others and not quiet:
+        tell(counted(sorted(others)).removeprefix("; "), WAY_TO_READ)
+    return tell_unread(sorted(others))
 
 
 def show(line: str | Path) -> None:

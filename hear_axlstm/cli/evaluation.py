@@ -27,6 +27,7 @@ from hear_axlstm.cli.common import (
     show,
     tell,
     tell_failures,
+    tell_left_out,
     there_already,
 )
 from hear_axlstm.config import SAMPLE_RATE, Layout, Precision
@@ -266,9 +267,8 @@ def make_command(source: Path, out: Path, seed: int, rate: int, workers: int | N
     tell_failures(made.failures)
     if not quiet:
         tell(f"{several(clips, 'clip')} of {several(len(made.task.labels), 'class')}: {made.drawn}")
-        for path in made.left_out:
-            tell(f"left out: {path}")
-    sys.exit(FAILED if made.failures else 0)
+    missed = tell_left_out(made.left_out, source, quiet=quiet)
+    sys.exit(FAILED if made.failures or missed else 0)
 
 
 @main.command("evaluate")

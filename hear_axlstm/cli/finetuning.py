@@ -22,8 +22,8 @@ from hear_axlstm.cli.common import (
     show,
     tell,
     tell_failures,
+    tell_left_out,
     tell_short,
-    tell_unread,
 )
 from hear_axlstm.errors import AudioError, TrainingError
 from hear_axlstm.finetuning import Finetuned, Settings, finetune
@@ -71,7 +71,10 @@ from hear_axlstm.progress import several
     "--seconds", type=float, default=Settings.seconds, help="Look at this many seconds of a clip at most in an update."
 )
 @click.option(
-    "--validation", type=float, default=Settings.validation, help="Set this share of the clips apart to choose the epoch."
+    "--validation",
+    type=float,
+    default=Settings.validation,
+    help="Set this share of the clips apart, which are not learnt from.",
 )
 @click.option(
     "--seed",
@@ -90,9 +93,9 @@ def finetune_command(sounds: Path, out: Path, quiet: bool, **options: Any) -> No
     """Train an encoder with a classifier on your labelled sounds.
 
     The sounds are a folder that has a folder of sounds for each class, or a CSV file with the columns path and label, and
-    perhaps group: clips of one group stay together. A part of the clips is set apart and chooses the epoch. The folder of
-    the run gets model.safetensors and classifier.safetensors; `hear-axlstm classify apply` labels other sounds with them.
-    The same command goes on with a run that was interrupted.
+    perhaps group: clips of one group stay together. A part of the clips is set apart; the epoch that does best on
+    them is kept. The folder of the run gets model.safetensors and classifier.safetensors; `hear-axlstm classify apply`
+    labels other sounds with them. The same command goes on with a run that was interrupted.
     """
     with reported(REFUSED), failing(f"what was finished is kept in {out}", AudioError, TrainingError, OSError):
         result = finetune(sounds, out, progress=not quiet, **options)
@@ -101,7 +104,8 @@ def finetune_command(sounds: Path, out: Path, quiet: bool, **options: Any) -> No
         for line in _summary(result):
             show(line)
         tell(*_advice(result))
-    missed = tell_unread(result.left_out)
+    folders = [sounds, *([options["test"]] if options["test"] else [])]
+    missed = tell_left_out(result.left_out, *folders, quiet=quiet)
     tell_short(result.failures, "--pad --overwrite")
     sys.exit(FAILED if result.failures or missed else 0)
 

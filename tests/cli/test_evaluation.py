@@ -199,10 +199,12 @@ def test_a_users_own_sounds_become_a_task_with_a_headline_and_classes_of_its_own
             times = np.arange(int(rng.uniform(0.2, 0.4) * 22_050)) / 22_050
             wave = 0.3 * np.sin(2 * np.pi * hertz * rng.uniform(0.9, 1.1) * times) + 0.02 * rng.normal(size=len(times))
             soundfile.write(tmp_path / "birds" / name / f"{number}.wav", wave, 22_050)
+    soundfile.write(tmp_path / "birds" / "loose.wav", wave, 22_050)
     task, results, page = tmp_path / "tasks" / "birds", tmp_path / "results", tmp_path / "report.html"
     made = run("tasks", "make", tmp_path / "birds", "-o", task)
     assert made.exit_code == 0, made.output
     assert "36 clips of 3 classes: 5 folds, stratified, with seed 0" in made.stderr
+    assert f"left out: 1 sound in {tmp_path / 'birds'} itself, such as loose.wav, in no class's folder" in made.stderr
     checked = run("tasks", "check", task)
     assert checked.exit_code == 0
     assert checked.stdout.startswith("birds: good\n  36 clips (")

@@ -99,6 +99,17 @@ def test_a_sound_that_cannot_be_read_is_named_and_the_others_do(run, tmp_path, a
     assert (tmp_path / "run" / "classifier.safetensors").is_file()
 
 
+def test_sounds_in_no_class_are_left_out_and_named(run, tmp_path, arguments):
+    test = write_sounds(tmp_path / "test", clips=1, seed=3)
+    for folder, name in ((tmp_path / "sounds", "loose.wav"), (test, "other.wav")):
+        (folder / name).write_bytes((test / "low" / "0.wav").read_bytes())
+    result = run(*arguments, "--test", test)
+    assert result.exit_code == 0, result.stderr
+    for folder, name in ((tmp_path / "sounds", "loose.wav"), (test, "other.wav")):
+        assert f"left out: 1 sound in {folder} itself, such as {name}, in no class's folder" in result.stderr
+    assert "left out" not in run(*arguments, "-q").stderr
+
+
 def test_short_sounds_are_padded_as_the_advice_says(run, tmp_path, arguments):
     short = write_short(tmp_path / "sounds" / "low" / "short.wav")
     result = run(*arguments)
