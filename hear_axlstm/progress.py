@@ -52,6 +52,23 @@ def several(count: int, noun: str) -> str:
     return f"{count:,} {noun}{ending}"
 
 
+def duration(seconds: float) -> str:
+    """A time as people say it, in one unit or two.
+
+    >>> duration(42), duration(754), duration(4_000), duration(100_000), duration(200_000)
+    ('42 s', '13 min', '1 h 7 min', '28 h', '2 days 8 h')
+    """
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes, hours = round(seconds / 60), round(seconds / 3_600)
+    if minutes < 600:
+        parts = (minutes // 60, "h"), (minutes % 60, "min")
+    else:
+        days = hours // 24 if hours >= 48 else 0
+        parts = (days, "days"), (hours - 24 * days if days < 10 else 0, "h")
+    return " ".join(f"{count:,} {unit}" for count, unit in parts if count)
+
+
 def _escaped(character: str) -> str:
     if character.isprintable():
         return character

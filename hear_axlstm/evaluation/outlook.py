@@ -21,7 +21,7 @@ from hear_axlstm.evaluation.protocols import Protocol
 from hear_axlstm.evaluation.results import Engine
 from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS
 from hear_axlstm.evaluation.tasks.taskfolder import TaskFolder
-from hear_axlstm.progress import printable, progress_bar, several
+from hear_axlstm.progress import duration, printable, progress_bar, several
 
 EMBEDDING_GUESS = {"cpu": 0.1, "cuda": 0.001}  # seconds of work for a second of sound
 TRAINING_GUESS: dict[Engine, float] = {"native": 0.01, "heareval": 0.02, "linear": 0.001}  # for a unit of training
@@ -136,7 +136,7 @@ class Outlook:
         if not work.heard:
             self._embedding.note(work.sound, perf_counter() - start)
         work.heard = work.sound
-        self._end(index, f"{several(work.clips, 'clip')} embedded in {spoken(perf_counter() - start)}")
+        self._end(index, f"{several(work.clips, 'clip')} embedded in {duration(perf_counter() - start)}")
 
     def training(self) -> None:
         """The classifiers of the next task are begun, if there is one."""
@@ -193,7 +193,7 @@ class Outlook:
             self._print(f"{self._name(index)}: {what}{'' if is_over else f', {self._left_in_words()}'}")
 
     def _left_in_words(self) -> str:
-        return f"about {spoken(self.left())} left for all"
+        return f"about {duration(self.left())} left for all"
 
     def _print(self, line: str) -> None:
         with suppress(OSError, ValueError, AttributeError):
@@ -226,17 +226,3 @@ class _Pace:
     def rate(self) -> float:
         """Seconds for a unit."""
         return self._seconds / self._done if self._done > 0 and self._seconds > 0 else self._guess
-
-
-def spoken(seconds: float) -> str:
-    """A time in the units that one would say it in.
-
-    >>> spoken(3.2), spoken(125), spoken(4_000), spoken(200_000)
-    ('3 s', '2 min', '1 h 7 min', '56 h')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min" if minutes < 600 else f"{minutes / 60:.0f} h"

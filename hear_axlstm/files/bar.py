@@ -12,7 +12,7 @@ from hear_axlstm.config import CHUNK_FRAMES, HOP, SAMPLE_RATE
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.files.find import Plan
 from hear_axlstm.files.outcomes import Outcome
-from hear_axlstm.progress import progress_bar, several
+from hear_axlstm.progress import duration, progress_bar, several
 
 CHUNK_SECONDS = CHUNK_FRAMES * HOP / SAMPLE_RATE
 EVERY = 0.1  # seconds: it is drawn no more often
@@ -82,7 +82,7 @@ class SoundBar:
         now = perf_counter()
         done = self._audio * count / self._total if self._total else 0.0
         sounds = max(self._sounds, self._there + bisect_right(self._ends, count))
-        parts = [f"{sounds}/{several(self._all, 'sound')}", f"{_duration(done)} of {_duration(self._audio)}"]
+        parts = [f"{sounds}/{several(self._all, 'sound')}", f"{duration(done)} of {duration(self._audio)}"]
         if count:
             parts.append(f"{done / max(now - self._began, 1e-9):.0f} x real time")
         if self._first and count > self._first[1]:  # what the first chunks took besides is not to come again
@@ -91,14 +91,3 @@ class SoundBar:
         if self._failed:
             parts.append(f"{self._failed} failed")
         return ", ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    """A length of audio as people say it.
-
-    >>> _duration(42), _duration(754), _duration(9000)
-    ('42 s', '12.6 min', '2.5 h')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 6_000 else f"{seconds / 3600:.1f} h"

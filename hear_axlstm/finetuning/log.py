@@ -7,7 +7,7 @@ import time
 from typing import Self
 
 from hear_axlstm.finetuning.state import Row
-from hear_axlstm.progress import progress_bar, somebody_looks
+from hear_axlstm.progress import duration, progress_bar, somebody_looks
 
 BAR = "{desc} {percentage:3.0f}% |{bar}| {remaining} left at most, {rate_noinv_fmt}{postfix}"
 MEASURED = 10.0  # seconds of training after which the time left is known well enough
@@ -60,7 +60,7 @@ class Log:
         line = f"{name}, validation loss {row.validation_loss:.3f}, accuracy {row.accuracy:.3f}".replace(":,", ":")
         if self.seen:
             rate = self.seen / (time.monotonic() - self.since)
-            line += f"; {rate:.1f} clips/s, {in_words((self.left - self.seen) / rate)} left at most"
+            line += f"; {rate:.1f} clips/s, {duration((self.left - self.seen) / rate)} left at most"
         self._say(line)
 
     def _say(self, line: str) -> None:
@@ -83,7 +83,7 @@ def warning_of(seconds: float) -> str | None:
     """What to say of a run that takes so much longer; None where that is an hour or less.
 
     >>> print(warning_of(90_000.0))
-    This run takes 25 hours more at most, which is more than a day. It is shorter with --frozen, with fewer --epochs, or
+    This run takes 25 h more at most, which is more than a day. It is shorter with --frozen, with fewer --epochs, or
     from a later layer on (--from-layer). It can be interrupted (Ctrl-C): the same command goes on.
     >>> warning_of(3_000.0)
     """
@@ -91,17 +91,6 @@ def warning_of(seconds: float) -> str | None:
         return None
     long = ", which is more than a day" if seconds > DAY else ""
     return (
-        f"This run takes {in_words(seconds)} more at most{long}. It is shorter with --frozen, with fewer --epochs, or\n"
+        f"This run takes {duration(seconds)} more at most{long}. It is shorter with --frozen, with fewer --epochs, or\n"
         "from a later layer on (--from-layer). It can be interrupted (Ctrl-C): the same command goes on."
     )
-
-
-def in_words(seconds: float) -> str:
-    """A time in its largest sensible unit.
-
-    >>> in_words(45), in_words(600), in_words(3_600)
-    ('45 s', '10 min', '60 min')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5_400 else f"{seconds / 3_600:.0f} hours"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hear_axlstm.errors import TrainingError
 from hear_axlstm.pretraining.state import Board, Curve, RunFolder
-from hear_axlstm.progress import progress_bar
+from hear_axlstm.progress import duration, progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def warning_of(clips: int, rate: float) -> str | None:
     """What to say before ``clips`` more at ``rate`` clips a second; None where that takes a day or less.
 
     >>> print(warning_of(3_000_000, 6.6))
-    this run will take about 5 days 6 hours more: 3,000,000 clips at 6.6 a second.
+    this run will take about 5 days 6 h more: 3,000,000 clips at 6.6 a second.
     A smaller --steps, --batch or recipe makes it shorter; Ctrl-C ends it and keeps what it has learnt
     >>> warning_of(3_000, 6.6)
     """
@@ -61,20 +61,9 @@ def warning_of(clips: int, rate: float) -> str | None:
     if seconds <= DAY:
         return None
     return (
-        f"this run will take about {in_words(seconds)} more: {clips:,} clips at {rate:.1f} a second.\n"
+        f"this run will take about {duration(seconds)} more: {clips:,} clips at {rate:.1f} a second.\n"
         "A smaller --steps, --batch or recipe makes it shorter; Ctrl-C ends it and keeps what it has learnt"
     )
-
-
-def in_words(seconds: float) -> str:
-    """A time of a day or more, in days, and in hours where the days are few.
-
-    >>> in_words(100_000.0)
-    '1 day 4 hours'
-    """
-    days, hours = divmod(round(seconds / 3_600), 24)
-    parts = ((days, "day"), (hours if days < 10 else 0, "hour"))
-    return " ".join(f"{count:,} {unit}{'s' * (count > 1)}" for count, unit in parts if count)
 
 
 class Log:

@@ -3,7 +3,7 @@
 import pytest
 
 from hear_axlstm.evaluation import outlook
-from hear_axlstm.evaluation.outlook import Outlook, Work, seconds_of, spoken
+from hear_axlstm.evaluation.outlook import Outlook, Work, seconds_of
 from hear_axlstm.evaluation.protocols import PROTOCOLS
 from hear_axlstm.evaluation.tasks.suite import write_suite
 from hear_axlstm.evaluation.tasks.taskfolder import read_task
@@ -71,10 +71,3 @@ def test_work_goes_by_sound_clips_and_grid(tmp_path):
     found = Work.of(task, 3, PROTOCOLS["axlstm"], "native", embedded=False)
     assert (found.title, found.seeds, found.classifiers, found.clips) == ("Beijing Opera", 3, 5, 40)
     assert found.units == (2 + 4) * (200 + 24)  # two points on the first split, the better one on the other four
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(0.4, "0 s"), (99, "99 s"), (600, "10 min"), (3_700, "1 h 2 min"), (86_400, "24 h")]
-)
-def test_times_are_said_in_their_units(seconds, words):
-    assert spoken(seconds) == words

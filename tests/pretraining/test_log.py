@@ -2,10 +2,9 @@
 
 import logging
 
-import pytest
 import torch
 
-from hear_axlstm.pretraining.log import Log, Pace, in_words, warning_of
+from hear_axlstm.pretraining.log import Log, Pace, warning_of
 from hear_axlstm.pretraining.state import RunFolder
 
 HOUR = 3_600
@@ -29,14 +28,6 @@ def told(clips, passes):
         clock.now += seconds
         found.append(pace.add(seen))
     return found
-
-
-@pytest.mark.parametrize(
-    ("hours", "words"),
-    [(24.4, "1 day"), (49, "2 days 1 hour"), (31, "1 day 7 hours"), (24 * 400 + 5, "400 days"), (24 * 1_024, "1,024 days")],
-)
-def test_long_times_are_told_in_days(hours, words):
-    assert in_words(hours * HOUR) == words
 
 
 def test_a_run_of_more_than_a_day_is_warned_of_with_what_to_do():
