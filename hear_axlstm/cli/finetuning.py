@@ -74,7 +74,7 @@ from hear_axlstm.progress import several
     "--validation",
     type=float,
     default=Settings.validation,
-    help="Set this share of the clips apart, which are not learnt from.",
+    help="Set this share of the clips apart; they are not learnt from.",
 )
 @click.option(
     "--seed",
