@@ -55,7 +55,7 @@ SHOWN = 3  # names of embeddings whose sounds are gone
 @click.option(
     "--layers",
     metavar="N,N,...|all",
-    help="Write the outputs of these layers: 0 is the patch embedding, -1 the last layer, the default.",
+    help="Write the outputs of these layers: 0 is the patch embedding, 1 the first block, -1 the final norm, the default.",
 )
 @click.option(
     "--format",
