@@ -122,6 +122,9 @@ def _array(samples: Any) -> NDArray[Any]:
             samples = samples.float() if samples.is_floating_point() and samples.dtype != torch.float64 else samples
         array = np.asarray(samples.filled(np.nan) if np.ma.is_masked(samples) else samples)
     except Exception as error:  # of whatever library it is from
+        if isinstance(samples, tuple):
+            of = ", ".join(type(part).__name__ for part in samples[:5])
+            raise AudioError(f"is a tuple ({of}); expected (samples, rate), where the rate is a number of Hz") from error
         raise AudioError(f"is a {kind} that gives no array ({error}); {EXPECTED}") from error
     if array.dtype.kind not in "biufc":
         raise AudioError(f"is a {kind} that holds no numbers ({array.dtype}); {EXPECTED}")
@@ -155,8 +158,10 @@ def _scaled(array: NDArray[Any], name: str) -> NDArray[np.floating]:
         hints = {
             "i": "int64 has no known scale: pass x.astype(np.int16) or what else it holds",
             "u": "pass x / 2**(bits - 1) - 1",
+            "b": "true and false have no known scale",
+            "c": "pass its real part",
         }
-        raise AudioError(f"is {array.dtype}; {EXPECTED} ({hints.get(array.dtype.kind, 'pass its real part')})")
+        raise AudioError(f"is {array.dtype}; {EXPECTED} ({hints[array.dtype.kind]})")
     if array.dtype.itemsize == 4 and 0 < (peak := max(int(array.max()), -int(array.min()))) < QUIET:
         logger.warning(
             "%s: is int32 with a peak of %d, embedded as very quiet; divide values of 16 bits by 2**15, of 24 by 2**23",

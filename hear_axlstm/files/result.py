@@ -206,7 +206,7 @@ class Embedded:
         first = next((one for one in self.embeddings if one is not None), None)
         shape = "" if first is None else f", {first.shape[-1]} numbers each"
         if first is not None and first.ndim > 1 + bool(self.timestamps):
-            shape = f", {len(first)} layers of {first.shape[-1]} numbers each"
+            shape = f", {several(len(first), 'layer')} of {first.shape[-1]} numbers each"
         times = ", every 40 ms" if self.timestamps else ""
         where = f" in {self.folder}" if self.folder else ""
         skipped = f", {len(self.skipped)} of them there already" if self.skipped else ""

@@ -162,6 +162,7 @@ class _Run:
                 ) from None
         if main:
             self.checkpoint()
+        trainer.processes.wait()  # meanwhile threads let go of what was exchanged: where the interpreter ends, they abort it
 
     def checkpoint(self) -> None:
         """Write all that it takes to go on, the weights so far, and from time to time the picture of the curve."""

@@ -129,7 +129,7 @@ BAD = [
     ((WAVE, 0), "is at 0 Hz; expected 1,000 to 1,000,000 Hz"),
     ((WAVE, float("nan")), "is at nan Hz"),
     ((WAVE, 16), "is at 16 Hz"),
-    ((WAVE, "high"), "a tuple that gives no array"),
+    ((WAVE, "high"), r"a tuple \(ndarray, str\); expected \(samples, rate\)"),
     ({"array": WAVE, "sampling_rate": None}, "is at None Hz"),
     ({"array": WAVE}, "a dict of array; expected array and sampling_rate, or bytes"),
     ({"audio": WAVE}, "a dict of audio; expected"),
