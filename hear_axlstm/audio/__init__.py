@@ -1,6 +1,6 @@
 """Audio files and arrays -> mono float32 samples at 16 kHz."""
 
-from hear_axlstm.audio.arrays import array_seconds, prepare_array, with_rate
+from hear_axlstm.audio.arrays import array_seconds, is_number, prepare_array, with_rate
 from hear_axlstm.audio.files import (
     TOO_SHORT,
     Wave,
@@ -24,6 +24,7 @@ __all__ = [
     "audio_blocks",
     "audio_seconds",
     "checked",
+    "is_number",
     "native_blocks",
     "prepare_array",
     "read_audio",

@@ -96,7 +96,8 @@ def _unpacked(samples: Any, sample_rate: float) -> tuple[Any, float]:
             raise AudioError(f"is a dict of {', '.join(map(str, samples))}; expected array and sampling_rate, or bytes")
         samples, sample_rate = samples["array"], samples["sampling_rate"]
     elif with_rate(samples):
-        samples, sample_rate = samples[1::-1] if isinstance(samples[0], Real) else samples[:2]
+        samples, sample_rate = samples[1::-1] if is_number(samples[0]) else samples[:2]
+        sample_rate = sample_rate.item() if hasattr(sample_rate, "item") else sample_rate
     elif isinstance(samples, tuple) and len(samples) == 1:  # a row of torch's TensorDataset
         samples = samples[0]
     if not (isinstance(sample_rate, Real) and MIN_RATE <= sample_rate <= MAX_RATE):
@@ -108,8 +109,13 @@ def with_rate(item: Any) -> bool:
     """Whether an item is a pair of samples and a rate, or begins with (samples, rate), as torchaudio's rows do."""
     if not (isinstance(item, tuple) and len(item) >= 2):
         return False
-    samples, rate = item[1::-1] if len(item) == 2 and isinstance(item[0], Real) else item[:2]
-    return isinstance(rate, Real) and (isinstance(samples, list) or bool(getattr(samples, "ndim", 0)))
+    samples, rate = item[1::-1] if len(item) == 2 and is_number(item[0]) else item[:2]
+    return is_number(rate) and (isinstance(samples, list) or bool(getattr(samples, "ndim", 0)))
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number, also as an array or tensor without dimensions, as rows of data sets have it."""
+    return isinstance(value, Real) or (getattr(value, "ndim", None) == 0 and not isinstance(value, str | bytes))
 
 
 def _array(samples: Any) -> NDArray[Any]:

@@ -94,6 +94,8 @@ def read_labelled(source: str | os.PathLike[str]) -> Labelled:
     path = Path(source)
     if path.is_dir():
         labelled = _of_folders(path)
+    elif path.is_file() and is_audio(path):
+        raise ConfigError(f"{path} is a sound; {EXPECTED}")
     elif path.is_file():
         labelled = _of_table(path)
     else:

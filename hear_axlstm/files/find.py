@@ -7,11 +7,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Number, Real
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from hear_axlstm.audio import ffmpeg, with_rate
+from hear_axlstm.audio import ffmpeg, is_number, with_rate
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import AudioError, ConfigError, OutputError
 from hear_axlstm.files.sounds import ArraySound, FileSound, Given, NoSound, Sound, Source
@@ -84,13 +84,9 @@ def _each(items: Any) -> list[Any]:
         raise ConfigError(
             f"sounds is of type {type(items).__name__}; expected a file, a folder, an array, or a list of them"
         ) from error
-    if listed and all(_is_number(item) for item in listed):
+    if listed and all(is_number(item) for item in listed):
         raise ConfigError("sounds is a list of numbers; expected a list of files or of arrays: [samples] holds one sound")
     return listed
-
-
-def _is_number(item: Any) -> bool:
-    return isinstance(item, Number) or (getattr(item, "ndim", None) == 0 and not isinstance(item, str | bytes))
 
 
 def _sounds_of(item: Any, name: str, sample_rate: float | None, left_out: list[Path] | None) -> Iterable[Given]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -221,6 +222,8 @@ class Embedded:
 def load_saved(path: Path) -> Embedded:
     """What ``Embedded.save`` wrote. Raises OutputError when it is no such file, or damaged."""
     try:
+        if path.is_file() and not zipfile.is_zipfile(path):
+            raise ValueError("it is no .npz")
         with np.load(path, allow_pickle=False) as file:
             facts = json.loads(file["facts"].tobytes())
             if facts.pop("kind") != KIND:

@@ -89,6 +89,11 @@ def test_a_path_may_begin_at_home(folder, monkeypatch):
     ]
 
 
+def test_a_sound_is_no_table(folder):
+    with pytest.raises(ConfigError, match=r"a\.wav is a sound; expected a folder that has a folder of sounds for each class"):
+        read_labelled(folder / "cat" / "a.wav")
+
+
 def test_sounds_in_no_folder_of_a_class_are_named(folder):
     (folder / "cat" / "c.M4A").write_bytes(b"")
     (folder / "cat" / "deep" / "b.wav").unlink()

@@ -39,6 +39,7 @@ ONE = {
     "pair": ((WAVE, 44_100), {}),
     "torchaudio's": ((torch.from_numpy(np.stack([WAVE, WAVE])), 44_100), {}),
     "scipy's": ((44_100, WAVE), {}),
+    "pair of tensors": ([(torch.from_numpy(WAVE), torch.tensor(44_100))], {}),
     "row of one tensor": ([(torch.from_numpy(WAVE),)], {"sample_rate": 44_100}),
     "soundfile's": ((np.stack([WAVE, WAVE], axis=1), 44_100), {}),
     "row": ({"array": WAVE, "sampling_rate": 44_100}, {}),

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePath
 
-from hear_axlstm.classification.labelled import SPLITS, Labelled, read_labelled
-from hear_axlstm.config import SAMPLE_RATE
+from hear_axlstm.audio import TOO_SHORT
+from hear_axlstm.classification.labelled import SPLITS, Labelled, check_outside, read_labelled
+from hear_axlstm.config import MIN_SAMPLES, SAMPLE_RATE
 from hear_axlstm.errors import ConfigError, TaskError
 from hear_axlstm.evaluation.tasks.prepare import RATES, WAV_HEADER, finish, resample_clip, unfinished
 from hear_axlstm.evaluation.tasks.taskfolder import METADATA, VOCABULARY, TaskFolder, read_task
@@ -52,17 +53,18 @@ def make_task(
     share of each class, and a group is in one fold. With train and test only, a fifth of train becomes valid.
     sample_rate: Hz, 16000 or one of ``RATES``. workers: threads that resample. progress: a bar on stderr.
 
-    A sound that cannot be read is left out and recorded in ``failures``. The folder appears when it is whole; a call that
-    was killed is continued by the next one.
+    A sound that cannot be read, or is too short to embed, is left out and recorded in ``failures``. The folder appears when
+    it is whole; a call that was killed is continued by the next one.
 
-    Raises ConfigError when the source or the splits are not as they must be, or ``target`` is there already; OSError when
-    a file cannot be written.
+    Raises ConfigError when the source or the splits are not as they must be, or ``target`` is there already or among the
+    sounds; OSError when a file cannot be written.
     """
     if target.exists():
         raise ConfigError(f"{target} is there already; remove it, or choose another folder")
     if sample_rate not in (SAMPLE_RATE, *RATES):
         raise ConfigError(f"sample_rate is {sample_rate}; expected one of {SAMPLE_RATE}, {', '.join(map(str, RATES))}")
     labelled = read_labelled(source)
+    check_outside(target, source)
     work = unfinished(target, {"source": str(source.resolve()), "rate": sample_rate, "sounds": labelled.fingerprint()})
     names = _file_names(labelled)
     clips = work / "clips"
@@ -201,6 +203,10 @@ def _converted(job: tuple[FileSound | NoSound, Path], sample_rate: int) -> str:
             resample_clip(sound.path, clip, sample_rate)
         except TaskError as error:
             return str(error).removeprefix(f"{sound.path}: ")
+    samples, least = (clip.stat().st_size - WAV_HEADER) // 2, MIN_SAMPLES / SAMPLE_RATE
+    if samples < least * sample_rate:
+        clip.unlink()
+        return f"lasts {1_000 * samples / sample_rate:.1f} ms, {TOO_SHORT}; expected {1_000 * least:.1f} ms or more"
     return ""
 
 

@@ -87,6 +87,19 @@ def test_a_sound_that_cannot_be_read_is_told_and_left_out(sounds, tmp_path):
     assert check_task(made.task.path).is_good
 
 
+def test_a_sound_too_short_to_embed_is_told_and_left_out(sounds, tmp_path):
+    write_sounds(tmp_path / "short", {"low": 1}, seconds=0.0075)
+    (tmp_path / "short" / "low" / "00.wav").rename(sounds / "low" / "short.wav")
+    made = make_task(sounds, tmp_path / "tones")
+    assert made.failures == {"low/short.wav": "lasts 7.5 ms, too short to embed; expected 12.6 ms or more"}
+    assert sum(labels_of(made)[split]["low"] for split in made.task.splits) == 6
+
+
+def test_a_task_among_its_own_sounds_is_refused(sounds):
+    with pytest.raises(ConfigError, match="is in the folder of sounds"):
+        make_task(sounds, sounds / "task")
+
+
 def test_a_line_without_its_file_is_named(sounds, tmp_path):
     paths = sorted(path.relative_to(tmp_path) for path in sounds.rglob("*.wav"))
     rows = [(path, path.parts[1]) for path in paths]
