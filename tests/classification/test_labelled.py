@@ -90,7 +90,7 @@ def test_a_path_may_begin_at_home(folder, monkeypatch):
 
 
 def test_a_sound_is_no_table(folder):
-    with pytest.raises(ConfigError, match=r"a\.wav is a sound; expected a folder that has a folder of sounds for each class"):
+    with pytest.raises(ConfigError, match=r"a\.wav is a sound; expected a folder that has a folder of sounds"):
         read_labelled(folder / "cat" / "a.wav")
 
 
