@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -50,6 +50,15 @@ def several(count: int, noun: str) -> str:
     """
     ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
     return f"{count:,} {noun}{ending}"
+
+
+def first_of(names: Sequence[str], most: int) -> str:
+    """The first names, as many as ``most``, with dots where there are more.
+
+    >>> first_of(["a", "b", "c"], 2), first_of(["a"], 2)
+    ('a, b, ...', 'a')
+    """
+    return ", ".join([*names[:most], *(["..."] if len(names) > most else [])])
 
 
 def duration(seconds: float) -> str:

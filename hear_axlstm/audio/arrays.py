@@ -95,9 +95,8 @@ def _unpacked(samples: Any, sample_rate: float) -> tuple[Any, float]:
         if not {"array", "sampling_rate"} <= samples.keys():
             raise AudioError(f"is a dict of {', '.join(map(str, samples))}; expected array and sampling_rate, or bytes")
         samples, sample_rate = samples["array"], samples["sampling_rate"]
-    elif with_rate(samples):
-        samples, sample_rate = samples[1::-1] if is_number(samples[0]) else samples[:2]
-        sample_rate = sample_rate.item() if hasattr(sample_rate, "item") else sample_rate
+    elif (pair := _pair(samples)) is not None:
+        samples, sample_rate = pair
     elif isinstance(samples, tuple) and len(samples) == 1:  # a row of torch's TensorDataset
         samples = samples[0]
     if not (isinstance(sample_rate, Real) and MIN_RATE <= sample_rate <= MAX_RATE):
@@ -107,10 +106,17 @@ def _unpacked(samples: Any, sample_rate: float) -> tuple[Any, float]:
 
 def with_rate(item: Any) -> bool:
     """Whether an item is a pair of samples and a rate, or begins with (samples, rate), as torchaudio's rows do."""
+    return _pair(item) is not None
+
+
+def _pair(item: Any) -> tuple[Any, Any] | None:
+    """The samples and the rate of an item ``with_rate``; None where it is none."""
     if not (isinstance(item, tuple) and len(item) >= 2):
-        return False
+        return None
     samples, rate = item[1::-1] if len(item) == 2 and is_number(item[0]) else item[:2]
-    return is_number(rate) and (isinstance(samples, list) or bool(getattr(samples, "ndim", 0)))
+    if not (is_number(rate) and (isinstance(samples, list) or bool(getattr(samples, "ndim", 0)))):
+        return None
+    return samples, rate.item() if hasattr(rate, "item") else rate
 
 
 def is_number(value: Any) -> bool:

@@ -13,7 +13,7 @@ from hear_axlstm.classification.apply import SoundClassifier
 from hear_axlstm.classification.regression import Floats
 from hear_axlstm.classification.scores import Scores
 from hear_axlstm.classification.validation import CurvePoint, Validation
-from hear_axlstm.progress import printable, several
+from hear_axlstm.progress import first_of, printable, several
 
 ROOM = 0.01  # an accuracy nearer to 1 than this can hardly rise
 
@@ -85,7 +85,7 @@ class Classified(Scores):
 
     def __repr__(self) -> str:
         failed = f", {len(self.failures)} failed" if self.failures else ""
-        classes = ", ".join(printable(name) for name in self.classes[:6]) + (", ..." if len(self.classes) > 6 else "")
+        classes = printable(first_of(self.classes, 6))
         sounds = f"{several(len(self.names), 'sound')} of {several(len(self.classes), 'class')}"
         return (
             f"Classified: {sounds} ({classes}){failed}\n"

@@ -29,7 +29,7 @@ from hear_axlstm.files import Embedded, embed
 from hear_axlstm.files.result import Failures
 from hear_axlstm.files.sounds import FileSound, NoSound
 from hear_axlstm.hear import load_model
-from hear_axlstm.storage import changed, changed_options, claim_folder, sweep
+from hear_axlstm.storage import changed, changed_options, claim_folder, other_weights, sweep
 from hear_axlstm.version import __version__
 from hear_axlstm.weights.find import read_manifest, variant_of
 from hear_axlstm.weights.save import fingerprint
@@ -39,7 +39,7 @@ ADVICE = "choose another folder"
 WORDS = {  # for settings that are others than those a folder was begun with
     **changed_options("folds", "seed"),
     "sounds": changed("the path of the sounds"),
-    "weights_sha256": lambda *_: "the weights were others (--model)",
+    "weights_sha256": other_weights,
     "layout": changed("the layout of the weights"),
     "pad_short": changed("--pad"),
 }

@@ -26,6 +26,7 @@ from hear_axlstm.cli.common import (
     failing,
     main,
     model_option,
+    out_option,
     pad_option,
     quiet_option,
     reported,
@@ -61,9 +62,7 @@ class _WithApply(click.Command):
 
 @main.command("classify", cls=_WithApply)
 @click.argument("sounds", metavar="SOUNDS", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The results go into this folder."
-)
+@out_option("The results go into this folder.")
 @model_option
 @click.option(
     "--folds",
@@ -107,7 +106,7 @@ def classify_command(sounds: Path, out: Path, model: str, quiet: bool, **options
             f"label other sounds: hear-axlstm classify apply {shlex.quote(str(out))} NEW-SOUNDS/",
         )
     missed = tell_left_out(result.left_out, sounds, quiet=quiet)
-    tell_short(result.failures, "--pad --overwrite")
+    tell_short(result.failures, ": repeat the command with --pad --overwrite")
     sys.exit(FAILED if result.failures or missed else 0)
 
 
@@ -205,5 +204,5 @@ def apply_command(
         where = f": {out}" if out else ""
         tell(f"{several(len(predictions) - failed, 'sound')} labelled, {failed} failed{where}{counted(left_out)}")
     missed = tell_unread(left_out)
-    tell_short(predictions.failures, "--pad")
+    tell_short(predictions.failures, ": repeat the command with --pad")
     sys.exit(FAILED if predictions.failures or missed else 0)

@@ -38,6 +38,12 @@ model_option = click.option(
     "by default the bundled ones.",
 )
 
+
+def out_option(help: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The option for the folder that a command writes. help: what goes into it."""
+    return click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help=help)
+
+
 layout_option = click.option(
     "--layout",
     type=click.Choice(get_args(Layout)),
@@ -74,10 +80,10 @@ def tell_failures(failures: Mapping[str, str]) -> None:
         tell(f"failed: {name}: {reason}")
 
 
-def tell_short(failures: Mapping[str, str], options: str) -> None:
-    """Print how sounds that were too short are padded, if there are any."""
+def tell_short(failures: Mapping[str, str], how: str) -> None:
+    """Print how sounds that were too short are padded, if there are any. how: the end of the sentence."""
     if any(TOO_SHORT in why for why in failures.values()):
-        tell(f"sounds that are too short are padded with zeros: repeat the command with {options}")
+        tell(f"sounds that are too short are padded with zeros{how}")
 
 
 def tell_unread(left_out: Sequence[Path]) -> bool:

@@ -8,7 +8,6 @@ from typing import Any, get_args
 
 import click
 
-from hear_axlstm.audio import TOO_SHORT
 from hear_axlstm.cli.common import (
     FAILED,
     GO_ON,
@@ -19,12 +18,14 @@ from hear_axlstm.cli.common import (
     layout_option,
     main,
     model_option,
+    out_option,
     pad_option,
     precision_option,
     quiet_option,
     reported,
     tell,
     tell_failures,
+    tell_short,
     tell_unread,
     there_already,
 )
@@ -36,20 +37,14 @@ from hear_axlstm.files.find import counted, find_files
 from hear_axlstm.files.write import Format
 from hear_axlstm.hear import load_model
 from hear_axlstm.ops.backend import find_device
-from hear_axlstm.progress import several
+from hear_axlstm.progress import first_of, several
 
 SHOWN = 3  # names of embeddings whose sounds are gone
 
 
 @main.command("embed")
 @click.argument("inputs", metavar="FILES-OR-FOLDERS...", nargs=-1, required=True, type=click.Path())
-@click.option(
-    "-o",
-    "--out",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="The embeddings go into this folder.",
-)
+@out_option("The embeddings go into this folder.")
 @model_option
 @click.option("--timestamps", is_flag=True, help="Write an embedding every 40 ms instead of one for each file.")
 @click.option(
@@ -111,8 +106,7 @@ def embed_command(
     if not quiet:
         tell(*_summary(result, out, left_out))
     missed = tell_unread(left_out)
-    if any(TOO_SHORT in why for why in result.failures.values()):
-        tell("sounds that are too short are padded with zeros by --pad; such embeddings need a folder for themselves")
+    tell_short(result.failures, " by --pad; such embeddings need a folder for themselves")
     sys.exit(FAILED if result.failures or missed else 0)
 
 
@@ -152,5 +146,4 @@ def _summary(result: Embedded, out: Path, left_out: list[Path]) -> list[str]:
 
 def _shown(names: list[str]) -> str:
     """How many embeddings these are, and the first names."""
-    first = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-    return f"{several(len(names), 'embedding')} ({first})"
+    return f"{several(len(names), 'embedding')} ({first_of(names, SHOWN)})"

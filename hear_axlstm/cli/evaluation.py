@@ -21,6 +21,7 @@ from hear_axlstm.cli.common import (
     main,
     model_name,
     model_option,
+    out_option,
     precision_option,
     quiet_option,
     reported,
@@ -89,9 +90,7 @@ def list_command() -> None:
 
 @tasks_group.command("download")
 @click.argument("names", nargs=-1, metavar="[TASKS]...")
-@click.option(
-    "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The archives go into this folder."
-)
+@out_option("The archives go into this folder.")
 @click.option("--record", default=RECORD, help="Download from this record of Zenodo, which has the tasks at 48 kHz.")
 @quiet_option
 def download_tasks_command(names: tuple[str, ...], out: Path, record: str, quiet: bool) -> None:
@@ -112,9 +111,7 @@ def download_tasks_command(names: tuple[str, ...], out: Path, record: str, quiet
 
 @tasks_group.command("prepare")
 @click.argument("sources", nargs=-1, required=True, metavar="ARCHIVES-OR-FOLDERS...", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The tasks go into this folder."
-)
+@out_option("The tasks go into this folder.")
 @rate_option
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Resample this many clips at once; by default one for each processor."
@@ -200,9 +197,7 @@ def suite_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @tasks_group.command("generate")
-@click.option(
-    "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The tasks go into this folder."
-)
+@out_option("The tasks go into this folder.")
 @click.option(
     "--kind", type=click.Choice(get_args(Kind)), default="hear", help="Imitate HEAR's tasks, or make those of the probe."
 )
@@ -238,13 +233,7 @@ def _generate(
 
 @tasks_group.command("make")
 @click.argument("source", metavar="FOLDER|CSV", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--out",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="The task is written as this folder, which must not exist yet.",
-)
+@out_option("The task is written as this folder, which must not exist yet.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Every seed draws other splits.")
 @rate_option
 @click.option(
@@ -273,9 +262,7 @@ def make_command(source: Path, out: Path, seed: int, rate: int, workers: int | N
 
 @main.command("evaluate")
 @click.argument("folder", metavar="TASKS", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The results go into this folder."
-)
+@out_option("The results go into this folder.")
 @model_option
 @layout_option
 @precision_option
@@ -385,13 +372,7 @@ def _name(model: str) -> str:
 
 @main.command("probe")
 @click.argument("models", metavar="[FILE|FOLDER|REPO|VARIANT]...", nargs=-1)
-@click.option(
-    "-o",
-    "--out",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="The tasks and the results go into this folder, as tasks/ and results/.",
-)
+@out_option("The tasks and the results go into this folder, as tasks/ and results/.")
 @device_option
 @suite_options
 def probe_command(models: tuple[str, ...], out: Path, device: str, quiet: bool, **options: Any) -> None:

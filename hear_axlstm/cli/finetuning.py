@@ -16,6 +16,7 @@ from hear_axlstm.cli.common import (
     failing,
     main,
     model_option,
+    out_option,
     pad_option,
     quiet_option,
     reported,
@@ -33,9 +34,7 @@ from hear_axlstm.progress import several
 
 @main.command("finetune")
 @click.argument("sounds", metavar="FOLDER|CSV", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run goes into this folder."
-)
+@out_option("The run goes into this folder.")
 @model_option
 @click.option(
     "--frozen", is_flag=True, help="Train the linear head alone, on embeddings of the encoder as it is, which is quick."
@@ -106,7 +105,7 @@ def finetune_command(sounds: Path, out: Path, quiet: bool, **options: Any) -> No
         tell(*_advice(result))
     folders = [sounds, *([options["test"]] if options["test"] else [])]
     missed = tell_left_out(result.left_out, *folders, quiet=quiet)
-    tell_short(result.failures, "--pad --overwrite")
+    tell_short(result.failures, ": repeat the command with --pad --overwrite")
     sys.exit(FAILED if result.failures or missed else 0)
 
 

@@ -20,6 +20,7 @@ from hear_axlstm.cli.common import (
     WAY_TO_READ,
     failing,
     main,
+    out_option,
     quiet_option,
     reported,
     show,
@@ -40,7 +41,7 @@ from hear_axlstm.synthesis.corpus import write_corpus
 
 @main.command("synthesize")
 @click.argument("kind", metavar="KIND", type=click.Choice(get_args(corpus.Kind)))
-@click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The folder to write to.")
+@out_option("The folder to write to.")
 @click.option(
     "--hours", type=click.FloatRange(min=0, min_open=True), required=True, help="Make this many hours of sound in all."
 )
@@ -70,7 +71,7 @@ def synthesize_command(kind: corpus.Kind, out: Path, hours: float, quiet: bool, 
 
 @main.command("shards")
 @click.argument("inputs", metavar="FILES-OR-FOLDERS...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The folder to write to.")
+@out_option("The folder to write to.")
 @click.option(
     "--format",
     type=click.Choice(get_args(ShardFormat)),
@@ -119,9 +120,7 @@ def recipes_command() -> None:
 
 @main.command("pretrain")
 @click.argument("recipe", metavar="[RECIPE|FILE.toml]", required=False)
-@click.option(
-    "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run goes into this folder."
-)
+@out_option("The run goes into this folder.")
 @click.option(
     "--init",
     metavar="FILE|FOLDER|REPO|VARIANT",

@@ -38,12 +38,12 @@ from hear_axlstm.evaluation.results import (
 from hear_axlstm.evaluation.subject import Subject
 from hear_axlstm.evaluation.tasks.taskfolder import TaskFolder, read_task
 from hear_axlstm.parallel import Workers, processors
-from hear_axlstm.storage import changed, claim_folder, sweep
+from hear_axlstm.storage import changed, claim_folder, other_weights, sweep
 
 LOGGER = logging.getLogger("hear_axlstm")
 WORDS = {  # for settings that are others than those a folder was begun with
     "module": changed("--module"),
-    "weights_sha256": lambda *_: "the weights were others (--model)",
+    "weights_sha256": other_weights,
     "parameters": changed("the number of parameters"),
     "options.layout": changed("--layout"),
     "options.precision": changed("--precision"),

@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 from hear_axlstm.errors import OutputError
 from hear_axlstm.files.outcomes import Array, Outcome
 from hear_axlstm.files.sounds import Source
-from hear_axlstm.storage import changed, changed_options, claim_folder, locked, sweep
+from hear_axlstm.storage import changed, changed_options, claim_folder, locked, other_weights, sweep
 
 HEADER, LEDGER, CENTRING = (
     "_embed.json",
@@ -33,7 +33,7 @@ OURS = (
 WORDS = {  # for settings that are others than those a folder was begun with
     **changed_options("layers", "layout", "precision", "format"),
     "pad_short": changed("--pad"),
-    "weights_sha256": lambda *_: "the weights were others (--model)",
+    "weights_sha256": other_weights,
     "architecture": lambda *_: "their architecture was another",
     "embeddings": lambda was, now: f"each embedding was of a {was} and is of a {now} now (--timestamps)",
     "columns": lambda *_: "the columns of tables were others",

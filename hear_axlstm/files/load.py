@@ -15,7 +15,7 @@ from hear_axlstm.files.folder import CENTRING, HEADER, Stored, is_gone
 from hear_axlstm.files.npy import read_npy
 from hear_axlstm.files.parquet import read_parquet
 from hear_axlstm.files.result import Embedded, load_saved
-from hear_axlstm.progress import several
+from hear_axlstm.progress import first_of, several
 from hear_axlstm.storage import read_json
 from hear_axlstm.weights.names import name_of
 
@@ -77,8 +77,7 @@ def _gone(stored: list[Stored], folder: Path) -> list[str]:
     gone = [one.name for one in stored if is_gone(one.path)]
     if not gone or len(gone) == len(stored):
         return []
-    shown = ", ".join(gone[:SHOWN]) + (", ..." if len(gone) > SHOWN else "")
     count = f"{len(gone):,} of {several(len(stored), 'embedding')}"
     advice = "to remove them, embed again with prune=True, or hear-axlstm embed --prune"
-    logger.warning("%s: the sounds of %s are not there any more (%s); %s", folder, count, shown, advice)
+    logger.warning("%s: the sounds of %s are not there any more (%s); %s", folder, count, first_of(gone, SHOWN), advice)
     return gone

@@ -17,7 +17,7 @@ from hear_axlstm.centring import Neighbours, load_pandas
 from hear_axlstm.errors import ConfigError, OutputError
 from hear_axlstm.files.folder import folder_of
 from hear_axlstm.files.outcomes import Array
-from hear_axlstm.progress import printable, several
+from hear_axlstm.progress import first_of, printable, several
 from hear_axlstm.storage import replacing
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ class Embedded:
         times = ", every 40 ms" if self.timestamps else ""
         where = f" in {self.folder}" if self.folder else ""
         skipped = f", {len(self.skipped)} of them there already" if self.skipped else ""
-        failed = ", ".join(printable(name) for name in list(self.failures)[:3]) + (", ..." if len(self.failures) > 3 else "")
+        failed = printable(first_of(list(self.failures), 3))
         return "\n".join([
             f"Embedded: {several(len(self), 'sound')}{shape}{times}{where}{skipped}",
             *([f"  {several(len(self.failures), 'failure')}: {failed}; .failures says why"] if self.failures else []),

@@ -21,6 +21,7 @@ from hear_axlstm.storage import (
     changed_options,
     check_folder,
     claim_folder,
+    other_weights,
     read_json,
     strict_json,
     sweep,
@@ -53,7 +54,7 @@ WORDS: dict[str, Difference] = {  # for settings that are others than those a ru
     "from_layer": _changed_layer,
     "pad_short": changed("--pad"),
     "sounds": _changed_sounds,
-    "fingerprint": lambda *_: "the weights were others (--model)",
+    "fingerprint": other_weights,
     "layout": changed("the layout of the weights"),
 }
 
