@@ -13,6 +13,7 @@ from hear_axlstm.config import CHUNK_FRAMES, DEFAULT_LAYOUT, MIN_SAMPLES, SAMPLE
 from hear_axlstm.encoder import Encoder, Layers, layer_numbers
 from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.frontend import SUMS, log_mel
+from hear_axlstm.kernels.threads import threaded
 from hear_axlstm.ops.backend import Backend, is_watched
 from hear_axlstm.patches import scene_steps, steps_from_tokens, timestamp_steps, timestamps_ms
 
@@ -89,6 +90,7 @@ class Embedder(nn.Module):
         tensor_cores = self.device.type == "cuda" and torch.cuda.get_device_capability(self.device) >= (7, 0)
         return torch.float16 if tensor_cores else torch.float32
 
+    @threaded
     def forward(self, audio: Tensor, lengths: Tensor | Sequence[int] | None = None, layers: Layers | None = None) -> Tensor:
         """Scene embeddings, the mean over a clip's steps, as in ``get_scene_embeddings``.
 
@@ -106,6 +108,7 @@ class Embedder(nn.Module):
         assert sums is not None
         return (sums / torch.tensor(counts, device="cpu").to(self.device, non_blocking=True)[:, None]).float()
 
+    @threaded
     def timestamps(
         self, audio: Tensor, lengths: Tensor | Sequence[int] | None = None, layers: Layers | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -164,7 +167,7 @@ class Embedder(nn.Module):
         """The encoder, or what does the same faster."""
         if layers is not None:
             layers = layer_numbers(layers, self.encoder.config.depth)
-        elif self.device.type == "cuda" and not (torch.is_grad_enabled() or is_watched(self.encoder.cls_token)):
+        elif self.device.type in ("cuda", "cpu") and not (torch.is_grad_enabled() or is_watched(self.encoder.cls_token)):
             graphs = importlib.import_module("hear_axlstm.kernels.graphs")
             if replayed := graphs.replayed(self.encoder, dtype, self.backend):
                 return replayed

@@ -15,6 +15,7 @@ from torch import Tensor
 from hear_axlstm.kernels import import_obstacle
 
 MODULES = {
+    "add_norm": "hear_axlstm.kernels.norm.cpu",
     "causal_conv_silu": "hear_axlstm.kernels.conv.cpu",
     "conv_mix_gates": "hear_axlstm.kernels.conv.cpu",
     "fold": "hear_axlstm.kernels.mlstm.cpu",
@@ -29,8 +30,8 @@ def obstacle(operation: str, operands: Sequence[Tensor]) -> str | None:
     x = operands[0]
     if x.device.type != "cpu":
         return f"the tensors are on the device {x.device.type}; it runs on a CPU"
-    if x.dtype not in (torch.float32, torch.bfloat16):
-        return f"the tensors are {str(x.dtype).removeprefix('torch.')}; it computes in float32 and takes bfloat16"
+    if others := {operand.dtype for operand in operands} - {torch.float32, torch.bfloat16}:
+        return f"the tensors are {str(others.pop()).removeprefix('torch.')}; it computes in float32 and takes bfloat16"
     if torch.is_grad_enabled() and any(operand.requires_grad for operand in operands):
         return "it has no gradients"
     if not _threads_are_shared():

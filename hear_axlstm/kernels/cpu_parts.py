@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from array import array
 from collections.abc import Callable
 from typing import Any
 
@@ -20,12 +21,11 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 LOG2_E = np.float32(1.4426950408889634)
-HALF, ONE = np.float32(0.5), np.float32(1.0)
+ZERO, HALF, ONE, TWO = (np.float32(number) for number in (0.0, 0.5, 1.0, 2.0))
+A3, A5, A7, A9, A11, A13 = (np.float32(1 / k) for k in (3, 5, 7, 9, 11, 13))
 LEAST, GREATEST = np.float32(-126.0), np.float32(127.0)  # exponents of float32 numbers that are not subnormal
-# 2^f = sum_k (f ln 2)^k / k! for |f| <= 0.5; what is left out is below 1.3e-7.
-P1, P2, P3, P4, P5, P6 = (
-    np.float32(c) for c in (0.69314718, 0.24022651, 0.055504109, 0.0096181291, 0.0013333558, 0.00015403530)
-)
+# 2^f = 1 + f (P1 + f (P2 + ..)) for |f| <= 0.5, off by a part in 1.1e7 at most: the least maximum of that degree.
+P1, P2, P3, P4, P5 = (np.float32(c) for c in (0.6931469776, 0.2402224209, 0.05550733744, 0.009671512649, 0.001326472707))
 SIGNATURE = types.void(types.CPointer(types.int64))
 # Vector code needs sums in any order, and divisions that do not check for zero.
 jit = functools.partial(numba.njit, fastmath=True, error_model="numpy")
@@ -36,24 +36,35 @@ thread_number = types.ExternalFunction("omp_get_thread_num", types.int32())
 thread_count = types.ExternalFunction("omp_get_num_threads", types.int32())
 
 
-@intrinsic
-def floats(typing_context: Any, address: Any) -> Any:
-    """A pointer to float32 from an address."""
+def pointer_to(element: Any, of_llvm: Any) -> Any:
+    """An intrinsic that makes an address a pointer."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], ir.FloatType().as_pointer())
+    @intrinsic
+    def pointer(typing_context: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], of_llvm.as_pointer())
 
-    return types.CPointer(types.float32)(types.int64), generate
+        return types.CPointer(element)(types.int64), generate
+
+    return pointer
 
 
-@intrinsic
-def from_bits(typing_context: Any, bits: Any) -> Any:
-    """The float32 whose bits these are."""
+def bits_as(element: Any, of_bits: Any, of_llvm: Any) -> Any:
+    """An intrinsic that reads 32 bits as a number of another type."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.FloatType())
+    @intrinsic
+    def cast(typing_context: Any, bits: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.bitcast(arguments[0], of_llvm)
 
-    return types.float32(types.int32), generate
+        return element(of_bits), generate
+
+    return cast
+
+
+floats, halves = pointer_to(types.float32, ir.FloatType()), pointer_to(types.uint16, ir.IntType(16))
+from_bits = bits_as(types.float32, types.int32, ir.FloatType())
+to_bits = bits_as(types.int32, types.float32, ir.IntType(32))
 
 
 @jit(inline="always")
@@ -63,18 +74,61 @@ def tensor(address, shape):  # type: ignore[no-untyped-def]
 
 
 @jit(inline="always")
+def read(address, half, start, row):  # type: ignore[no-untyped-def]
+    """Fill ``row`` with what begins at number ``start`` of a tensor, which is bfloat16 if ``half``, else float32."""
+    if half:
+        given = numba.carray(halves(address + 2 * start), len(row))
+        for i in range(len(row)):
+            row[i] = from_bits(np.int32(given[i]) << np.int32(16))
+    else:
+        wide = numba.carray(floats(address + 4 * start), len(row))
+        for i in range(len(row)):
+            row[i] = wide[i]
+
+
+@jit(inline="always")
+def write(address, half, start, row):  # type: ignore[no-untyped-def]
+    """Write ``row`` from number ``start`` of a tensor on, rounded to the nearest bfloat16, ties to even, if ``half``."""
+    if half:
+        taken = numba.carray(halves(address + 2 * start), len(row))
+        for i in range(len(row)):
+            bits = to_bits(row[i])
+            taken[i] = np.uint16((bits + np.int32(0x7FFF) + ((bits >> np.int32(16)) & np.int32(1))) >> np.int32(16))
+    else:
+        wide = numba.carray(floats(address + 4 * start), len(row))
+        for i in range(len(row)):
+            wide[i] = row[i]
+
+
+@jit(inline="always")
 def exp(x):  # type: ignore[no-untyped-def]
-    """e^x to 2 ulp, for any x: 0 and infinity are replaced by the least and the greatest numbers."""
-    t = min(max(x * LOG2_E, LEAST), GREATEST)
+    """e^x to 2 ulp, for any x."""
+    return exp2(x * LOG2_E)
+
+
+@jit(inline="always")
+def exp2(x):  # type: ignore[no-untyped-def]
+    """2^x for any x: 0 and infinity are replaced by the least and the greatest numbers."""
+    t = min(max(x, LEAST), GREATEST)
     whole = np.floor(t + HALF)
     f = t - whole
-    power = ONE + f * (P1 + f * (P2 + f * (P3 + f * (P4 + f * (P5 + f * P6)))))
+    power = ONE + f * (P1 + f * (P2 + f * (P3 + f * (P4 + f * P5))))
     return power * from_bits((np.int32(whole) + np.int32(127)) << np.int32(23))
 
 
 @jit(inline="always")
 def silu(x):  # type: ignore[no-untyped-def]
     return x / (ONE + exp(-x))
+
+
+@jit(inline="always")
+def softplus(x):  # type: ignore[no-untyped-def]
+    """log(1 + e^x) = max(x, 0) + log(1 + e), e = e^-|x|; the latter is 2 artanh(e / (2 + e)), whose series ends soon."""
+    e = exp(-abs(x))
+    s = e / (TWO + e)
+    r = s * s
+    series = ONE + r * (A3 + r * (A5 + r * (A7 + r * (A9 + r * (A11 + r * A13)))))
+    return max(x, ZERO) + TWO * s * series
 
 
 @jit(inline="always")
@@ -94,9 +148,14 @@ def kernel(function: Callable[[Any], None]) -> Any:
 
 
 def launch(compiled: Any, *arguments: int | Tensor) -> None:
-    """Run a kernel on all threads that torch uses; tensors are float32 and on the CPU."""
-    packed = np.array([x.data_ptr() if isinstance(x, Tensor) else x for x in arguments], np.int64)
-    _parallel()(compiled.address, packed.ctypes.data, torch.get_num_threads(), 0)
+    """Run a kernel on all threads that torch uses; tensors are on the CPU."""
+    packed = array("q", [x.data_ptr() if isinstance(x, Tensor) else x for x in arguments])
+    _parallel()(compiled.address, packed.buffer_info()[0], torch.get_num_threads(), 0)
+
+
+def is_half(x: Tensor) -> bool:
+    """Whether ``read`` and ``write`` are to take ``x`` for bfloat16."""
+    return x.dtype == torch.bfloat16
 
 
 def plain(x: Tensor) -> Tensor:
@@ -105,9 +164,9 @@ def plain(x: Tensor) -> Tensor:
 
 
 def as_rows(x: Tensor) -> Tensor:
-    """``x`` (B, L, n) in float32, with equal distances, ``x.stride(1)``, between tokens: copied unless it is so already."""
+    """``x`` (B, L, n) with equal distances, ``x.stride(1)``, between tokens: copied unless it is so already."""
     even = x.stride(2) == 1 and (len(x) == 1 or x.stride(0) == x.shape[1] * x.stride(1))
-    return x.float() if even else plain(x)
+    return x if even else x.contiguous()
 
 
 @functools.cache

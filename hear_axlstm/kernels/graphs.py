@@ -1,4 +1,7 @@
-"""An encoder as inference on CUDA runs it: parameters in the dtype of products, folded together, replayed as CUDA graphs."""
+"""An encoder as inference runs it: a copy with parameters in the dtype of products, folded together.
+
+On CUDA it is replayed as graphs, on a CPU its chunks are encoded side by side.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks_of_all
 
+from hear_axlstm.kernels.threads import side_by_side
 from hear_axlstm.ops.mlstm import fold
 
 # Batches that graphs are captured for: others are filled up to the next, by a third of it at most.
@@ -74,6 +78,10 @@ class Replay:
 
     def __call__(self, spectrogram: Tensor) -> Tensor:
         """The tokens of chunks. Shape: (C, N, F) -> (C, L, D)."""
+        if spectrogram.device.type == "cpu":
+            with torch.no_grad(), torch.autocast("cpu", enabled=False):
+                self._refresh()
+                return side_by_side(self._tokens, spectrogram)
         with _lock, torch.no_grad(), torch.autocast(spectrogram.device.type, enabled=False):
             if spectrogram.device.type not in CAPTURED or len(spectrogram) > GRAPH_SIZES[-1]:
                 return self._encode(spectrogram)
@@ -85,11 +93,22 @@ class Replay:
             return self._graphs[size].replay(spectrogram)
 
     def _encode(self, spectrogram: Tensor) -> Tensor:
+        self._refresh()
+        return self._tokens(spectrogram)
+
+    def _refresh(self) -> None:
+        """Read the encoder's tensors."""
         if self._copies:
             torch._foreach_copy_(self._copies, self._originals)
-        fold_together([module for module in self._copy.modules() if hasattr(module, "folded")])
-        tokens: Tensor = self._copy(spectrogram, backend=self.backend)
-        return tokens
+        blocks = [module for module in self._copy.modules() if hasattr(module, "folded")]
+        if blocks and blocks[0].q.device.type == "cpu":
+            for block in blocks:
+                block.folded = block.fold(self.backend)
+        else:
+            fold_together(blocks)
+
+    def _tokens(self, spectrogram: Tensor) -> Tensor:
+        return self._copy(spectrogram, backend=self.backend)
 
 
 def converted_copy(encoder: nn.Module, dtype: torch.dtype) -> tuple[nn.Module, list[Tensor], list[Tensor]]:

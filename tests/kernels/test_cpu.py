@@ -5,6 +5,7 @@ import torch
 
 from hear_axlstm.ops.conv import causal_conv_silu, conv_mix_gates
 from hear_axlstm.ops.mlstm import fold, gated_mlstm
+from hear_axlstm.ops.norm import add_norm
 from hear_axlstm.ops.scan import gated_scan
 from tests.ops.equations import reference_conv_mix_gates, reference_conv_silu, reference_gated_mlstm, reference_gated_scan
 from tests.tolerances import KERNEL_FLOAT32
@@ -162,3 +163,15 @@ def test_kernels_do_without_a_folder_to_keep_them_in(monkeypatch):
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(x, torch.full((3,), 2.0))
+
+
+@pytest.mark.parametrize("added", [None, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_the_sum_and_its_norm(added, dtype):
+    x, weight, bias = torch.randn(2, 37, 24), torch.randn(24), torch.randn(24)
+    update = None if added is None else torch.randn(2, 37, 24).to(added)
+    total, normed = add_norm(x, update, weight, bias, eps=1e-5, dtype=dtype, backend="numba")
+    expected_total, expected = add_norm(*double([x, update, weight, bias]), eps=1e-5, dtype=torch.float64, backend="torch")
+    assert_close(total, expected_total)
+    assert normed.dtype == dtype
+    torch.testing.assert_close(normed.double(), expected, rtol=2 * torch.finfo(dtype).eps, atol=KERNEL_FLOAT32 * 10)

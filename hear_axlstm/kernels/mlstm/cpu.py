@@ -1,6 +1,6 @@
 """The mLSTM on a CPU: matrix products by torch, a clip and a block of queries at a time, and the rest in Numba.
 
-Products are made in the dtype of the operands, the rest in float32. No gradients.
+Products are made in the dtype of the operands, float32 or bfloat16, the rest in float32. No gradients.
 """
 
 from __future__ import annotations
@@ -14,41 +14,55 @@ from torch import Tensor
 
 from hear_axlstm.config import InputGate
 from hear_axlstm.kernels.conv.cpu import mix_fours
-from hear_axlstm.kernels.cpu_parts import as_rows, exp, kernel, launch, plain, share, silu, tensor
+from hear_axlstm.kernels.cpu_parts import (
+    ONE,
+    ZERO,
+    as_rows,
+    exp,
+    is_half,
+    kernel,
+    launch,
+    plain,
+    read,
+    share,
+    silu,
+    tensor,
+    write,
+)
 from hear_axlstm.ops.mlstm import EPS, NORM_EPS
 
-QUERY_BLOCK = 64
-ZERO, ONE = np.float32(0.0), np.float32(1.0)
+# Queries whose weights are held at once, which see no keys after the last of them. Small blocks waste few products, large
+# ones spare calls, which count beside products in bfloat16.
+QUERY_BLOCK = {torch.float32: 64, torch.bfloat16: 128}
 EPS_32, NORM_EPS_32 = np.float32(EPS), np.float32(NORM_EPS)
 
 
 def gated_mlstm(*operands: Tensor, input_gate: InputGate = "exp", reverse: bool = False) -> Tensor:
     """The operation of ``ops.mlstm``, in float32 but for its products."""
     c, v, z, gates, mix, norm_weight, skip = operands
-    dtype, k, c, z = c.dtype, c, plain(c), as_rows(z)
+    c, z, gates, half = c.contiguous(), as_rows(z.to(c.dtype)), plain(gates), is_half(c)
     batch, length, inner = c.shape
     heads = gates.shape[2] // 2
     width = inner // heads
-    a, row_max, least, row_sum = (c.new_empty(batch, heads, length) for _ in range(4))
-    launch(_stabilise, batch, length, heads, input_gate == "sigmoid", reverse, plain(gates), a, row_max, least)
+    a, row_max, least, row_sum = gates.new_empty(4, batch, heads, length)
+    launch(_stabilise, batch, length, heads, input_gate == "sigmoid", reverse, gates, a, row_max, least)
     # Scores are divided by scale = sqrt(K); numerator and normaliser are both multiplied by it instead.
     least *= math.sqrt(width)
-    epilogue = plain(norm_weight), plain(skip)
+    q, k, v = (x.unflatten(-1, (heads, width)).transpose(1, 2) for x in (mix_fours(c, mix), c, v))  # (B, H, L, K)
+    h, block = torch.empty_like(c), QUERY_BLOCK[c.dtype]  # of each block of queries: (H, queries, K)
+    for clip, of_clip in enumerate(zip(q, k.mT, v, h.flatten(1), strict=True)):
+        for start in range(0, length, block):
+            stop = min(start + block, length)
+            begin, end = (start, length) if reverse else (0, stop)
+            weights = torch.bmm(of_clip[0][:, start:stop], of_clip[1][..., begin:end])
+            of_rows = clip, heads, length, start, stop - start, begin, end - begin, reverse, half
+            launch(_weigh, *of_rows, a, row_max, weights, row_sum)
+            of_block = of_clip[3][start * inner : stop * inner].view(heads, stop - start, width)
+            torch.bmm(weights, of_clip[2][:, begin:end], out=of_block)
     out = torch.empty_like(c)
-    q = mix_fours(c, mix).to(dtype)
-    q_heads, k_heads, v_heads = (x.unflatten(-1, (heads, width)).transpose(1, 2) for x in (q, k, v))  # (B, H, L, K)
-    for clip in range(batch):
-        for start in range(0, length, QUERY_BLOCK):
-            stop = min(start + QUERY_BLOCK, length)
-            seen = slice(start, length) if reverse else slice(0, stop)
-            weights = torch.bmm(q_heads[clip, :, start:stop], k_heads[clip, :, seen].mT).float()
-            of_rows = heads, length, start, stop - start, seen.start, seen.stop - seen.start, reverse
-            launch(_weigh, *of_rows, a[clip], row_max[clip], weights, row_sum[clip])
-            h = torch.bmm(weights.to(dtype), v_heads[clip, :, seen]).float()
-            of_heads = heads, length, width, start, stop - start, z.stride(1)
-            operands = h, row_sum[clip], least[clip], c[clip], z[clip], *epilogue
-            launch(_finish, *of_heads, *operands, out[clip])
-    return out.to(dtype)
+    sizes = batch, heads, length, width, block, z.stride(1), half
+    launch(_finish, *sizes, h, row_sum, least, c, z, plain(norm_weight), plain(skip), out)
+    return out
 
 
 def fold(q: Tensor, k: Tensor, v: Tensor, gates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -114,51 +128,51 @@ def _stabilise(p: Any) -> None:
 @kernel
 def _weigh(p: Any) -> None:
     """Scores times exp(a_s - row_max_t), in place, 0 for the tokens read after t; and the sum of every row."""
-    heads, length, start, queries, seen, keys, reverse = p[0], p[1], p[2], p[3], p[4], p[5], p[6]
-    a = tensor(p[7], (heads, length))
-    row_max = tensor(p[8], (heads, length))
-    weights = tensor(p[9], (heads, queries, keys))
-    row_sum = tensor(p[10], (heads, length))
+    clip, heads, length, start, queries, seen, keys, reverse, half = p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8]
+    a = tensor(p[9], (clip + 1, heads, length))[clip]
+    row_max = tensor(p[10], (clip + 1, heads, length))[clip]
+    weights = p[11]
+    row_sum = tensor(p[12], (clip + 1, heads, length))[clip]
+    row = np.empty(keys, np.float32)
     first, last = share(heads * queries)
     for index in range(first, last):
-        head, query = index // queries, index % queries
-        t = start + query
+        head, t = index // queries, start + index % queries
         begin, end = (t - seen, keys) if reverse else (0, t - seen + 1)
-        scores, exponents, largest = weights[head, query, begin:end], a[head, seen + begin : seen + end], row_max[head, t]
+        read(weights, half, index * keys, row)
+        row[:begin] = ZERO
+        row[end:] = ZERO
+        scores, exponents, largest = row[begin:end], a[head, seen + begin : seen + end], row_max[head, t]
         total = ZERO
         for s in range(len(scores)):
             weight = scores[s] * exp(exponents[s] - largest)
             scores[s] = weight
             total += weight
         row_sum[head, t] = total
-        before, after = weights[head, query, :begin], weights[head, query, end:]
-        for s in range(len(before)):
-            before[s] = ZERO
-        for s in range(len(after)):
-            after[s] = ZERO
+        write(weights, half, index * keys, row)
 
 
 @kernel
 def _finish(p: Any) -> None:
     """Normaliser, norm of each head, skip and gate."""
-    heads, length, width, start, queries, z_stride = p[0], p[1], p[2], p[3], p[4], p[5]
-    inner = heads * width
-    h = tensor(p[6], (heads, queries, width))
-    row_sum = tensor(p[7], (heads, length))
-    least = tensor(p[8], (heads, length))
-    c = tensor(p[9], (length, inner))
-    z = tensor(p[10], (length, z_stride))
-    norm_weight = tensor(p[11], (heads, width))
-    skip = tensor(p[12], (heads, width))
-    out = tensor(p[13], (length, inner))
+    batch, heads, length, width, block, z_stride, half = p[0], p[1], p[2], p[3], p[4], p[5], p[6]
+    h, c, z, out = p[7], p[10], p[11], p[14]
+    row_sum = tensor(p[8], (batch, heads, length))
+    least = tensor(p[9], (batch, heads, length))
+    norm_weight = tensor(p[12], (heads, width))
+    skip = tensor(p[13], (heads, width))
     scale = np.float32(np.sqrt(width))
-    first, last = share(heads * queries)
+    row, c_row, z_row = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
+    first, last = share(batch * length * heads)
     for index in range(first, last):
-        head, query = index // queries, index % queries
-        t = start + query
-        row, here = h[head, query], slice(head * width, (head + 1) * width)
-        c_row, z_row, out_row, weight, skipped = c[t, here], z[t, here], out[t, here], norm_weight[head], skip[head]
-        share_of_sum = ONE / (max(abs(row_sum[head, t]), least[head, t]) + EPS_32 * scale)
+        token, head = index // heads, index % heads
+        clip, t = token // length, token % length
+        start = t // block * block
+        place = (clip * length + start) * heads + head * min(block, length - start) + t - start  # its row of h
+        read(h, half, place * width, row)
+        read(c, half, index * width, c_row)
+        read(z, half, token * z_stride + head * width, z_row)
+        weight, skipped = norm_weight[head], skip[head]
+        share_of_sum = ONE / (max(abs(row_sum[clip, head, t]), least[clip, head, t]) + EPS_32 * scale)
         mean, variance = ZERO, ZERO
         for i in range(width):
             mean += row[i]
@@ -169,4 +183,5 @@ def _finish(p: Any) -> None:
         to_norm = share_of_sum / np.float32(np.sqrt(variance + NORM_EPS_32))
         for i in range(width):
             normed = (row[i] - mean) * to_norm
-            out_row[i] = (normed * weight[i] + skipped[i] * c_row[i]) * silu(z_row[i])
+            row[i] = (normed * weight[i] + skipped[i] * c_row[i]) * silu(z_row[i])
+        write(out, half, index * width, row)

@@ -1,0 +1,136 @@
+"""The threads of a call on a CPU: how many there are, and chunks encoded side by side.
+
+Operations of torch and ours are cut among OpenMP's threads, which wait for each other after each one, spinning. That is the
+fastest way through one chunk on a machine that is idle, and a bad one beside other programs: whoever waits for a thread that
+the system has stopped burns a processor. Chunks side by side, a thread each, wait for nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hear_axlstm.kernels.neighbours import Neighbours
+from hear_axlstm.parallel import processors
+
+neighbours = Neighbours()
+
+
+class _Call(threading.local):
+    """How many threads the call may use that this thread is in; None outside calls."""
+
+    threads: int | None = None
+
+
+_call = _Call()
+
+
+def allowed() -> int:
+    """How many threads a call may use: HEAR_AXLSTM_THREADS, else torch's number, but no more than there are processors."""
+    if "HEAR_AXLSTM_THREADS" in os.environ:
+        return processors()
+    return min(torch.get_num_threads(), processors())
+
+
+def threaded(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of a module with a ``device`` that keeps to ``allowed()`` threads on a CPU, to one while others want it."""
+
+    @functools.wraps(method)
+    def call(self: Any, *arguments: Any, **options: Any) -> Any:
+        if torch.compiler.is_compiling() or self.device.type != "cpu" or _call.threads is not None:
+            return method(self, *arguments, **options)
+        _call.threads = allowed()
+        try:
+            with openmp_threads(1 if _call.threads == 1 or neighbours.are_busy() else _call.threads):
+                return method(self, *arguments, **options)
+        finally:
+            _call.threads = None
+
+    return call
+
+
+def side_by_side(encode: Callable[[Tensor], Tensor], chunks: Tensor) -> Tensor:
+    """``encode(chunks)``, a thread for each chunk; the few that are left over by all threads together, if these are free.
+
+    Shape: (C, N, F) -> (..., C, L, D).
+    """
+    at_once, together = _call.threads or allowed(), torch.get_num_threads() > 1
+    left = len(chunks) % at_once
+    if not (together and 2 * left <= at_once):
+        left = 0
+    alone = len(chunks) - left
+    parts = _one_by_one(encode, chunks[:alone], at_once - 1)
+    if left:
+        parts.append(encode(chunks[alone:]))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-3)
+
+
+def _one_by_one(encode: Callable[[Tensor], Tensor], chunks: Tensor, helpers: int) -> list[Tensor]:
+    """``encode`` of each chunk, by this thread and by helpers that join it; whoever is free takes the next."""
+    results: list[Tensor] = [chunks] * len(chunks)
+    places, stopped, inference = iter(range(len(chunks))), False, torch.is_inference_mode_enabled()
+
+    def work() -> None:
+        with torch.inference_mode(inference), torch.no_grad(), openmp_threads(1):
+            while not stopped and (place := next(places, None)) is not None:  # a step of this iterator is one of Python's
+                results[place] = encode(chunks[place : place + 1])
+
+    helping = [_pool(helpers).submit(work) for _ in range(min(helpers, len(chunks) - 1))]
+    try:
+        work()
+    finally:
+        stopped = True
+        for future in helping:
+            if not future.cancel():  # it has begun
+                future.result()
+    return results
+
+
+@contextmanager
+def openmp_threads(count: int) -> Iterator[None]:
+    """Give the calling thread, and no other, ``count`` threads for operations; what torch.set_num_threads does for all."""
+    before = torch.get_num_threads()
+    if before == count:
+        yield
+        return
+    set_openmp, set_mkl = _setters()
+    set_openmp(count)
+    mkl_before = set_mkl(count)
+    try:
+        yield
+    finally:
+        set_openmp(before)
+        set_mkl(mkl_before)
+
+
+@functools.cache
+def _setters() -> tuple[Callable[[int], Any], Callable[[int], Any]]:
+    """What sets the threads of OpenMP and of MKL for the calling thread; the latter returns what was set before."""
+
+    def nothing(count: int) -> int:
+        return 0
+
+    openmp = getattr(ctypes.CDLL(None), "omp_set_num_threads", nothing) if sys.platform == "linux" else nothing
+    library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
+    mkl = getattr(ctypes.CDLL(str(library)), "MKL_Set_Num_Threads_Local", nothing) if library.exists() else nothing
+    return openmp, mkl
+
+
+@functools.cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="encode")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its threads
