@@ -21,7 +21,16 @@ def add_norm(
     parameters = plain(weight), torch.zeros_like(weight, dtype=torch.float32) if bias is None else plain(bias)
     kinds = update is not None, is_half(given), is_half(normed)
     launch(
-        _add_norm, x.numel() // width, width, np.float32(eps).view(np.int32), *kinds, x, given, *parameters, total, normed
+        _add_norm,
+        x.numel() // width,
+        width,
+        int(np.float32(eps).view(np.int32)),
+        *kinds,
+        x,
+        given,
+        *parameters,
+        total,
+        normed,
     )
     return total, normed.to(dtype)
 
