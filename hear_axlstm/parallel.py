@@ -12,15 +12,19 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from queue import LifoQueue, SimpleQueue
 from typing import Any, Self, TypeVar
 
-from hear_axlstm.errors import HearAxlstmError
+from hear_axlstm.errors import ConfigError, HearAxlstmError
+from hear_axlstm.quota import quota
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+THREADS = "HEAR_AXLSTM_THREADS"
+quota_at_start = cache(quota)
 WAITING = 1_024  # results of ``ordered_map`` that may wait for those before them
 
 # The package's __init__.py, and torch with it, is left out: a process starts in 0.1 s and 30 MB, not in 1.3 s and 220 MB,
@@ -36,8 +40,20 @@ serve()
 
 
 def processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many processors this process may use: as many threads or processes are worth starting side by side.
+
+    The environment variable HEAR_AXLSTM_THREADS decides where it is set. Otherwise it is the processors of the process's
+    affinity, or what the quotas of its control groups come to where that is less, rounded up: 1 with half a processor, 2
+    with one and a half. Quotas are read once in a process.
+
+    Raises ConfigError when HEAR_AXLSTM_THREADS is not a whole number, 1 or more.
+    """
+    if wanted := os.environ.get(THREADS):
+        if not wanted.isascii() or not wanted.isdecimal() or int(wanted) < 1:
+            raise ConfigError(f"{THREADS} is {wanted!r}; expected a whole number, 1 or more, or no such variable")
+        return int(wanted)
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, quota_at_start() or allowed)
 
 
 def ordered_map(

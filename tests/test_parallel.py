@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hear_axlstm import parallel
-from hear_axlstm.errors import TaskError
+from hear_axlstm.errors import ConfigError, TaskError
 from hear_axlstm.parallel import Worker, WorkerDiedError, Workers, ordered_map, processors
 from tests.processes import is_running, wait_until
 
@@ -246,8 +246,42 @@ def test_this_room_does_without_torch():
     subprocess.run([sys.executable, "-c", program, Path(parallel.__file__).parent], check=True)
 
 
-def test_processors_are_those_that_this_process_may_use():
-    assert 1 <= processors() <= os.cpu_count()
+@pytest.fixture
+def unlimited(monkeypatch):
+    monkeypatch.delenv("HEAR_AXLSTM_THREADS", raising=False)
+    monkeypatch.setattr(parallel, "quota_at_start", lambda: None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="affinity is Linux's")
+def test_processors_are_those_that_this_process_may_run_on(unlimited):
+    before = os.sched_getaffinity(0)
+    assert processors() == len(before)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        assert processors() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@pytest.mark.parametrize(("quota", "count"), [(None, 4), (1, 1), (3, 3), (64, 4)])
+def test_processors_are_no_more_than_the_control_group_allows(unlimited, monkeypatch, quota, count):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(4)), raising=False)
+    monkeypatch.setattr(parallel, "quota_at_start", lambda: quota)
+    assert processors() == count
+
+
+def test_a_variable_says_how_many_processors_are_used(unlimited, monkeypatch):
+    monkeypatch.setenv("HEAR_AXLSTM_THREADS", "77")
+    assert processors() == 77
+    monkeypatch.setenv("HEAR_AXLSTM_THREADS", "")
+    assert processors() <= os.cpu_count()
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "two", " 2", "\u0662"], ids=ascii)
+def test_a_number_of_processors_that_is_none_is_refused(unlimited, monkeypatch, text):
+    monkeypatch.setenv("HEAR_AXLSTM_THREADS", text)
+    with pytest.raises(ConfigError, match=r"HEAR_AXLSTM_THREADS is .*; expected a whole number, 1 or more"):
+        processors()
 
 
 PROGRAM = """
