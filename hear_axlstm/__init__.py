@@ -4,12 +4,11 @@ Shapes use one alphabet: B clips or chunks, T samples, N frames or timestamps, F
 H heads, K channels of a head, n inner channels.
 """
 
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hear_axlstm.config import VARIANTS
-from hear_axlstm.embedder import Embedder
-from hear_axlstm.encoder import Encoder, build_encoder
 from hear_axlstm.errors import (
     AudioError,
     BackendError,
@@ -21,18 +20,20 @@ from hear_axlstm.errors import (
     TrainingError,
     WeightsError,
 )
-from hear_axlstm.hear import get_scene_embeddings, get_timestamp_embeddings, load_model
 from hear_axlstm.version import __version__
 from hear_axlstm.weights.find import find_weights, list_models
-from hear_axlstm.weights.save import save_weights
 
 if TYPE_CHECKING:
     from hear_axlstm.classification.apply import load_classifier
     from hear_axlstm.classification.run import classify
+    from hear_axlstm.embedder import Embedder
+    from hear_axlstm.encoder import Encoder, build_encoder
     from hear_axlstm.files import Embedded, embed, load_embeddings
     from hear_axlstm.files.similar import neighbours, similarity
     from hear_axlstm.finetuning import finetune
+    from hear_axlstm.hear import get_scene_embeddings, get_timestamp_embeddings, load_model
     from hear_axlstm.weights.released import convert_checkpoint
+    from hear_axlstm.weights.save import save_weights
 
 __all__ = [
     "VARIANTS",
@@ -67,21 +68,42 @@ __all__ = [
 ]
 
 
-LATER = {  # names that the HEAR API, which takes tensors, does without until they are asked for, and their modules
-    "Embedded": "files",
-    "classify": "classification.run",
-    "convert_checkpoint": "weights.released",
-    "embed": "files",
-    "finetune": "finetuning",
-    "load_classifier": "classification.apply",
-    "load_embeddings": "files",
-    "neighbours": "files.similar",
-    "similarity": "files.similar",
-}
+def later(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
+    """A ``__getattr__`` for a package: torch takes seconds, so what needs it is imported when it is first asked for.
+
+    places: the modules of the package's names, as they are called within it.
+    """
+
+    def find(name: str) -> Any:
+        if name in places:
+            return getattr(import_module(f"{package}.{places[name]}"), name)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return find
 
 
-def __getattr__(name: str) -> Any:
-    """A name of LATER."""
-    if name in LATER:
-        return getattr(import_module(f"{__name__}.{LATER[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = later(
+    __name__,
+    {
+        "Embedded": "files",
+        "Embedder": "embedder",
+        "Encoder": "encoder",
+        "build_encoder": "encoder",
+        "classify": "classification.run",
+        "convert_checkpoint": "weights.released",
+        "embed": "files",
+        "finetune": "finetuning",
+        "get_scene_embeddings": "hear",
+        "get_timestamp_embeddings": "hear",
+        "load_classifier": "classification.apply",
+        "load_embeddings": "files",
+        "load_model": "hear",
+        "neighbours": "files.similar",
+        "save_weights": "weights.save",
+        "similarity": "files.similar",
+    },
+)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

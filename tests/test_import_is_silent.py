@@ -51,3 +51,28 @@ def test_inference_on_a_cpu_does_without_triton():
     """torch's compiler would import it, and TensorFlow, which HEAR's kit imports, bears no Triton after it."""
     result = subprocess.run([sys.executable, "-c", INFERENCE], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+HELP = """
+import contextlib, io, sys
+from click.testing import CliRunner
+from hear_axlstm.cli import main
+
+def commands(command, *names):
+    yield names
+    others = getattr(command, "others", {}) | getattr(command, "commands", {})
+    for name, other in others.items():
+        yield from commands(other, *names, name)
+
+every = list(commands(main))
+assert len(every) > 20
+for names in every:
+    result = CliRunner().invoke(main, [*names, "--help"])
+    assert result.exit_code == 0, result.output
+    assert not {"torch", "numba", "huggingface_hub", "scipy"} & set(sys.modules), names
+"""
+
+
+def test_no_help_waits_for_torch():
+    result = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

@@ -9,15 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from hear_axlstm.classification.apply import load_classifier
-from hear_axlstm.classification.classifier import CLASSIFIER
-from hear_axlstm.classification.outcome import Classified
-from hear_axlstm.classification.run import classify
-from hear_axlstm.classification.write import REPORT
 from hear_axlstm.cli.common import (
     FAILED,
     GO_ON,
@@ -38,10 +33,11 @@ from hear_axlstm.cli.common import (
     tell_unread,
 )
 from hear_axlstm.errors import ConfigError
-from hear_axlstm.files import embed
-from hear_axlstm.files.find import counted, find_files
 from hear_axlstm.progress import printable, several
 from hear_axlstm.storage import write_text
+
+if TYPE_CHECKING:
+    from hear_axlstm.classification.outcome import Classified
 
 ROWS = 12  # classes in the terminal
 
@@ -89,6 +85,10 @@ def classify_command(sounds: Path, out: Path, model: str, quiet: bool, **options
 
     `hear-axlstm classify apply FOLDER FILES-OR-FOLDERS...` labels other sounds with that classifier.
     """
+    from hear_axlstm.classification.classifier import CLASSIFIER
+    from hear_axlstm.classification.run import classify
+    from hear_axlstm.classification.write import REPORT
+
     with reported(REFUSED), failing(GO_ON, OSError):
         result = classify(sounds, model, out=out, progress=not quiet, **options)
     tell_failures(result.failures)
@@ -138,6 +138,8 @@ def _summary(result: Classified) -> list[str]:
 @contextmanager
 def _unwarned() -> Iterator[None]:
     """Keep the warning of ``embed`` from naming the failures that are named here."""
+    from hear_axlstm.files import embed
+
     log = logging.getLogger(embed.__module__)
     level = log.level
     log.setLevel(logging.ERROR)
@@ -185,6 +187,9 @@ def apply_command(
 
     It prints a CSV line for each sound: path,label,probability. The sounds may be files, and folders of files at any depth.
     """
+    from hear_axlstm.classification.apply import load_classifier
+    from hear_axlstm.files.find import counted, find_files
+
     with reported(REFUSED):
         left_out: list[Path] = []
         sounds = [replace(sound, name=str(sound.path or sound.name)) for sound in find_files(inputs, left_out)]

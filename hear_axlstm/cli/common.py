@@ -1,4 +1,7 @@
-"""Exit codes, messages, and the options that the commands share."""
+"""Exit codes, messages, and the options that the commands share.
+
+Help must not wait for torch: a command imports what needs it when it is run.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,8 @@ from typing import Any, TextIO, get_args
 import click
 
 import hear_axlstm
-from hear_axlstm.audio import TOO_SHORT, ffmpeg
-from hear_axlstm.classification.labelled import loose_sounds
 from hear_axlstm.config import Layout, Precision
 from hear_axlstm.errors import ConfigError, HearAxlstmError
-from hear_axlstm.files.find import by_suffix, counted, unread
 from hear_axlstm.progress import printable, several
 from hear_axlstm.weights.find import WEIGHTS_FILE, list_models, read_manifest
 
@@ -82,12 +82,17 @@ def tell_failures(failures: Mapping[str, str]) -> None:
 
 def tell_short(failures: Mapping[str, str], how: str) -> None:
     """Print how sounds that were too short are padded, if there are any. how: the end of the sentence."""
+    from hear_axlstm.audio import TOO_SHORT
+
     if any(TOO_SHORT in why for why in failures.values()):
         tell(f"sounds that are too short are padded with zeros{how}")
 
 
 def tell_unread(left_out: Sequence[Path]) -> bool:
     """Print how many files in folders are sounds that only ffmpeg reads, if there are any. Whether there are."""
+    from hear_axlstm.audio import ffmpeg
+    from hear_axlstm.files.find import by_suffix, unread
+
     missed = unread(left_out)
     if missed:
         count = several(len(missed), "sound")
@@ -100,6 +105,9 @@ def tell_left_out(left_out: Sequence[Path], *folders: Path, quiet: bool) -> bool
 
     folders: of classes; sounds that lie beside those are told by themselves. quiet: whether to print NOT READ alone.
     """
+    from hear_axlstm.classification.labelled import loose_sounds
+    from hear_axlstm.files.find import counted
+
     others = set(left_out)
     for folder in folders:
         if loose := loose_sounds(left_out, folder):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -30,14 +30,13 @@ from hear_axlstm.cli.common import (
     there_already,
 )
 from hear_axlstm.config import Layout, Precision
-from hear_axlstm.encoder import Layers
 from hear_axlstm.errors import ConfigError
-from hear_axlstm.files import Embedded, embed
-from hear_axlstm.files.find import counted, find_files
-from hear_axlstm.files.write import Format
-from hear_axlstm.hear import load_model
-from hear_axlstm.ops.backend import find_device
+from hear_axlstm.files import Format
 from hear_axlstm.progress import first_of, several
+
+if TYPE_CHECKING:
+    from hear_axlstm.encoder import Layers
+    from hear_axlstm.files import Embedded
 
 SHOWN = 3  # names of embeddings whose sounds are gone
 
@@ -92,6 +91,11 @@ def embed_command(
     second run embeds files that are new or have changed. Files such as .m4a and .mp4 are read where the program ffmpeg is
     installed.
     """
+    from hear_axlstm.files import embed
+    from hear_axlstm.files.find import counted, find_files
+    from hear_axlstm.hear import load_model
+    from hear_axlstm.ops.backend import find_device
+
     with reported(REFUSED):
         left_out: list[Path] = []
         sounds = find_files(inputs, left_out)
@@ -124,6 +128,8 @@ def _layers(text: str | None) -> Layers | None:
 
 def _summary(result: Embedded, out: Path, left_out: list[Path]) -> list[str]:
     """How many files were embedded and how fast, in two lines, and how those that were left out can be read."""
+    from hear_axlstm.files.find import counted
+
     total, count, there = sum(result.seconds.values()), len(result.embedded), len(result.skipped)
     done = f"{several(count, 'sound')} embedded, {there_already(there)}, {len(result.failures)} failed"
     if not count and not result.failures:

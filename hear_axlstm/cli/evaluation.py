@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+import hear_axlstm
 from hear_axlstm.cli.common import (
     FAILED,
     GO_ON,
@@ -31,20 +32,19 @@ from hear_axlstm.cli.common import (
 from hear_axlstm.cli.tasks import chosen_tasks, generate, suite_options, tasks_option
 from hear_axlstm.config import Layout, Precision
 from hear_axlstm.errors import ConfigError
-from hear_axlstm.evaluation.probe.baselines import LOG_MEL, is_baseline, load_baseline
+from hear_axlstm.evaluation import Engine
 from hear_axlstm.evaluation.protocols import LINEAR, PROTOCOLS, find_protocol
 from hear_axlstm.evaluation.report import ReportFormat, write_report
-from hear_axlstm.evaluation.report.summary import imitation_banner
-from hear_axlstm.evaluation.results import Engine, Score, read_results
-from hear_axlstm.evaluation.run import Evaluated, evaluate
-from hear_axlstm.evaluation.subject import Subject, module_subject, our_subject
 from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS, in_order
 from hear_axlstm.evaluation.tasks.taskfolder import SYNTHESISED
-from hear_axlstm.hear import load_model
-from hear_axlstm.ops.backend import find_device
 from hear_axlstm.progress import several
 from hear_axlstm.storage import write_text
 from hear_axlstm.weights.find import find_weights
+
+if TYPE_CHECKING:
+    from hear_axlstm.evaluation.results import Score
+    from hear_axlstm.evaluation.run import Evaluated
+    from hear_axlstm.evaluation.subject import Subject
 
 
 @main.command("evaluate")
@@ -104,6 +104,9 @@ def evaluate_command(
     To compare with baselines, say --model log-mel for statistics of the log-mel, and --model random, or random:MODEL, for
     an encoder that was never trained.
     """
+    from hear_axlstm.evaluation.run import evaluate
+    from hear_axlstm.ops.backend import find_device
+
     linear = engine == "linear"
     with reported(REFUSED):
         settled = find_protocol(protocol or (LINEAR.name if linear else "axlstm"))
@@ -128,13 +131,16 @@ def _subject(
     model_options: str | None = None,
     name: str | None = None,
 ) -> Subject:
+    from hear_axlstm.evaluation.probe.baselines import is_baseline, load_baseline
+    from hear_axlstm.evaluation.subject import module_subject, our_subject
+
     if module is None:
         if model_options is not None:
             raise ConfigError("--model-options goes with --module")
         if is_baseline(model):
             return our_subject(None, load_baseline(model, layout, precision).to(device), name or _name(model))
         weights = find_weights(model)
-        encoder = load_model(weights, layout=layout, precision=precision).to(device)
+        encoder = hear_axlstm.load_model(weights, layout=layout, precision=precision).to(device)
         return our_subject(weights, encoder, name or _name(model))
     if layout is not None or precision != "auto":
         raise ConfigError("--layout and --precision are for our models; a --module takes --model-options")
@@ -151,6 +157,8 @@ def _subject(
 
 def _name(model: str) -> str:
     """The name of a model or a baseline among results unless --name says otherwise."""
+    from hear_axlstm.evaluation.probe.baselines import is_baseline
+
     baseline, _, of = model.partition(":")
     if not is_baseline(model):
         return model_name(model)
@@ -170,6 +178,10 @@ def probe_command(models: tuple[str, ...], out: Path, device: str, quiet: bool, 
     them. Name the models as --model does elsewhere; without any, the bundled weights are taken. A second run does what is
     missing.
     """
+    from hear_axlstm.evaluation.probe.baselines import LOG_MEL
+    from hear_axlstm.evaluation.run import evaluate
+    from hear_axlstm.ops.backend import find_device
+
     models = models or ("",)
     encoders = [(model, layout) for model in (*models, f"random:{models[0]}") for layout in get_args(Layout)]
     with reported(REFUSED):
@@ -214,6 +226,8 @@ def _compare(names: list[str], scores: list[dict[str, Score]]) -> None:
 
 
 def _print_scores(evaluated: Evaluated, folder: Path, quiet: bool) -> None:
+    from hear_axlstm.evaluation.report.summary import imitation_banner
+
     by_task: dict[str, list[Score]] = {}
     for score in evaluated.scores:
         by_task.setdefault(score.task, []).append(score)
@@ -243,6 +257,8 @@ def report_command(folders: tuple[Path, ...], format: ReportFormat, out: Path | 
     The report has the results of `evaluate` with intervals and plots, and says where every number is from. A damaged file
     of results is named and left out, and the exit code is 1.
     """
+    from hear_axlstm.evaluation.results import read_results
+
     with reported(FAILED):
         results = read_results(folders)
         text = write_report(results, format)

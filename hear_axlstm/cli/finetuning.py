@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,9 +27,11 @@ from hear_axlstm.cli.common import (
     tell_short,
 )
 from hear_axlstm.errors import AudioError, TrainingError
-from hear_axlstm.finetuning import Finetuned, Settings, finetune
-from hear_axlstm.finetuning.results import choice_of
+from hear_axlstm.finetuning import Settings
 from hear_axlstm.progress import several
+
+if TYPE_CHECKING:
+    from hear_axlstm.finetuning import Finetuned
 
 
 @main.command("finetune")
@@ -96,6 +98,8 @@ def finetune_command(sounds: Path, out: Path, quiet: bool, **options: Any) -> No
     them is kept. The folder of the run gets model.safetensors and classifier.safetensors; `hear-axlstm classify apply`
     labels other sounds with them. The same command goes on with a run that was interrupted.
     """
+    from hear_axlstm.finetuning import finetune
+
     with reported(REFUSED), failing(f"what was finished is kept in {out}", AudioError, TrainingError, OSError):
         result = finetune(sounds, out, progress=not quiet, **options)
     tell_failures(result.failures)
@@ -129,6 +133,8 @@ def _summary(result: Finetuned) -> list[str]:
 
 def _advice(result: Finetuned) -> list[str]:
     """What to know of these numbers, and what to do next."""
+    from hear_axlstm.finetuning.results import choice_of
+
     done = [f"{result.folder} holds this run, finished: nothing was left to do"] if result.was_finished else []
     biased = (
         f"the clips that were set apart chose {choice_of(result.scores['epochs'])}, so other sounds score lower on "

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from hear_axlstm import pretraining
+from hear_axlstm import pretraining, synthesis
 from hear_axlstm.cli.common import (
     FAILED,
     GO_ON,
@@ -29,18 +29,15 @@ from hear_axlstm.cli.common import (
     tell_unread,
 )
 from hear_axlstm.errors import AudioError, TrainingError
-from hear_axlstm.files.find import counted
-from hear_axlstm.pretraining.loop import pretrain
-from hear_axlstm.pretraining.recipe import read_recipe, recipe_names
-from hear_axlstm.pretraining.shards import FILES_PER_SHARD, ShardFormat, write_shards
-from hear_axlstm.pretraining.state import RunFolder
+from hear_axlstm.pretraining import FILES_PER_SHARD, ShardFormat
 from hear_axlstm.progress import several
-from hear_axlstm.synthesis import corpus
-from hear_axlstm.synthesis.corpus import write_corpus
+
+if TYPE_CHECKING:
+    from hear_axlstm.pretraining.state import RunFolder
 
 
 @main.command("synthesize")
-@click.argument("kind", metavar="KIND", type=click.Choice(get_args(corpus.Kind)))
+@click.argument("kind", metavar="KIND", type=click.Choice(get_args(synthesis.Kind)))
 @out_option("The folder to write to.")
 @click.option(
     "--hours", type=click.FloatRange(min=0, min_open=True), required=True, help="Make this many hours of sound in all."
@@ -57,12 +54,14 @@ from hear_axlstm.synthesis.corpus import write_corpus
     "--workers", type=click.IntRange(min=1), help="Make this many clips at once; by default one for each processor."
 )
 @quiet_option
-def synthesize_command(kind: corpus.Kind, out: Path, hours: float, quiet: bool, **options: Any) -> None:
+def synthesize_command(kind: synthesis.Kind, out: Path, hours: float, quiet: bool, **options: Any) -> None:
     """Synthesise sound to train on.
 
     KIND is procedural (made by this package), speech (by the program espeak-ng) or music (by the program fluidsynth). The
     clips are called KIND-SEED-NUMBER.flac. A second run makes the clips that are missing.
     """
+    from hear_axlstm.synthesis.corpus import write_corpus
+
     with reported(REFUSED), failing(GO_ON, AudioError, OSError):
         made = write_corpus(out, kind, hours, progress=not quiet, **options)
     if not quiet:
@@ -94,8 +93,10 @@ def shards_command(inputs: tuple[Path, ...], out: Path, quiet: bool, **options: 
     The shards are tar files as webdataset reads them. They hold the audio files that you name, and all audio files in the
     folders that you name, at any depth. A second run makes the shards that are missing.
     """
+    from hear_axlstm.files.find import counted
+
     with reported(REFUSED), failing(GO_ON, OSError):
-        packed = write_shards(inputs, out, progress=not quiet, **options)
+        packed = pretraining.write_shards(inputs, out, progress=not quiet, **options)
     tell_failures(packed.failures)
     if not packed.shards:
         tell(f"error: none of the {len(packed.failures)} recordings can be read: nothing was written; name some that can")
@@ -112,9 +113,10 @@ def shards_command(inputs: tuple[Path, ...], out: Path, quiet: bool, **options: 
 @main.command("recipes")
 def recipes_command() -> None:
     """List the recipes that pretrain knows by name."""
-    width = max(map(len, recipe_names()))
-    for name in recipe_names():
-        recipe = read_recipe(name, synthetic=1.0)
+    names = pretraining.recipe_names()
+    width = max(map(len, names))
+    for name in names:
+        recipe = pretraining.read_recipe(name, synthetic=1.0)
         show(f"{name:{width}}  {recipe.encoder}" + (f"  subset {recipe.subset}" if recipe.subset < 1 else ""))
 
 
@@ -180,12 +182,14 @@ def pretrain_command(
     The folder gets the weights as model.safetensors, the loss as curve.csv and curve.png, and logs for TensorBoard. The
     command may be started by torchrun or accelerate launch.
     """
+    from hear_axlstm.pretraining.state import RunFolder
+
     with reported(REFUSED), _told(quiet):
         changes = {"init": init, "synthetic": synthetic, "steps": steps, "subset": subset, "batch": batch, "seed": seed}
-        settled = read_recipe(recipe, shards=shards or None, **changes)
+        settled = pretraining.read_recipe(recipe, shards=shards or None, **changes)
         try:
             with failing(lambda: _kept(RunFolder(out)), AudioError, TrainingError, OSError):
-                weights = pretrain(settled, out, progress=not quiet, **options)
+                weights = pretraining.pretrain(settled, out, progress=not quiet, **options)
         except KeyboardInterrupt as stop:
             if stop.args:  # not at the start, before there was a run
                 tell("", str(stop))

@@ -29,7 +29,6 @@ from hear_axlstm.errors import ConfigError, HearAxlstmError
 from hear_axlstm.evaluation.probe.tasks import is_held_out
 from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS, PAPER_TASKS
 from hear_axlstm.evaluation.tasks.check import check_task
-from hear_axlstm.evaluation.tasks.own import make_task
 from hear_axlstm.evaluation.tasks.prepare import RATES, prepare_task
 from hear_axlstm.evaluation.tasks.suite import Kind, Suite, task_names, write_suite
 from hear_axlstm.evaluation.tasks.taskfolder import find_tasks
@@ -229,6 +228,8 @@ def make_command(source: Path, out: Path, seed: int, rate: int, workers: int | N
     share. A column group may say which sounds must stay together. A sound that cannot be read is reported and left out,
     and the exit code is 1.
     """
+    from hear_axlstm.evaluation.tasks.own import make_task
+
     with reported(REFUSED):
         with failing(GO_ON, OSError):
             made = make_task(source, out, seed=seed, sample_rate=rate, workers=workers, progress=not quiet)

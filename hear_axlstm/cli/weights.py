@@ -9,12 +9,10 @@ from typing import Any, get_args
 
 import click
 
+import hear_axlstm
 from hear_axlstm.cli.common import FAILED, main, reported, show
 from hear_axlstm.config import InputGate, known_name
 from hear_axlstm.weights.find import architecture, find_weights, list_models, read_manifest
-from hear_axlstm.weights.hub import publish
-from hear_axlstm.weights.released import convert_checkpoint
-from hear_axlstm.weights.sources import cache_file
 
 
 @main.command("models")
@@ -30,6 +28,8 @@ def models_command() -> None:
 
 
 def _whereabouts(variant: str, sources: dict[str, Any]) -> str:
+    from hear_axlstm.weights.sources import cache_file
+
     if sources["bundled"]:
         return "bundled"
     if os.path.isfile(cached := cache_file(variant)):
@@ -77,7 +77,7 @@ def convert_command(source: Path, target: Path, **options: Any) -> None:
     this package wrote. No code that is in a checkpoint is run.
     """
     with reported(FAILED):
-        config = convert_checkpoint(source, target, **options)
+        config = hear_axlstm.convert_checkpoint(source, target, **options)
         show(f"{target}: {config}")
 
 
@@ -92,6 +92,8 @@ def publish_command(variant: str, repo: str, weights: str) -> None:
 
     The lines that pin the weights in weights_manifest.json are printed.
     """
+    from hear_axlstm.weights.hub import publish
+
     with reported(FAILED):
         pinned = publish(variant, find_weights(weights, variant), repo)
         for line in json.dumps({"hub": pinned}, indent=2).splitlines():

@@ -14,3 +14,7 @@ published.py, tables/   the papers' and the leaderboard's scores
 report/        results -> a page, or tables
 probe/         the engine linear, baselines, and tasks of sound that no training clip has
 """
+
+from typing import Literal
+
+Engine = Literal["native", "heareval", "linear"]  # what trains and scores the classifiers

@@ -17,8 +17,8 @@ from typing import Any, Self
 from torch import nn
 
 from hear_axlstm.config import SAMPLE_RATE
+from hear_axlstm.evaluation import Engine
 from hear_axlstm.evaluation.protocols import Protocol
-from hear_axlstm.evaluation.results import Engine
 from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS
 from hear_axlstm.evaluation.tasks.taskfolder import TaskFolder
 from hear_axlstm.progress import duration, printable, progress_bar, several

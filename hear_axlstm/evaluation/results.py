@@ -12,13 +12,13 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from hear_axlstm.errors import OutputError
+from hear_axlstm.evaluation import Engine
 from hear_axlstm.evaluation.classes import ByClass, Confusion, Precisions, checked
 from hear_axlstm.storage import read_json, strict_json, write_text
 
-Engine = Literal["native", "heareval", "linear"]
 SCHEMA = 1
 MODEL = "model.json"
 KINDS = {"str": str, "Engine": str, "int": int, "list": list, "dict": dict}  # of a field's values, by its annotation

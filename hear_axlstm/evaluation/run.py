@@ -17,6 +17,7 @@ from time import perf_counter
 import torch
 
 from hear_axlstm.errors import ConfigError, HearAxlstmError
+from hear_axlstm.evaluation import Engine
 from hear_axlstm.evaluation.classes import named
 from hear_axlstm.evaluation.embeddings import embed_task, is_embedded, sounds_embedded
 from hear_axlstm.evaluation.kit.launch import embed_with_kit, evaluate_with_kit, require_kit
@@ -28,7 +29,6 @@ from hear_axlstm.evaluation.probe.classifiers import check_one_label, evaluate_l
 from hear_axlstm.evaluation.protocols import LINEAR, Protocol
 from hear_axlstm.evaluation.results import (
     MODEL,
-    Engine,
     Failure,
     Outcome,
     Score,

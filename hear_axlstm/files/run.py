@@ -17,6 +17,7 @@ from hear_axlstm.config import MIN_SAMPLES, SAMPLE_RATE, check_choice, require
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Layers
 from hear_axlstm.errors import ConfigError
+from hear_axlstm.files import Format
 from hear_axlstm.files.bar import SoundBar
 from hear_axlstm.files.decode import decode_batches
 from hear_axlstm.files.find import BATCH_SECONDS, Plan, add_failure, as_sounds, plan
@@ -24,7 +25,7 @@ from hear_axlstm.files.folder import HEADER
 from hear_axlstm.files.outcomes import Outcome, encode_ahead
 from hear_axlstm.files.result import Embedded, Failures
 from hear_axlstm.files.sounds import ArraySound, Given, NoSound
-from hear_axlstm.files.write import Format, centring_of, check_place, open_folder, sink
+from hear_axlstm.files.write import centring_of, check_place, open_folder, sink
 from hear_axlstm.hear import load_model
 from hear_axlstm.ops.backend import find_device
 from hear_axlstm.parallel import processors

@@ -7,11 +7,12 @@ import os
 from collections.abc import Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Layers, layer_numbers
 from hear_axlstm.errors import ConfigError, OutputError
+from hear_axlstm.files import Format
 from hear_axlstm.files.find import SUFFIXES
 from hear_axlstm.files.folder import CENTRING, EmbeddingFolder
 from hear_axlstm.files.npy import NpyFolder
@@ -22,7 +23,6 @@ from hear_axlstm.parallel import ordered_map
 from hear_axlstm.storage import write_text
 from hear_axlstm.weights.save import fingerprint, valid_centring
 
-Format = Literal["npy", "parquet"]
 FORMATS: dict[str, type[EmbeddingFolder]] = {"npy": NpyFolder, "parquet": ParquetFolder}
 NO_FOLDERS = {".npy", ".npz", ".parquet", ".json", ".csv", ".pt", ".pkl", ".h5", ".hdf5", ".safetensors", *SUFFIXES}
 WAITING_BYTES = 256 << 20  # embeddings that may wait to be written

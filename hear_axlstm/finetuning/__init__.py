@@ -11,7 +11,14 @@ results.py    guesses -> scores
 loop.py       the whole run
 """
 
-from hear_axlstm.finetuning.loop import Finetuned, finetune
+from typing import TYPE_CHECKING
+
+from hear_axlstm import later
 from hear_axlstm.finetuning.settings import Settings
 
+if TYPE_CHECKING:
+    from hear_axlstm.finetuning.loop import Finetuned, finetune
+
 __all__ = ["Finetuned", "Settings", "finetune"]
+
+__getattr__ = later(__name__, {"Finetuned": "loop", "finetune": "loop"})

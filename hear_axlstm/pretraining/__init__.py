@@ -14,8 +14,27 @@ log.py          what it tells while it goes on
 loop.py         the whole run
 """
 
-from hear_axlstm.pretraining.loop import pretrain
-from hear_axlstm.pretraining.recipe import Recipe, read_recipe, recipe_names
-from hear_axlstm.pretraining.shards import write_shards
+from typing import TYPE_CHECKING, Literal
+
+from hear_axlstm import later
+
+if TYPE_CHECKING:
+    from hear_axlstm.pretraining.loop import pretrain
+    from hear_axlstm.pretraining.recipe import Recipe, read_recipe, recipe_names
+    from hear_axlstm.pretraining.shards import write_shards
 
 __all__ = ["Recipe", "pretrain", "read_recipe", "recipe_names", "write_shards"]
+
+ShardFormat = Literal["flac", "log-mel"]
+FILES_PER_SHARD = 1_000
+
+__getattr__ = later(
+    __name__,
+    {
+        "Recipe": "recipe",
+        "pretrain": "loop",
+        "read_recipe": "recipe",
+        "recipe_names": "recipe",
+        "write_shards": "shards",
+    },
+)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -25,10 +25,10 @@ from hear_axlstm.files.find import counted, find_files, reason, told_apart
 from hear_axlstm.files.sounds import FileSound, Given, Source
 from hear_axlstm.frontend import log_mel
 from hear_axlstm.parallel import ordered_map
+from hear_axlstm.pretraining import FILES_PER_SHARD, ShardFormat
 from hear_axlstm.progress import Bar, progress_bar
 from hear_axlstm.storage import changed_options, claim_folder, read_json, replacing, sweep, write_text
 
-ShardFormat = Literal["flac", "log-mel"]
 INDEX = "shards.json"
 WORDS = {  # for settings that are others than those a folder was begun with
     **changed_options("format", "clip_seconds", "files_per_shard", "seed"),
@@ -36,7 +36,6 @@ WORDS = {  # for settings that are others than those a folder was begun with
         "the recordings were others: some have been added, removed or renamed since, or other folders are named"
     ),
 }
-FILES_PER_SHARD = 1_000
 WAITING = 64  # recordings decoded while one that takes long holds up the shard
 HELD_BYTES = 8 << 20  # of a recording's clips in memory; more go to the disk
 SHORTEST_SECONDS = 2.0  # a last piece shorter than this stays with the piece before it

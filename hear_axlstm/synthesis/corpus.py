@@ -6,7 +6,7 @@ import io
 import math
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -17,13 +17,12 @@ from hear_axlstm.errors import ConfigError
 from hear_axlstm.parallel import ordered_map
 from hear_axlstm.progress import progress_bar
 from hear_axlstm.storage import changed, changed_options, claim_folder, replacing, sha256_of
+from hear_axlstm.synthesis import Kind
 from hear_axlstm.synthesis.music import find_soundfont, random_music
 from hear_axlstm.synthesis.procedural import MAX_SECONDS, synthesize
 from hear_axlstm.synthesis.programs import program_version
 from hear_axlstm.synthesis.speech import random_speech
 from hear_axlstm.version import __version__
-
-Kind = Literal["procedural", "speech", "music"]
 
 HEADER = "corpus.json"
 WORDS = {  # for settings that are others than those a folder was begun with

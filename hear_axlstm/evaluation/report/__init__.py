@@ -15,24 +15,15 @@ page.py       summary -> HTML, by page.html.jinja and its parts, style.css and s
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from hear_axlstm.errors import ConfigError
-from hear_axlstm.evaluation.report.data import to_csv, to_json
-from hear_axlstm.evaluation.report.page import to_html
-from hear_axlstm.evaluation.report.summary import Summary, summarise
-from hear_axlstm.evaluation.report.tables import to_latex, to_markdown
-from hear_axlstm.evaluation.results import Results
+
+if TYPE_CHECKING:
+    from hear_axlstm.evaluation.report.summary import Summary
+    from hear_axlstm.evaluation.results import Results
 
 ReportFormat = Literal["html", "md", "csv", "json", "latex"]
-
-WRITERS: dict[ReportFormat, Callable[[Summary], str]] = {
-    "html": to_html,
-    "md": to_markdown,
-    "csv": to_csv,
-    "json": to_json,
-    "latex": to_latex,
-}
 
 
 def write_report(results: Results, format: ReportFormat) -> str:
@@ -40,6 +31,18 @@ def write_report(results: Results, format: ReportFormat) -> str:
 
     Raises ConfigError on an unknown format, and without scipy or, for "html", without jinja2.
     """
-    if format not in WRITERS:
+    from hear_axlstm.evaluation.report.data import to_csv, to_json
+    from hear_axlstm.evaluation.report.page import to_html
+    from hear_axlstm.evaluation.report.summary import summarise
+    from hear_axlstm.evaluation.report.tables import to_latex, to_markdown
+
+    if format not in get_args(ReportFormat):
         raise ConfigError(f"format is {format!r}; expected one of {', '.join(get_args(ReportFormat))}")
-    return WRITERS[format](summarise(results))
+    writers: dict[ReportFormat, Callable[[Summary], str]] = {
+        "html": to_html,
+        "md": to_markdown,
+        "csv": to_csv,
+        "json": to_json,
+        "latex": to_latex,
+    }
+    return writers[format](summarise(results))

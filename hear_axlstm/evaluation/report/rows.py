@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from hear_axlstm.evaluation import Engine
 from hear_axlstm.evaluation.published import PublishedTable
 from hear_axlstm.evaluation.report.numbers import is_percent, ranges, shown
-from hear_axlstm.evaluation.results import Engine, Failure, ModelRecord, Score
+from hear_axlstm.evaluation.results import Failure, ModelRecord, Score
 from hear_axlstm.evaluation.statistics import BySeed, Estimate, estimate
 from hear_axlstm.evaluation.tasks.catalogue import KNOWN_TASKS, PAPER_TASKS, in_order
 from hear_axlstm.evaluation.tasks.taskfolder import SYNTHESISED
