@@ -29,12 +29,12 @@ if hasattr(os, "register_at_fork"):
 
 
 @functools.cache
-def import_obstacle(package: str, how_to_install: str = "") -> str | None:
-    """Why a package or a module cannot be imported, or None when it can."""
+def import_obstacle(module: str, package: str, how_to_install: str = "") -> str | None:
+    """Why a module that needs a package cannot be imported, or None when it can."""
     try:
-        importlib.import_module(package)
+        importlib.import_module(module)
     except (Exception, SystemExit) as error:  # whatever a broken one raises, or one too old for the NumPy beside it
-        if isinstance(error, ModuleNotFoundError) and error.name == package:
+        if isinstance(error, ModuleNotFoundError) and error.name in (package, "llvmlite"):  # Numba's compiler
             return f"the package {package} is not installed{how_to_install}"
-        return f"{package} cannot be imported ({str(error).partition(chr(10))[0] or type(error).__name__})"
+        return f"{module} cannot be imported ({str(error).partition(chr(10))[0] or type(error).__name__})"
     return None

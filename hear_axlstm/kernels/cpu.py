@@ -38,7 +38,9 @@ def obstacle(operation: str, operands: Sequence[Tensor]) -> str | None:
         return "torch brought no OpenMP runtime whose threads it could share"
     if operation in ("causal_conv_silu", "conv_mix_gates") and (taps := operands[1].shape[2]) != TAPS:
         return f"the convolution is {taps} tokens wide; it is compiled for {TAPS}"
-    return import_obstacle("numba", ": pip install 'hear-axlstm[cpu]'") or import_obstacle(MODULES.get(operation, "numba"))
+    return import_obstacle(
+        MODULES.get(operation, "hear_axlstm.kernels.cpu_parts"), "numba", ": pip install 'hear-axlstm[cpu]'"
+    )
 
 
 @functools.cache

@@ -12,13 +12,12 @@ from array import array
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 import torch
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 from torch import Tensor
+
+from hear_axlstm.kernels.cpu_code import kept
+from hear_axlstm.kernels.cpu_source import intrinsic, ir, made, numba, types
 
 LOG2_E = np.float32(1.4426950408889634)
 ZERO, HALF, ONE, TWO = (np.float32(number) for number in (0.0, 0.5, 1.0, 2.0))
@@ -140,11 +139,8 @@ def share(count):  # type: ignore[no-untyped-def]
 
 def kernel(function: Callable[[Any], None]) -> Any:
     """Compile ``function(arguments)``, whose arguments are int64: sizes, and addresses of float32 tensors."""
-    options = {"fastmath": True, "error_model": "numpy"}
-    try:
-        return numba.cfunc(SIGNATURE, cache=True, **options)(function)
-    except RuntimeError:  # there is no folder that could be written to
-        return numba.cfunc(SIGNATURE, **options)(function)
+    callback = numba.cfunc(SIGNATURE, fastmath=True, error_model="numpy")(function)
+    return kept(f"{function.__module__}.{function.__name__}", repr(callback), lambda: made(callback))
 
 
 def launch(compiled: Any, *arguments: int | Tensor) -> None:

@@ -39,7 +39,7 @@ def obstacle(operation: str, operands: Sequence[Tensor]) -> str | None:
         return f"there are {width} channels; it takes {NORM_WIDTH} or fewer"
     if operation == "gated_mlstm" and (width := x.shape[2] // (operands[3].shape[2] // 2)) > HEAD_WIDTH:
         return f"heads have {width} channels; it takes {HEAD_WIDTH} or fewer"
-    return import_obstacle("triton") or import_obstacle(MODULES.get(operation, "triton"))
+    return import_obstacle("triton", "triton") or import_obstacle(MODULES.get(operation, "triton"), "triton")
 
 
 @functools.cache

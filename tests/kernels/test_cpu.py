@@ -12,8 +12,6 @@ from tests.tolerances import KERNEL_FLOAT32
 
 pytest.importorskip("numba")
 
-from hear_axlstm.kernels import cpu_parts as compiled
-
 BOTH_WAYS = pytest.mark.parametrize("reverse", [False, True])
 
 
@@ -139,30 +137,6 @@ def test_the_number_of_threads_changes_nothing():
         assert torch.equal(gated_scan(*operands, backend="numba"), three)
     finally:
         torch.set_num_threads(threads)
-
-
-def test_kernels_do_without_a_folder_to_keep_them_in(monkeypatch):
-    cfunc = compiled.numba.cfunc
-
-    def nowhere(*arguments, cache=False, **options):
-        if cache:
-            raise RuntimeError("cannot cache function 'double': no locator available")
-        return cfunc(*arguments, **options)
-
-    def double(p):
-        x = compiled.tensor(p[0], (p[1],))
-        for i in range(p[1]):
-            x[i] *= 2
-
-    monkeypatch.setattr(compiled.numba, "cfunc", nowhere)
-    x = torch.ones(3)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        compiled.launch(compiled.kernel(double), x, 3)
-    finally:
-        torch.set_num_threads(threads)
-    assert torch.equal(x, torch.full((3,), 2.0))
 
 
 @pytest.mark.parametrize("added", [None, torch.float32, torch.bfloat16], ids=str)
