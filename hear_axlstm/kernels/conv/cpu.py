@@ -6,9 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 from torch import Tensor
 
 from hear_axlstm.kernels.cpu_parts import (
@@ -25,6 +22,7 @@ from hear_axlstm.kernels.cpu_parts import (
     tensor,
     write,
 )
+from hear_axlstm.kernels.cpu_source import intrinsic, ir, types
 
 LANES = 16  # channels that are mixed at once
 
