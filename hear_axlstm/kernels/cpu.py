@@ -1,4 +1,4 @@
-"""The limits and the places of the Numba kernels, which compute on a CPU, in float32, without gradients."""
+"""The limits and the places of the Numba kernels, which compute on a CPU, in float32."""
 
 from __future__ import annotations
 
@@ -22,6 +22,13 @@ MODULES = {
     "gated_mlstm": "hear_axlstm.kernels.mlstm.cpu",
     "gated_scan": "hear_axlstm.kernels.scan.cpu",
 }
+GRADIENTS = {  # what is imported, and so compiled, where somebody trains
+    "causal_conv_silu": "hear_axlstm.kernels.conv.cpu_backward",
+    "conv_mix_gates": "hear_axlstm.kernels.conv.cpu_backward",
+    "fold": "hear_axlstm.kernels.mlstm.cpu_training",
+    "gated_mlstm": "hear_axlstm.kernels.mlstm.cpu_training",
+}
+DIFFERENTIABLE = {*GRADIENTS}
 TAPS = 4  # tokens of the convolution that is compiled
 
 
@@ -32,14 +39,16 @@ def obstacle(operation: str, operands: Sequence[Tensor]) -> str | None:
         return f"the tensors are on the device {x.device.type}; it runs on a CPU"
     if others := {operand.dtype for operand in operands} - {torch.float32, torch.bfloat16}:
         return f"the tensors are {str(others.pop()).removeprefix('torch.')}; it computes in float32 and takes bfloat16"
-    if torch.is_grad_enabled() and any(operand.requires_grad for operand in operands):
+    gradients = _are_wanted(operands)
+    if gradients and operation not in DIFFERENTIABLE:
         return "it has no gradients"
     if not _threads_are_shared():
         return "torch brought no OpenMP runtime whose threads it could share"
     if operation in ("causal_conv_silu", "conv_mix_gates") and (taps := operands[1].shape[2]) != TAPS:
         return f"the convolution is {taps} tokens wide; it is compiled for {TAPS}"
+    places = GRADIENTS if gradients and operation in GRADIENTS else MODULES
     return import_obstacle(
-        MODULES.get(operation, "hear_axlstm.kernels.cpu_parts"), "numba", ": pip install 'hear-axlstm[cpu]'"
+        places.get(operation, "hear_axlstm.kernels.cpu_parts"), "numba", ": pip install 'hear-axlstm[cpu]'"
     )
 
 
@@ -48,7 +57,20 @@ def find(operation: str) -> Callable[..., Any] | None:
     """The kernel of an operation, or None where plain torch is as fast."""
     if operation not in MODULES:
         return None
-    return getattr(importlib.import_module(MODULES[operation]), operation)
+    values: Callable[..., Any] = getattr(importlib.import_module(MODULES[operation]), operation)
+    if operation not in GRADIENTS:
+        return values
+
+    def either(*operands: Tensor, **options: Any) -> Any:
+        if not _are_wanted(operands):
+            return values(*operands, **options)
+        return getattr(importlib.import_module(GRADIENTS[operation]), operation)(*operands, **options)
+
+    return either
+
+
+def _are_wanted(operands: Sequence[Tensor]) -> bool:
+    return torch.is_grad_enabled() and any(operand.requires_grad for operand in operands)
 
 
 @functools.cache
