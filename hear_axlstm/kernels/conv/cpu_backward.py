@@ -53,10 +53,10 @@ class _ConvSilu(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_c: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias = ctx.saved_tensors
+        x, weight, bias = operands = ctx.saved_tensors
         if torch.is_grad_enabled():  # somebody wants gradients of gradients
             plain_torch = partial(ops.causal_conv_silu, reverse=ctx.reverse, backend="torch")
-            return *gradients_in_torch(plain_torch, ctx.saved_tensors, [grad_c]), None
+            return *gradients_in_torch(plain_torch, operands, [grad_c]), None
         nothing = weight.new_empty(0)
         none = nothing.view(0, 4, 4), nothing.view(0, len(bias)), nothing.view(0, len(bias))
         return *_gradients(grad_c, nothing, nothing, x, weight, bias, *none, reverse=ctx.reverse)[:3], None

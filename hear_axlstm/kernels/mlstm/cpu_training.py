@@ -63,7 +63,8 @@ class _GatedMLSTM(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        operands, saved = ctx.saved_tensors[:7], Saved(*ctx.saved_tensors[7:])
+        tensors = ctx.saved_tensors  # which checkpoints compute again, once
+        operands, saved = tensors[:7], Saved(*tensors[7:])
         if torch.is_grad_enabled():  # somebody wants gradients of gradients
             plain_torch = partial(ops.gated_mlstm, input_gate=ctx.input_gate, reverse=ctx.reverse, backend="torch")
             return *gradients_in_torch(plain_torch, operands, [dy]), None, None
