@@ -275,24 +275,24 @@ def _finish_backward(entry, p):  # type: ignore[no-untyped-def]
     planes = tensor(p[12], (16, inner // 4))
     dc, dv = view(entry, p[13], (batch * length, inner)), view(entry, p[14], (batch * length, inner))
     of_mix = tensor(p[15] + np.int64(thread_number()) * 4 * inner * 4, (16, inner // 4))
-    of_q, mixed = np.empty(inner, np.float32), np.empty(inner, np.float32)
+    of_q, of_k, mixed = np.empty(inner, np.float32), np.empty(inner, np.float32), np.empty(inner, np.float32)
     first, last = share(batch * queries)
     for index in range(first, last):
         clip, query = index // queries, index % queries
         row = clip * length + start + query
         for head in range(heads):
             pair, here = clip * heads + head, slice(head * width, (head + 1) * width)
-            of_q_head, dq_row, dk_row, dv_row = of_q[here], dq[pair, query], dk[pair, query], dv_heads[pair, query]
-            direct_row, dv_out = direct[row, here], dv[row, here]
+            dq_row, dk_row, dv_row, dv_out = dq[pair, query], dk[pair, query], dv_heads[pair, query], dv[row, here]
+            of_q_head, of_k_head, direct_row = of_q[here], of_k[here], direct[row, here]
             for i in range(width):
                 of_q_head[i] = wide(dq_row[i])
-                direct_row[i] += wide(dk_row[i])
+                of_k_head[i] = direct_row[i] + wide(dk_row[i])
                 dv_out[i] = dv_row[i]
         mix_row(of_q, planes, mixed)
         add_outer(of_q, c[row], of_mix)
-        direct_row, dc_row = direct[row], dc[row]
+        dc_row = dc[row]
         for i in range(inner):
-            dc_row[i] = narrow(direct_row[i] + mixed[i], dc_row)
+            dc_row[i] = narrow(of_k[i] + mixed[i], dc_row)
 
 
 @kernel

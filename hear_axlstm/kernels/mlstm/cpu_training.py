@@ -19,8 +19,8 @@ from hear_axlstm.kernels.cpu_rows import as_rows, gradients_in_torch, mix_of, pl
 from hear_axlstm.kernels.mlstm import cpu_backward as compiled
 from hear_axlstm.ops import mlstm as ops
 
-QUERY_BLOCK = 64
-CLIPS = {torch.float32: 2, torch.bfloat16: 4}  # whose heads are multiplied at once, as long as the cache holds them
+CLIPS = {torch.float32: 4, torch.bfloat16: 8}  # whose heads are multiplied at once
+QUERIES = {torch.float32: 64, torch.bfloat16: 128}  # of a block: more are more that see no key, and larger products
 
 
 class Saved(NamedTuple):
@@ -84,7 +84,7 @@ def _forward(operands: list[Tensor], input_gate: str, reverse: bool) -> tuple[Te
     for clips in _groups(c):
         some = sizes._replace(batch=len(c[clips]))
         q, k, v_heads = _by_heads(some, c[clips], v[clips], planes)
-        for rows, seen in _blocks(length, reverse):
+        for rows, seen in _blocks(c, reverse):
             here = rows.start, rows.stop, seen.start, seen.stop
             scores = torch.bmm(q[:, rows], k[:, seen].mT)
             launch(compiled.weigh, *some, *here, reverse, *(x[clips] for x in saved[:2]), scores, saved.row_sum[clips])
@@ -100,7 +100,7 @@ def _backward(dy: Tensor, operands: tuple[Tensor, ...], saved: Saved, input_gate
     c, v, z, dy = c.contiguous(), v.contiguous(), as_rows(z), dy.contiguous()
     sizes = _sizes(c, gates)
     _, batch, length, heads, width = sizes
-    weights, planes = (plain(norm_weight), plain(skip)), planes_of(mix)
+    weights, planes, back = (plain(norm_weight), plain(skip)), planes_of(mix), planes_of(mix.mT)
     dc, dv, dz = (torch.empty_like(c) for _ in range(3))
     of_weights, of_mix = zeros_per_thread(2, heads * width), zeros_per_thread(16, len(mix))
     level, shift, d_max = torch.empty(3, batch, heads, length).unbind()
@@ -112,17 +112,17 @@ def _backward(dy: Tensor, operands: tuple[Tensor, ...], saved: Saved, input_gate
         per_clip = [x[clips] for x in (dy, c, z, *saved[2:], dz, level, shift)]
         launch(compiled.norm_backward, *some, z.stride(1), *weights, *per_clip, direct, g, of_weights)
         weighed, d_scores = q.new_empty(2, len(q), length, length).unbind()
-        for rows, seen in _blocks(length, reverse):
+        for rows, seen in _blocks(c, reverse):
             products = torch.bmm(q[:, rows], k[:, seen].mT), torch.bmm(g[:, rows], v_heads[:, seen].mT)
             here = rows.start, rows.stop, seen.start, seen.stop
             per_clip = [x[clips] for x in (*saved[:2], shift, d_max, d_a)]
             launch(compiled.weigh_backward, *some, *here, reverse, *products, *per_clip, weighed, d_scores)
-        for rows, seen in _blocks(length, reverse):
+        for rows, seen in _blocks(c, reverse):
             later = slice(0, rows.stop) if reverse else slice(rows.start, length)
             dq = torch.bmm(d_scores[:, rows, seen], k[:, seen])
             dk = torch.bmm(d_scores[:, later, rows].mT, q[:, later])
             dv_heads = torch.bmm(weighed[:, later, rows].mT, g[:, later])
-            given = dq, dk, dv_heads, c[clips], direct, planes_of(mix.mT)
+            given = dq, dk, dv_heads, c[clips], direct, back
             launch(compiled.finish_backward, *some, rows.start, rows.stop, *given, dc[clips], dv[clips], of_mix)
     d_gates = torch.empty(gates.shape)
     launch(
@@ -153,10 +153,11 @@ def _groups(c: Tensor) -> Iterator[slice]:
     return (slice(first, first + count) for first in range(0, len(c), count))
 
 
-def _blocks(length: int, reverse: bool) -> Iterator[tuple[slice, slice]]:
+def _blocks(c: Tensor, reverse: bool) -> Iterator[tuple[slice, slice]]:
     """Blocks of queries, and the keys that any of them sees."""
-    for start in range(0, length, QUERY_BLOCK):
-        stop = min(start + QUERY_BLOCK, length)
+    length, queries = c.shape[1], QUERIES[c.dtype]
+    for start in range(0, length, queries):
+        stop = min(start + queries, length)
         yield slice(start, stop), slice(start, length) if reverse else slice(0, stop)
 
 
