@@ -117,48 +117,22 @@ def mix_row(row, planes, out):  # type: ignore[no-untyped-def]
 
 
 @jit
-def add_outer(out_row, in_row, planes):  # type: ignore[no-untyped-def]
-    """Add to every 4 x 4 matrix the outer product of the four channels that it made and those that it read."""
-    m00, m01, m02, m03, m10, m11, m12, m13 = (
-        planes[0],
-        planes[1],
-        planes[2],
-        planes[3],
-        planes[4],
-        planes[5],
-        planes[6],
-        planes[7],
-    )
-    m20, m21, m22, m23, m30, m31, m32, m33 = (
-        planes[8],
-        planes[9],
-        planes[10],
-        planes[11],
-        planes[12],
-        planes[13],
-        planes[14],
-        planes[15],
-    )
-    for group in range(len(m00)):
+def _add_products(outs, row, plane0, plane1, plane2, plane3):  # type: ignore[no-untyped-def]
+    for group in range(len(plane0)):
         i = 4 * group
-        y0, y1, y2, y3 = wide(out_row[i]), wide(out_row[i + 1]), wide(out_row[i + 2]), wide(out_row[i + 3])
-        x0, x1, x2, x3 = wide(in_row[i]), wide(in_row[i + 1]), wide(in_row[i + 2]), wide(in_row[i + 3])
-        m00[group] += y0 * x0
-        m01[group] += y0 * x1
-        m02[group] += y0 * x2
-        m03[group] += y0 * x3
-        m10[group] += y1 * x0
-        m11[group] += y1 * x1
-        m12[group] += y1 * x2
-        m13[group] += y1 * x3
-        m20[group] += y2 * x0
-        m21[group] += y2 * x1
-        m22[group] += y2 * x2
-        m23[group] += y2 * x3
-        m30[group] += y3 * x0
-        m31[group] += y3 * x1
-        m32[group] += y3 * x2
-        m33[group] += y3 * x3
+        y = wide(outs[i])
+        plane0[group] += y * wide(row[i])
+        plane1[group] += y * wide(row[i + 1])
+        plane2[group] += y * wide(row[i + 2])
+        plane3[group] += y * wide(row[i + 3])
+
+
+@jit
+def add_outer(outs, row, planes):  # type: ignore[no-untyped-def]
+    """Add to every 4 x 4 matrix the outer product of the four channels that it made and those that it read."""
+    for out in range(4):  # more sums at once, and the compiler makes no vector code: it would have to compare their places
+        p = 4 * out
+        _add_products(outs[out:], row, planes[p], planes[p + 1], planes[p + 2], planes[p + 3])
 
 
 def planes_of(mix: Tensor) -> Tensor:

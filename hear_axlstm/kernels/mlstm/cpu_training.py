@@ -20,7 +20,7 @@ from hear_axlstm.kernels.mlstm import cpu_backward as compiled
 from hear_axlstm.ops import mlstm as ops
 
 CLIPS = {torch.float32: 4, torch.bfloat16: 8}  # whose heads are multiplied at once
-QUERIES = {torch.float32: 64, torch.bfloat16: 128}  # of a block: more are more that see no key, and larger products
+QUERIES = {torch.float32: 64, torch.bfloat16: 256}  # of a block: products are larger, and parts of them in vain
 
 
 class Saved(NamedTuple):
