@@ -8,75 +8,59 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numba
 import numpy as np
 import torch
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic, overload
 from torch import Tensor
 
-from hear_axlstm.kernels.cpu_parts import ONE, exp, floats, from_bits, jit
+from hear_axlstm.kernels.cpu_parts import ONE, exp, jit
+from hear_axlstm.kernels.cpu_source import intrinsic, ir, numba, types
 
 SINGLE, HALF = np.float32(0), np.uint16(0)
-ROUND, ODD, HIGH = np.int32(0x7FFF), np.int32(1), np.int32(16)
 
 
 @intrinsic
-def _shorts(typing_context: Any, address: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], ir.IntType(16).as_pointer())
+def _pointer(typing_context: Any, entry: Any, address: Any) -> Any:
+    element, of_llvm = (types.uint16, ir.IntType(16)) if entry == types.uint16 else (types.float32, ir.FloatType())
 
-    return types.CPointer(types.uint16)(types.int64), generate
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[1], of_llvm.as_pointer())
+
+    return types.CPointer(element)(entry, types.int64), generate
 
 
 @intrinsic
-def _bits_of(typing_context: Any, number: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.IntType(32))
-
-    return types.int32(types.float32), generate
-
-
-def view(entry: Any, address: int, shape: tuple[int, ...]) -> Any:
-    """The tensor at ``address``, without gaps, whose entries are of the type of ``entry``: SINGLE, or HALF, their bits."""
-    raise NotImplementedError  # outside of kernels
-
-
-def wide(number: Any) -> Any:
+def wide(typing_context: Any, entry: Any) -> Any:
     """The float32 of an entry of a tensor."""
-    raise NotImplementedError
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if entry != types.uint16:
+            return arguments[0]
+        bits = builder.shl(builder.zext(arguments[0], ir.IntType(32)), ir.Constant(ir.IntType(32), 16))
+        return builder.bitcast(bits, ir.FloatType())
+
+    return types.float32(entry), generate
 
 
-def narrow(number: Any, to: Any) -> Any:
-    """A float32 as the tensor ``to`` keeps its entries."""
-    raise NotImplementedError
+@intrinsic
+def narrow(typing_context: Any, number: Any, to: Any) -> Any:
+    """A float32 as the tensor ``to`` keeps its entries: the nearest, ties to even."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if to.dtype != types.uint16:
+            return arguments[0]
+        whole = ir.IntType(32)
+        half, one, least = (ir.Constant(whole, number) for number in (16, 1, 0x7FFF))
+        bits = builder.bitcast(arguments[0], whole)
+        odd = builder.and_(builder.lshr(bits, half), one)
+        return builder.trunc(builder.lshr(builder.add(bits, builder.add(odd, least)), half), ir.IntType(16))
+
+    return to.dtype(types.float32, to), generate
 
 
-@overload(view, jit_options={"fastmath": True})
-def _view(entry, address, shape):  # type: ignore[no-untyped-def]
-    if entry == types.uint16:
-        return lambda entry, address, shape: numba.carray(_shorts(address), shape)
-    return lambda entry, address, shape: numba.carray(floats(address), shape)
-
-
-@overload(wide, jit_options={"fastmath": True})
-def _wide(number):  # type: ignore[no-untyped-def]
-    if number == types.uint16:
-        return lambda number: from_bits(np.int32(number) << HIGH)
-    return lambda number: number
-
-
-@overload(narrow, jit_options={"fastmath": True})
-def _narrow(number, to):  # type: ignore[no-untyped-def]
-    if to.dtype == types.uint16:
-
-        def rounded(number, to):  # type: ignore[no-untyped-def]
-            bits = _bits_of(number)
-            return np.uint16((bits + ROUND + ((bits >> HIGH) & ODD)) >> HIGH)
-
-        return rounded
-    return lambda number, to: number
+@jit(inline="always")
+def view(entry, address, shape):  # type: ignore[no-untyped-def]
+    """The tensor at ``address``, without gaps, whose entries are of the type of ``entry``: SINGLE, or HALF, their bits."""
+    return numba.carray(_pointer(entry, address), shape)
 
 
 @jit
@@ -143,12 +127,6 @@ def planes_of(mix: Tensor) -> Tensor:
 def mix_of(planes: Tensor) -> Tensor:
     """What ``planes_of`` was made of. Shape: (16, n / 4) -> (n / 4, 4 out, 4 in)."""
     return planes.T.unflatten(1, (4, 4))
-
-
-def as_rows(x: Tensor) -> Tensor:
-    """``x`` (B, L, n) with equal distances, ``x.stride(1)``, between tokens: copied unless it is so already."""
-    even = x.stride(2) == 1 and (len(x) == 1 or x.stride(0) == x.shape[1] * x.stride(1))
-    return x if even else x.contiguous()
 
 
 def zeros_per_thread(*shape: int) -> Tensor:

@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 
 from hear_axlstm.kernels.conv import cpu
-from hear_axlstm.kernels.cpu_parts import ONE, jit, kernel, launch, plain, share, tensor, thread_number
+from hear_axlstm.kernels.cpu_parts import ONE, as_rows, jit, kernel, launch, plain, share, tensor, thread_number
 from hear_axlstm.kernels.cpu_rows import (
     HALF,
     SINGLE,
     add_outer,
-    as_rows,
     gradients_in_torch,
     mix_of,
     mix_row,

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from hear_axlstm.config import InputGate
-from hear_axlstm.kernels.cpu_parts import launch, plain
-from hear_axlstm.kernels.cpu_rows import as_rows, gradients_in_torch, mix_of, planes_of, zeros_per_thread
+from hear_axlstm.kernels.cpu_parts import as_rows, launch, plain
+from hear_axlstm.kernels.cpu_rows import gradients_in_torch, mix_of, planes_of, zeros_per_thread
 from hear_axlstm.kernels.mlstm import cpu_backward as compiled
 from hear_axlstm.ops import mlstm as ops
 
