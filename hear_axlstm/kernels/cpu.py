@@ -7,6 +7,7 @@ import functools
 import importlib
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,8 +28,10 @@ GRADIENTS = {  # what is imported, and so compiled, where somebody trains
     "conv_mix_gates": "hear_axlstm.kernels.conv.cpu_backward",
     "fold": "hear_axlstm.kernels.mlstm.cpu_training",
     "gated_mlstm": "hear_axlstm.kernels.mlstm.cpu_training",
+    "gated_scan": "hear_axlstm.kernels.scan.cpu_backward",
 }
-DIFFERENTIABLE = {*GRADIENTS}
+PROCESSOR = Path("/proc/cpuinfo")
+MULTIPLY_BFLOAT16 = {"amx_bf16", "avx512_bf16", "bf16", "svebf16"}  # as Linux calls the instructions, of x86 and of ARM
 TAPS = 4  # tokens of the convolution that is compiled
 
 
@@ -39,17 +42,15 @@ def obstacle(operation: str, operands: Sequence[Tensor]) -> str | None:
         return f"the tensors are on the device {x.device.type}; it runs on a CPU"
     if others := {operand.dtype for operand in operands} - {torch.float32, torch.bfloat16}:
         return f"the tensors are {str(others.pop()).removeprefix('torch.')}; it computes in float32 and takes bfloat16"
-    gradients = _are_wanted(operands)
-    if gradients and operation not in DIFFERENTIABLE:
+    training = _gradients_are_wanted(operands)
+    if training and operation not in GRADIENTS:
         return "it has no gradients"
     if not _threads_are_shared():
         return "torch brought no OpenMP runtime whose threads it could share"
     if operation in ("causal_conv_silu", "conv_mix_gates") and (taps := operands[1].shape[2]) != TAPS:
         return f"the convolution is {taps} tokens wide; it is compiled for {TAPS}"
-    places = GRADIENTS if gradients and operation in GRADIENTS else MODULES
-    return import_obstacle(
-        places.get(operation, "hear_axlstm.kernels.cpu_parts"), "numba", ": pip install 'hear-axlstm[cpu]'"
-    )
+    module = (GRADIENTS if training else MODULES).get(operation, "hear_axlstm.kernels.cpu_parts")
+    return import_obstacle(module, "numba", ": pip install 'hear-axlstm[cpu]'")
 
 
 @functools.cache
@@ -61,16 +62,29 @@ def find(operation: str) -> Callable[..., Any] | None:
     if operation not in GRADIENTS:
         return values
 
-    def either(*operands: Tensor, **options: Any) -> Any:
-        if not _are_wanted(operands):
+    def either(*operands: Tensor | None, **options: Any) -> Any:
+        if not _gradients_are_wanted(operands):
             return values(*operands, **options)
         return getattr(importlib.import_module(GRADIENTS[operation]), operation)(*operands, **options)
 
     return either
 
 
-def _are_wanted(operands: Sequence[Tensor]) -> bool:
-    return torch.is_grad_enabled() and any(operand.requires_grad for operand in operands)
+def _gradients_are_wanted(operands: Sequence[Tensor | None]) -> bool:
+    return torch.is_grad_enabled() and any(operand is not None and operand.requires_grad for operand in operands)
+
+
+def slow_products(dtype: torch.dtype, facts: Path = PROCESSOR) -> str | None:
+    """What to warn of where products in ``dtype`` cost a CPU more than float32, or None: where they do not, or nobody knows.
+
+    facts: what Linux says of the processor.
+    """
+    if dtype != torch.bfloat16 or not facts.is_file() or MULTIPLY_BFLOAT16 & set(facts.read_text().split()):
+        return None
+    return (
+        "this processor has no instructions for bfloat16 (AMX or AVX512-BF16): "
+        "precision 'bfloat16' is slower here than 'float32', and less exact"
+    )
 
 
 @functools.cache

@@ -8,7 +8,6 @@ import sys
 
 import pytest
 import torch
-from torch import Tensor
 
 pytest.importorskip("triton")
 
@@ -16,75 +15,12 @@ from hear_axlstm.kernels.scan import cuda as fused
 from hear_axlstm.kernels.scan import cuda_forward as fused_forward
 from hear_axlstm.kernels.scan.cuda import gated_scan as fused_gated_scan
 from hear_axlstm.ops.scan import gated_scan
+from tests.kernels.scan import NAMES, operands, relative_errors
 from tests.ops.equations import reference_gated_scan
 
 # Errors relative to the largest value of each result.
 FLOAT32 = 5e-6  # sums over up to 501 tokens in another order; 1e-6 is seen
 FLOAT16 = 5e-4  # results are rounded to float16 once: half of its last digit, 2^-11, is 4.9e-4
-
-NAMES = "x", "step", "step_bias", "a", "b", "c", "d", "z"
-RANK = 12  # of the step's projection, which stands before b and c in their rows
-
-
-def within_nan(values: Tensor, before: int, after: int) -> Tensor:
-    """The values as a view with NaN on every side: clips, rows, and as many columns as said."""
-    if values.dim() == 1:
-        around = torch.full((before + len(values) + after,), torch.nan)
-        around[before : before + len(values)] = values
-        return around[before : before + len(values)]
-    batch, length, width = values.shape
-    around = torch.full((batch + 2, length + 2, before + width + after), torch.nan, dtype=values.dtype)
-    view = around[1 : batch + 1, 1 : length + 1, before : before + width]
-    view.copy_(values)
-    return view
-
-
-def operands(
-    length: int,
-    inner: int = 5,
-    states: int = 24,
-    batch: int = 2,
-    dtype: torch.dtype = torch.float32,
-    gated: bool = True,
-    spare: int = 0,
-) -> list[Tensor | None]:
-    """Arguments of the scan as the block lays them out: x and z are halves of rows, b and c slices of others.
-
-    spare: columns behind b and c; their rows begin at multiples of four elements as in our models unless it is odd.
-    """
-    x, step, z = (torch.randn(batch, length, inner).to(dtype) for _ in range(3))
-    b, c = (torch.randn(batch, length, states).to(dtype) for _ in range(2))
-    a = -torch.arange(1.0, states + 1) * (0.5 + torch.rand(inner, 1))
-    rates = within_nan(a[None], 0, 0)[0]
-    return [
-        within_nan(x, 0, inner),
-        within_nan(step, 1, 2),
-        within_nan(torch.randn(inner) - 2, 1, 3),
-        rates,
-        within_nan(b, RANK, states + spare),
-        within_nan(c, RANK + states, spare),
-        within_nan(torch.randn(inner), 3, 1),
-        within_nan(z, inner, 0) if gated else None,
-    ]
-
-
-def results(scan, arguments: list[Tensor | None], reverse: bool, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-    """y and the gradient of every argument."""
-    leaves = [None if x is None else x.detach().to(dtype or x.dtype).requires_grad_() for x in arguments]
-    y = scan(*leaves, reverse=reverse)
-    torch.manual_seed(1)
-    y.backward(torch.randn(y.shape).to(arguments[0].dtype).to(y.dtype))
-    return {"y": y.detach()} | {name: x.grad for name, x in zip(NAMES, leaves, strict=True) if x is not None}
-
-
-def relative_errors(arguments: list[Tensor | None], reverse: bool = False) -> dict[str, float]:
-    ours = results(fused_gated_scan, arguments, reverse)
-    truth = results(reference_gated_scan, arguments, reverse, torch.float64)
-    assert ours.keys() == truth.keys()
-    for name, x in zip(NAMES, arguments, strict=True):
-        assert x is None or ours[name].dtype == x.dtype
-    assert all(x.isfinite().all() for x in ours.values()), "a maximum does not see NaN"
-    return {key: ((ours[key] - truth[key]).abs().max() / truth[key].abs().max().clamp(min=1e-30)).item() for key in truth}
 
 
 @pytest.mark.parametrize(
@@ -93,12 +29,12 @@ def relative_errors(arguments: list[Tensor | None], reverse: bool = False) -> di
 )
 def test_values_and_gradients_are_those_of_the_equations(length, gated, reverse):
     arguments = operands(length, gated=gated, batch=2 if length < 20 else 1)
-    assert max(relative_errors(arguments, reverse).values()) < FLOAT32
+    assert max(relative_errors(fused_gated_scan, arguments, reverse).values()) < FLOAT32
 
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_float16_operands_cost_one_rounding(reverse):
-    errors = relative_errors(operands(20, batch=1, dtype=torch.float16), reverse)
+    errors = relative_errors(fused_gated_scan, operands(20, batch=1, dtype=torch.float16), reverse)
     assert max(errors[name] for name in ("y", "x", "step", "b", "c", "z")) < FLOAT16
     assert max(errors[name] for name in ("step_bias", "a", "d")) < FLOAT32
 
@@ -113,21 +49,21 @@ def test_many_tokens():
 @pytest.mark.parametrize(("inner", "reverse"), [(8, True), (40, False)])
 def test_wide_tiles_are_right_as_well(inner, reverse, monkeypatch):
     monkeypatch.setattr(fused_forward, "FULL", 0)
-    assert max(relative_errors(operands(19, inner), reverse).values()) < FLOAT32
+    assert max(relative_errors(fused_gated_scan, operands(19, inner), reverse).values()) < FLOAT32
 
 
 @pytest.mark.parametrize("full", [0, 8192])
 @pytest.mark.parametrize("states", [1, 13, 64])
 def test_any_number_of_states(states, full, monkeypatch):
     monkeypatch.setattr(fused_forward, "FULL", full)
-    assert max(relative_errors(operands(9, states=states, batch=1)).values()) < FLOAT32
+    assert max(relative_errors(fused_gated_scan, operands(9, states=states, batch=1)).values()) < FLOAT32
 
 
 def test_rows_of_b_and_c_may_begin_anywhere():
     aligned, odd = operands(9), operands(9, spare=1)
     assert fused_forward.together(aligned[4], aligned[5]) == 4
     assert fused_forward.together(odd[4], odd[5]) == 1
-    assert max(relative_errors(odd).values()) < FLOAT32
+    assert max(relative_errors(fused_gated_scan, odd).values()) < FLOAT32
 
 
 def test_columns_that_are_not_contiguous_are_copied():
@@ -141,7 +77,7 @@ def test_columns_that_are_not_contiguous_are_copied():
 def test_steps_of_any_length_stay_finite_and_right(bias):
     arguments = operands(17, batch=1)
     arguments[2].fill_(bias)
-    assert max(relative_errors(arguments).values()) < FLOAT32
+    assert max(relative_errors(fused_gated_scan, arguments).values()) < FLOAT32
 
 
 def test_short_steps_keep_their_digits():
@@ -150,7 +86,7 @@ def test_short_steps_keep_their_digits():
     arguments[1].fill_(0.0)
     arguments[2].fill_(-12.0)
     arguments[6].fill_(0.0)
-    assert max(relative_errors(arguments).values()) < FLOAT32
+    assert max(relative_errors(fused_gated_scan, arguments).values()) < FLOAT32
 
 
 def test_a_clip_is_the_same_beside_one_of_nan():

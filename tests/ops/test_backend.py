@@ -10,6 +10,7 @@ import torch
 
 from hear_axlstm import kernels
 from hear_axlstm.errors import BackendError, ConfigError
+from hear_axlstm.kernels import cpu
 from hear_axlstm.ops import backend as module
 from hear_axlstm.ops.backend import find_kernel
 from hear_axlstm.ops.conv import causal_conv_silu
@@ -37,6 +38,12 @@ def without_interpreter(monkeypatch):
 
 
 @pytest.fixture
+def without_gradients(monkeypatch):
+    """As if no kernel had gradients on a CPU."""
+    monkeypatch.setattr(cpu, "GRADIENTS", {})
+
+
+@pytest.fixture
 def unimportable(monkeypatch):
     """Make the import of a package raise."""
 
@@ -61,13 +68,14 @@ def test_a_cpu_runs_numba_and_what_it_cannot_in_torch():
     assert select("auto", FLOATS) == "numba"
     assert select("auto", FLOATS.double()) == "torch"
     assert select("auto", FLOATS.half()) == "torch"
+    assert select("auto", FLOATS.clone().requires_grad_()) == "numba"
+
+
+def test_gradients_of_any_operand_count_where_a_kernel_has_none(without_gradients):
     assert select("auto", FLOATS.clone().requires_grad_()) == "torch"
+    assert select("auto", FLOATS, FLOATS.clone().requires_grad_()) == "torch"
     with torch.no_grad():
         assert select("auto", FLOATS.clone().requires_grad_()) == "numba"
-
-
-def test_gradients_of_any_operand_count():
-    assert select("auto", FLOATS, FLOATS.clone().requires_grad_()) == "torch"
 
 
 def test_torch_runs_everything():
@@ -98,7 +106,7 @@ def test_every_reason_to_fall_back_is_logged_once(unimportable, caplog):
         ("numba", FLOATS.clone().requires_grad_(), "no gradients"),
     ],
 )
-def test_a_named_backend_runs_or_raises(without_interpreter, backend, x, reason):
+def test_a_named_backend_runs_or_raises(without_interpreter, without_gradients, backend, x, reason):
     with pytest.raises(BackendError, match=rf"'{backend}' cannot run: .*{reason}.*choose 'auto' or 'torch'"):
         select(backend, x)
 

@@ -1,6 +1,6 @@
 """The scan on a CPU, compiled by Numba: the states of a few channels stay in the cache.
 
-It computes in float32, on float32 or bfloat16, without gradients.
+It computes in float32, on float32 or bfloat16. README.md beside this derives both directions.
 """
 
 from __future__ import annotations
@@ -27,17 +27,24 @@ from hear_axlstm.kernels.cpu_parts import (
     write,
 )
 
-LANES = 32  # channels that are scanned together
+BLOCK = 16  # tokens between two states that are kept for gradients
+LANES = 96  # channels that are scanned together
 
 
 def gated_scan(*operands: Any, reverse: bool = False) -> Tensor:
-    """The operation of ``ops.scan``, in float32."""
+    """The operation of ``ops.scan``, in float32, without gradients."""
+    return scan_forward(*operands, entries=None, reverse=reverse)
+
+
+def scan_forward(*operands: Any, entries: Tensor | None, reverse: bool) -> Tensor:
+    """The gated scan. entries, if given, gets the states before every BLOCK of tokens: (B, blocks, N, n), float32."""
     x, step, step_bias, a, b, c, d, z = operands
     x, step = x.contiguous(), step.contiguous()
     gate = as_rows(x if z is None else z)
     out = x.new_empty(x.shape)
     sizes = (*x.shape, a.shape[1], gate.stride(1), z is not None, reverse, is_half(x), is_half(step), is_half(gate))
-    launch(_scan, *sizes, x, step, plain(step_bias), plain(a.T), plain(b), plain(c), plain(d), gate, out)
+    weights = plain(step_bias), plain(a.T), plain(b), plain(c), plain(d)
+    launch(_scan, *sizes, x, step, *weights, gate, out, entries is not None, out if entries is None else entries)
     return out
 
 
@@ -50,6 +57,7 @@ def _scan(p: Any) -> None:
     b = tensor(p[14], (batch, length, states))
     c = tensor(p[15], (batch, length, states))
     d = tensor(p[16], (inner,))
+    keeping, entries = p[19], tensor(p[20], (batch, (length + BLOCK - 1) // BLOCK, states, inner))
     blocks = (inner + LANES - 1) // LANES
     state = np.empty((states, LANES), np.float32)
     decay = np.empty((states, LANES), np.float32)
@@ -59,20 +67,27 @@ def _scan(p: Any) -> None:
     for index in range(first, last):
         clip, start = index // blocks, index % blocks * LANES
         count = min(LANES, inner - start)
+        bias_row, d_row = step_bias[start:], d[start:]  # a sum as an index would be checked for its sign at every number
         state[:] = ZERO
         decay[:] = ZERO
         row[:] = ZERO
         now[:] = ZERO
         for n in range(states):
+            rates = a[n, start:]
             for i in range(count):
-                decay[n, i] = a[n, start + i] * LOG2_E
+                decay[n, i] = rates[i] * LOG2_E
         for reading in range(length):
             t = length - 1 - reading if reverse else reading
             token = clip * length + t
+            if keeping and reading % BLOCK == 0:
+                for n in range(states):
+                    entry = entries[clip, reading // BLOCK, n, start:]
+                    for i in range(count):
+                        entry[i] = state[n, i]
             read(p[10], half, token * inner + start, row[:count])
             read(p[11], step_half, token * inner + start, now[:count])
             for i in range(count):
-                now[i] = softplus(now[i] + step_bias[start + i])
+                now[i] = softplus(now[i] + bias_row[i])
             for i in range(LANES):
                 drive[i] = now[i] * row[i]
                 y[i] = ZERO
@@ -82,7 +97,7 @@ def _scan(p: Any) -> None:
                     state_n[i] = exp2(now[i] * decay_n[i]) * state_n[i] + drive[i] * b_n
                     y[i] += state_n[i] * c_n
             for i in range(count):
-                y[i] += d[start + i] * row[i]
+                y[i] += d_row[i] * row[i]
             if gated:
                 read(p[17], gate_half, token * z_stride + start, z[:count])
                 for i in range(count):
