@@ -43,7 +43,7 @@ class Recipe:
     batch: clips of one update, over all processes. base_lr: learning rate for a batch of 256. loss: over "masked" patches
     (AxLSTM paper) or "all" (SSAM paper, released script). ema: decay of an exponential moving average of the weights, which
     is then what the run results in. precision: of matrix products; "auto" is float16 with gradient scaling on CUDA, else
-    float32. checkpointing: compute activations again in backward instead of keeping them. compile: torch.compile.
+    float32. checkpointing: compute activations again in backward instead of keeping them. compile: torch compiles blocks.
     """
 
     encoder: EncoderConfig

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import logging
+import os
+import shutil
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from typing import cast
@@ -11,13 +16,17 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from hear_axlstm.blocks.mamba import Scan
 from hear_axlstm.encoder import Encoder
+from hear_axlstm.errors import ConfigError
 from hear_axlstm.finetuning.tuner import decay_groups
 from hear_axlstm.ops import wide
 from hear_axlstm.pretraining.batches import Batch
 from hear_axlstm.pretraining.objective import reconstruction_loss
 from hear_axlstm.pretraining.processes import Processes
 from hear_axlstm.pretraining.recipe import Recipe
+
+logger = logging.getLogger(__name__)
 
 
 class MaskedModel(nn.Module):
@@ -40,6 +49,25 @@ def optimizer_of(encoder: Encoder, recipe: Recipe) -> AdamW:
     return AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
 
 
+def compile_blocks(encoder: Encoder) -> None:
+    """Have torch compile the blocks. They share code: what is compiled for one serves all that read in its direction.
+
+    Scans are left to our kernels: torch would write their loop out, token by token, for minutes and in gigabytes.
+
+    Raises ConfigError where the encoder is on a CPU and there is no C++ compiler.
+    """
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if encoder.cls_token.device.type == "cpu" and shutil.which(compiler) is None:
+        raise ConfigError(
+            f"compile = true needs a C++ compiler, and there is no {compiler}; install it, or leave compile out"
+        )
+    for block in encoder.blocks:
+        for module in block.modules():
+            if isinstance(module, Scan):
+                module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]
+        block.compile(dynamic=False)
+
+
 class Trainer:
     """A new encoder of the recipe's seed, its optimiser, and the average of its weights if the recipe wants one.
 
@@ -52,6 +80,10 @@ class Trainer:
         self.processes = Processes(cpu=cpu)
         self.device = self.processes.device
         self.dtype = _compute_dtype(recipe, self.device)
+        if self.device.type == "cpu" and self.processes.is_main:
+            warning = importlib.import_module("hear_axlstm.kernels.cpu").slow_products(self.dtype)
+            if warning is not None:
+                logger.warning(warning)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.settled = True
 
@@ -65,10 +97,9 @@ class Trainer:
         self._average: AveragedModel | None = None
         if recipe.ema is not None:
             self._average = AveragedModel(self.encoder, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
-        masked = MaskedModel(self.encoder, recipe)
         if recipe.compile:
-            masked.compile(dynamic=False)
-        self._model = self.processes.shared(masked)
+            compile_blocks(self.encoder)
+        self._model = self.processes.shared(MaskedModel(self.encoder, recipe))
         self._clips = recipe.batch // self.processes.count
 
     @property

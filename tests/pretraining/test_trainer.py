@@ -1,12 +1,19 @@
 """What is minimised, and which weights decay."""
 
-import torch
+from dataclasses import replace
 
-from hear_axlstm.config import AxLSTMConfig
+import pytest
+import torch
+from torch import nn
+from torch._dynamo.utils import counters
+
+from hear_axlstm.config import AxLSTMConfig, SSAMConfig, SSASTConfig
 from hear_axlstm.encoder import Encoder
+from hear_axlstm.errors import ConfigError
+from hear_axlstm.kernels import cpu
 from hear_axlstm.pretraining.objective import reconstruction_loss
 from hear_axlstm.pretraining.recipe import Recipe
-from hear_axlstm.pretraining.trainer import MaskedModel, optimizer_of
+from hear_axlstm.pretraining.trainer import MaskedModel, Trainer, compile_blocks, optimizer_of
 from tests.conftest import noise
 
 RECIPE = Recipe(encoder=AxLSTMConfig(width=32, depth=2), steps=1)
@@ -35,3 +42,38 @@ def test_biases_norms_and_vectors_do_not_decay():
     assert all(name.endswith(("bias", "norm", "norm.weight", "skip")) for name in still)
     assert len(decaying["params"]) + len(still) == len(names)
     assert decaying["betas"] == (0.9, 0.95)
+
+
+@pytest.mark.parametrize(
+    ("config", "graphs"),
+    [
+        (AxLSTMConfig(width=48, depth=5, patch=(40, 16)), 2),
+        (SSAMConfig(width=48, depth=5, patch=(40, 16)), 3),
+        (SSASTConfig(width=48, depth=5, patch=(40, 16), heads=3), 2),
+    ],
+    ids=lambda value: getattr(value, "family", str(value)),
+)
+def test_blocks_share_what_is_compiled(config, graphs, monkeypatch):
+    compile_module = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda module, **options: compile_module(module, backend="eager", **options))
+    torch._dynamo.reset()
+    counters.clear()
+    encoder, spectrogram = Encoder(config), noise(1, 200, 80)
+    expected = encoder(spectrogram)
+    compile_blocks(encoder)
+    torch.testing.assert_close(encoder(spectrogram), expected)
+    assert counters["stats"]["unique_graphs"] == graphs
+
+
+def test_what_compiles_needs_a_compiler(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError, match="there is no no-such-compiler; install it"):
+        compile_blocks(Encoder(RECIPE.encoder))
+
+
+def test_a_run_says_that_its_precision_is_slow_here(monkeypatch, caplog):
+    monkeypatch.setattr(cpu, "slow_products", lambda dtype: "slow" if dtype == torch.bfloat16 else None)
+    Trainer(RECIPE, cpu=True)
+    assert not caplog.messages
+    Trainer(replace(RECIPE, precision="bfloat16"), cpu=True)
+    assert caplog.messages == ["slow"]
