@@ -3,9 +3,12 @@ PYTHON := python3
 CONSTRAINTS := requirements/constraints.txt
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install -q -c $(CONSTRAINTS)
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile
+# What runs on a GPU takes a Python that has torch already, and installs nothing.
+GPU_PYTHON := python3
+OUT ?= build/gpu
 
 .DEFAULT_GOAL := help
-.PHONY: help demo suite test test-core test-python test-lowest check docs bench fuzz wheel clean
+.PHONY: help demo suite test test-core test-python test-lowest check docs bench gpu gpu-train fuzz wheel clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +44,12 @@ docs: $(VENV)/.documented ## build the documentation into docs/_build, warnings 
 
 bench: $(VENV)/.tested ## how fast the encoders are on this machine; ARGS=--help for more
 	$(VENV)/bin/python -m benchmarks.encoders $(ARGS)
+
+gpu: ## check and measure everything on a CUDA device, in eight minutes, into OUT; on a CPU, to try it: make gpu REHEARSE=1
+	PYTHONPATH=. $(GPU_PYTHON) -m benchmarks.gpu --out '$(OUT)' $(if $(REHEARSE),--rehearse) $(ARGS)
+
+gpu-train: ## go on with the pretraining of the default weights for SECONDS=600, on a CUDA device, into OUT
+	PYTHONPATH=. $(GPU_PYTHON) -m benchmarks.gpu.train --seconds $(or $(SECONDS),600) --out '$(OUT)' $(ARGS)
 
 fuzz: $(VENV)/.tested ## damage sounds and weights and read them, for about a minute; ARGS=--help for more
 	$(VENV)/bin/python -m fuzz $(ARGS)

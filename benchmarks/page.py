@@ -1,8 +1,10 @@
 """benchmarks/README.md from the results beside it: ``python -m benchmarks.page``."""
 
+import json
 import statistics
 
 from benchmarks.encoders import EndToEnd, Rate, end_to_end_table, rates_table
+from benchmarks.gpu.report import sections
 from benchmarks.pretraining import COLUMNS
 from benchmarks.records import RESULTS, read_records, table
 
@@ -16,6 +18,7 @@ This page is made by `python -m benchmarks.page` from `results/`, which these co
     python -m benchmarks.pretraining                                     # training clips a second
     python -m benchmarks.evaluation                                      # the native evaluator beside hear-eval-kit
     python -m benchmarks.long                                            # ten hours under a memory limit
+    make gpu OUT=benchmarks/results                                      # everything on a GPU: see GPU.md
 
 `python -m benchmarks.versions compare` holds embeddings, gradients and scores against those that version c334b76 recorded.
 
@@ -75,6 +78,8 @@ def page():
         parts.append(
             f"## A long recording under a memory limit: {heading(record)}\n\n{table(list(row), [list(row.values())])}"
         )
+    if (on_gpu := RESULTS / "gpu.json").exists():
+        parts += ["## Checked and measured on a GPU\n", *sections(json.loads(on_gpu.read_text(encoding="utf-8")), "###")]
     return "\n".join(parts)
 
 

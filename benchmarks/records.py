@@ -9,18 +9,20 @@ import subprocess
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from hear_axlstm.storage import write_text
-from hear_axlstm.version import __version__
+if TYPE_CHECKING:
+    import torch
 
 RESULTS = Path(__file__).parent / "results"
 
 
 def machine(device: torch.device) -> dict[str, Any]:
     """The device, the versions and the date, without which a measurement cannot be read."""
+    import torch
+
+    from hear_axlstm.version import __version__
+
     cuda = device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(device) if cuda else f"{torch.get_num_threads()} threads of {cpu_name()}",
@@ -73,4 +75,6 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 def add_record(path: Path, record: dict[str, Any]) -> None:
     """Append one record to a results file, which is whole at any moment."""
+    from hear_axlstm.storage import write_text
+
     write_text(path, json.dumps([*read_records(path), record], indent=1) + "\n")

@@ -65,6 +65,7 @@ class Replay:
         self._made_of: Any = None
         self._copy: Any = None
         self._graphs: dict[int, Graph] = {}
+        self._last: torch.cuda.Event | None = None  # the end of the call before, on whichever stream: they share memory
         self._copies: list[Tensor] = []
         self._originals: list[Tensor] = []
 
@@ -83,14 +84,22 @@ class Replay:
                 self._refresh()
                 return side_by_side(self._tokens, spectrogram)
         with _lock, torch.no_grad(), torch.autocast(spectrogram.device.type, enabled=False):
-            if spectrogram.device.type not in CAPTURED or len(spectrogram) > GRAPH_SIZES[-1]:
-                return self._encode(spectrogram)
-            size = next(size for size in GRAPH_SIZES if size >= len(spectrogram))
-            if size not in self._graphs:
-                pool = next(iter(self._graphs.values())).graph.pool() if self._graphs else None
-                with torch.inference_mode(False), torch.no_grad():  # the graph's memory is written to in every mode
-                    self._graphs[size] = Graph.of(self._encode, size, spectrogram, pool)
-            return self._graphs[size].replay(spectrogram)
+            if self._last is not None:
+                self._last.wait(torch.cuda.current_stream(spectrogram.device))
+            tokens = self._run(spectrogram)
+            if spectrogram.is_cuda and not torch.cuda.is_current_stream_capturing():
+                self._last = torch.cuda.current_stream(spectrogram.device).record_event()
+            return tokens
+
+    def _run(self, spectrogram: Tensor) -> Tensor:
+        if spectrogram.device.type not in CAPTURED or len(spectrogram) > GRAPH_SIZES[-1]:
+            return self._encode(spectrogram)
+        size = next(size for size in GRAPH_SIZES if size >= len(spectrogram))
+        if size not in self._graphs:
+            pool = next(iter(self._graphs.values())).graph.pool() if self._graphs else None
+            with torch.inference_mode(False), torch.no_grad():  # the graph's memory is written to in every mode
+                self._graphs[size] = Graph.of(self._encode, size, spectrogram, pool)
+        return self._graphs[size].replay(spectrogram)
 
     def _encode(self, spectrogram: Tensor) -> Tensor:
         self._refresh()

@@ -6,7 +6,7 @@ import torch
 
 @pytest.fixture(autouse=True)
 def on_the_gpu_where_there_is_one(request):
-    if torch.cuda.is_available() and request.module.__name__.endswith("_fused"):
+    if torch.cuda.is_available() and request.module.__name__.endswith("_cuda"):
         torch.set_default_device("cuda")
         yield
         torch.set_default_device(None)
