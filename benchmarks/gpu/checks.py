@@ -44,8 +44,7 @@ class Checks:
             entry: dict[str, Any] = {"state": PASSED, "values": action() or {}}
         except Exception as error:
             traceback.print_exc()
-            lines = str(error).strip().splitlines() or [""]
-            entry = {"state": FAILED, "error": f"{type(error).__name__}: {lines[0]}"}
+            entry = {"state": FAILED, "error": f"{type(error).__name__}: {_short(str(error))}"}
         entry["seconds"] = round(time.perf_counter() - start, 2)
         usable = _usable()
         faulthandler.cancel_dump_traceback_later()
@@ -76,6 +75,12 @@ def _usable() -> bool:
     except Exception:
         return False
     return True
+
+
+def _short(text: str) -> str:
+    """The first line of a message and the last, where compilers say what is wrong."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
+    return " ... ".join(dict.fromkeys((lines[0][:300], lines[-1][:300])))
 
 
 def tell(line: str) -> None:

@@ -23,7 +23,7 @@ from tests.evaluation.native.replay import Stream
 
 SIZES = {"fold00": 52, "fold01": 47, "fold02": 51, "fold03": 54}  # four batches of 32 of whichever two
 POINT = Settings(
-    hidden_layers=1, hidden_dim=32, dropout=0.25, lr=1e-3, patience=4, max_epochs=80, check_val_every_n_epoch=3,
+    hidden_layers=1, hidden_dim=32, dropout=0.25, lr=1e-3, patience=2, max_epochs=600, check_val_every_n_epoch=3,
     batch_size=32, initialization="xavier_normal",
 )  # fmt: skip
 CLOSE = 1e-4  # of scores and losses, in float64

@@ -38,7 +38,7 @@ def sections(record: Mapping[str, Any], level: str = "##") -> Iterator[str]:
             yield f"{level} {rehearsal}What failed: {part['name']}\n"
             yield "".join(f"- {name}: {check['error']}\n" for name, check in failed.items())
             yield "```text\n{}\n```\n".format("\n".join(part.get("tail", ())))
-    for part in record["parts"]:
+    for part in record["parts"][1:]:  # the first is about the machine, above
         for columns, rows in _tables(part).items():
             yield f"{level} {rehearsal}{part['name'].capitalize()}\n"
             yield table(["check", *columns, "s"], rows)

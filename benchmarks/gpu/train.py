@@ -31,7 +31,7 @@ from hear_axlstm.weights.load import load_weights
 from hear_axlstm.weights.save import save_weights
 
 WARM_UP, TIMED = 2, 5  # updates by which the pace is measured
-SHARE = 0.95  # of the time that is left, for updates; the rest is for checkpoints
+SHARE, END = 0.85, 0.95  # of the time that is left: for updates, and when they are stopped should they take longer
 
 
 def arguments() -> argparse.Namespace:
@@ -95,7 +95,7 @@ def main() -> int:
         left = options.seconds - (time.monotonic() - began)
         steps = done + max(1, int(SHARE * left / seconds))
         tell(f"an update of {recipe.batch} clips takes {seconds:.2f} s: {steps - done} more, {steps} in all")
-        signal.setitimer(signal.ITIMER_REAL, max(1.0, left - 2 * seconds))
+        signal.setitimer(signal.ITIMER_REAL, max(1.0, END * left))
         weights = options.run / WEIGHTS
         try:
             weights = pretrain(replace(recipe, steps=steps), options.run, cpu=options.cpu, checkpoint_minutes=2.0)

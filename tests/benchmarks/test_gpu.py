@@ -153,9 +153,8 @@ def test_without_a_device_nothing_is_pretended(tmp_path):
 
 def test_a_rehearsal_says_so_in_every_heading():
     check = {"state": "passed", "values": {"chunks/s": 1.0}, "seconds": 0.1}
-    entries = [
-        {"name": "encoders", "question": "?", "state": "failed", "seconds": 1, "checks": {"one": check}, "tail": ["x"]}
-    ]
+    entry = {"question": "?", "state": "failed", "seconds": 1, "checks": {"one": check}}
+    entries = [{"name": "machine", **entry}, {"name": "encoders", **entry, "tail": ["something"]}]
     record = {"rehearsal": True, "machine": {"torch": "2"}, "seconds": 1.0, "parts": entries}
     text = page(record)
     assert BANNER in text
@@ -184,6 +183,21 @@ def test_results_of_a_gpu_are_on_the_page_of_results(tmp_path, monkeypatch):
     (tmp_path / "gpu.json").write_text(json.dumps(record))
     assert pages.page().startswith(before.rstrip())
     assert "### Machine" in pages.page()
+
+
+WITHOUT_SOUND_FILES = """
+import importlib.util
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name in ("soundfile", "soxr") else find(name, *rest)
+from benchmarks.gpu.missing import STANDING_IN
+assert STANDING_IN == ["soundfile", "soxr"]
+import benchmarks.encoders, hear_axlstm.pretraining.loop
+"""
+
+
+def test_where_nothing_reads_sound_files_what_trains_and_measures_can_be_imported():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_SOUND_FILES], cwd=TREE, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_training_goes_on_with_a_run_and_leaves_its_weights(tmp_path, monkeypatch):
