@@ -80,7 +80,7 @@ def plain(encoder: Encoder, device: str) -> dict[str, Any]:
         with torch.autocast(device, DTYPE):
             eager = deviation(encoder(chunks, backend="torch"), truth)
     ours = deviation(encoded(encoder, chunks), truth)
-    require(ours <= 1.2 * eager, f"it deviates by {ours:.1e}, plain torch by {eager:.1e}")
+    require(ours <= 1.5 * eager, f"it deviates by {ours:.1e}, plain torch by {eager:.1e}")
     return {"deviation from float64": ours, "plain torch's under autocast": eager}
 
 

@@ -124,6 +124,7 @@ def _refusing(model: Embedder, count: int) -> Iterator[None]:
 def main() -> None:
     """Check an encoder of each family."""
     logging.basicConfig(level=logging.INFO)  # the log says how often a batch was halved
+    torch.backends.cudnn.allow_tf32 = False  # or cuDNN may round the patches of one batch and not those of another
     checks, device = Checks(), "cpu" if rehearsing() else "cuda"
     for name, config in configs().items():
         for dtype in (torch.float32, torch.float16):

@@ -168,7 +168,12 @@ def _facts(module: nn.Module) -> Iterator[Any]:
 def _settings() -> tuple[Any, ...]:
     """What a capture depends on besides."""
     exact = torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()
-    return *exact, os.environ.get("HEAR_AXLSTM_BACKEND")
+    cudnn = torch.backends.cudnn  # which may round convolutions to TF32; torch 2.9 and newer say so of each operation
+    return (
+        *exact,
+        cudnn.conv.fp32_precision if hasattr(cudnn, "conv") else cudnn.allow_tf32,
+        os.environ.get("HEAR_AXLSTM_BACKEND"),
+    )
 
 
 class Graph(NamedTuple):

@@ -259,6 +259,14 @@ def test_a_setting_that_a_capture_depends_on_is_followed(captured):
     assert captured == [3, 3]
 
 
+def test_the_rounding_of_convolutions_is_followed(captured, monkeypatch):
+    encoder = active(CONFIGS[0])
+    encoded(encoder, torch.float32)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    encoded(encoder, torch.float32)
+    assert captured == [3, 3]
+
+
 @EVERY_FAMILY
 def test_other_parameters_in_one_call_are_used_in_that_call(config):
     model = Embedder(active(config))
