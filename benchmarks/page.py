@@ -6,7 +6,7 @@ import statistics
 from benchmarks.encoders import EndToEnd, Rate, end_to_end_table, rates_table
 from benchmarks.gpu.report import sections
 from benchmarks.pretraining import COLUMNS
-from benchmarks.records import RESULTS, read_records, table
+from benchmarks.records import RESULTS, read_records, rows_table, table
 
 PAGE = RESULTS.parent / "README.md"
 HEAD = """# Measured
@@ -17,6 +17,7 @@ This page is made by `python -m benchmarks.page` from `results/`, which these co
     python -m benchmarks.kernels                                         # each Triton kernel beside plain torch, on CUDA
     python -m benchmarks.pretraining                                     # training clips a second
     python -m benchmarks.evaluation                                      # the native evaluator beside hear-eval-kit
+    python -m benchmarks.busy                                            # beside busy processes on the same processors
     python -m benchmarks.long                                            # ten hours under a memory limit
     make gpu OUT=benchmarks/results                                      # everything on a GPU: see GPU.md
 
@@ -70,6 +71,8 @@ def page():
         training.setdefault(heading(row), []).append([str(row.get(column, "")) for column in COLUMNS])
     for name, rows in training.items():
         parts.append(f"## Training: {name}\n\n{table(COLUMNS, rows)}")
+    for record in read_records(RESULTS / "busy.json"):
+        parts.append(f"## Beside busy processes: {heading(record)}\n\n{rows_table(record['busy'])}")
     for record in read_records(RESULTS / "evaluation.json"):
         rows = [evaluation_row(row) for row in record["evaluation"]]
         parts.append(f"## Evaluation: {heading(record)}\n\n{table(list(rows[0]), [list(row.values()) for row in rows])}")

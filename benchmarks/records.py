@@ -6,7 +6,7 @@ import datetime
 import json
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +66,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(
         f"| {' | '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))} |\n" for line in lines
     )
+
+
+def rows_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table of rows that have the same columns; a cell that is None is empty."""
+    return table(list(rows[0]), [["" if cell is None else str(cell) for cell in row.values()] for row in rows])
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
