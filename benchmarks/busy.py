@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -23,7 +24,7 @@ import click
 import torch
 
 from benchmarks.records import RESULTS, add_record, machine, rows_table
-from benchmarks.subjects import ONE_THREAD, Calls, Subject
+from benchmarks.subjects import Calls, by_turns, own_subject
 from hear_axlstm.config import VARIANTS
 from hear_axlstm.parallel import processors
 
@@ -34,7 +35,6 @@ threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).st
 while True:
     pass
 """
-SUBJECTS = "benchmarks.subjects"
 BATCHES = (8, 1)  # chunks a call
 TURNS = 2  # in which the time of a measurement is spent
 
@@ -66,8 +66,7 @@ def measure(variants: Sequence[str], loads: Sequence[int], seconds: float) -> li
     with ExitStack() as stack:
         pairs = {
             variant: [
-                stack.enter_context(Subject(SUBJECTS, variant)).ready(),
-                stack.enter_context(Subject(SUBJECTS, variant, "1", environment=ONE_THREAD)).ready(),
+                stack.enter_context(own_subject(variant, one_thread=one_thread)).ready() for one_thread in (False, True)
             ]
             for variant in variants
         }
@@ -78,19 +77,11 @@ def measure(variants: Sequence[str], loads: Sequence[int], seconds: float) -> li
             with busy_processes(load):
                 for variant, pair in pairs.items():
                     for batch in BATCHES:
-                        ours, one_thread = side_by_side(pair, batch, seconds)
+                        ours, one_thread = by_turns([partial(subject.calls, batch) for subject in pair], seconds, TURNS)
                         speed = idle.setdefault((variant, batch), ours.chunks_per_second)
                         free = speed * free_share(load, processors(), processors())
                         rows.append({"busy": load, "variant": variant, **row(ours, one_thread, free)})
     return rows
-
-
-def side_by_side(pair: Sequence[Subject], batch: int, seconds: float) -> list[Calls]:
-    """The calls of each of the subjects, made by turns until the first has had its time."""
-    totals = [subject.calls(batch, seconds / TURNS) for subject in pair]
-    while sum(totals[0].wall) < seconds:
-        totals = [total + subject.calls(batch, seconds / TURNS) for total, subject in zip(totals, pair, strict=True)]
-    return totals
 
 
 def row(ours: Calls, one_thread: Calls, free: float) -> dict[str, Any]:

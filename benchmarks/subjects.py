@@ -5,6 +5,7 @@ A process of its own has the settings that a user's has, whatever the measuring 
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 SETTINGS = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "NUMEXPR_", "HEAR_AXLSTM_THREADS", "HEAR_AXLSTM_BACKEND")
+MOST_CHUNKS = 16  # a call
 ONE_THREAD = {"HEAR_AXLSTM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
@@ -49,6 +51,11 @@ def user_environment(changes: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)} | changes
 
 
+def own_subject(variant: str, *, one_thread: bool = False) -> Subject:
+    """A model of ours in a process with default settings, or in one that computes on a single thread."""
+    return Subject(__spec__.name, variant, *["1"] * one_thread, environment=ONE_THREAD if one_thread else None)
+
+
 class Subject:
     """A process that runs ``python -m module arguments``, which ends in ``serve``. Use it as a context manager.
 
@@ -72,14 +79,14 @@ class Subject:
         self.started = time.monotonic() - self.begun
         return self
 
-    def calls(self, batch: int, seconds: float) -> Calls:
+    def calls(self, batch: int, seconds: float, what: str = "call") -> Calls:
         """Calls one after the other, for ``seconds``; one at least."""
-        reply = self._ask(batch, seconds)
+        reply = self._ask(what, batch, seconds)
         return Calls(batch, tuple(reply["wall"]), tuple(reply["processor"]))
 
     def peak_mib(self) -> float:
         """The most memory that the process has held."""
-        return self._ask(0, 0)["peak_mib"]
+        return self._ask("", 0, 0)["peak_mib"]
 
     def _ask(self, *question: Any) -> dict[str, Any]:
         assert self.process.stdin is not None
@@ -102,21 +109,32 @@ class Subject:
         self.process.communicate()
 
 
-def serve(call: Callable[[int], object], about: dict[str, Any] | None = None) -> None:
-    """Answer the questions that come in, ``call(batch)`` being what is measured, until the input ends."""
+def by_turns(measurements: Sequence[Callable[[float], Calls]], seconds: float, turns: int) -> list[Calls]:
+    """The calls of each of ``measurements(seconds)``, made by turns until the first has had its time.
+
+    A machine whose speed changes from second to second changes it for all of them.
+    """
+    totals = [measure(seconds / turns) for measure in measurements]
+    while sum(totals[0].wall) < seconds:
+        totals = [total + measure(seconds / turns) for total, measure in zip(totals, measurements, strict=True)]
+    return totals
+
+
+def serve(calls: dict[str, Callable[[int], object]], about: dict[str, Any] | None = None) -> None:
+    """Answer the questions that come in, the ``calls(batch)`` being what is measured, until the input ends."""
     import resource  # not on Windows
 
     def answer(reply: dict[str, Any]) -> None:
         sys.stdout.write(json.dumps(reply) + "\n")
         sys.stdout.flush()
 
-    call(1)
+    calls["call"](1)
     answer(about or {})
     for line in sys.stdin:
-        batch, seconds = json.loads(line)
+        what, batch, seconds = json.loads(line)
         reply: dict[str, Any] = {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
-        if batch:
-            reply |= timed(call, batch, seconds)
+        if what:
+            reply |= timed(calls[what], batch, seconds)
         answer(reply)
 
 
@@ -132,29 +150,43 @@ def timed(call: Callable[[int], object], batch: int, seconds: float) -> dict[str
     return {"wall": wall, "processor": processor}
 
 
-def own_model(variant: str, threads: int | None) -> Callable[[int], object]:
-    """Waveforms of 2 s to scene embeddings through the public functions, without weights that somebody trained."""
+def own_calls(variant: str, threads: int | None) -> dict[str, Callable[[int], object]]:
+    """A model of ours, with random weights: what a user calls, and parts of it.
+
+    call: waveforms of 2 s to scene embeddings by the public functions. tokens: chunks of log-mel to tokens, the encoder.
+    products: the matrix products of the encoder alone, on as many threads as torch took at first.
+    """
     import torch
 
     import hear_axlstm
-    from benchmarks.encoders import active_encoder
-    from hear_axlstm.config import CHUNK_FRAMES, HOP
+    from benchmarks.encoders import _tokens, active_encoder
+    from benchmarks.products import Products
+    from hear_axlstm.config import CHUNK_FRAMES, HOP, N_MELS
 
     if threads is not None:
         torch.set_num_threads(threads)
+    at_first = torch.get_num_threads()
     model = hear_axlstm.Embedder(active_encoder(variant))
-    audio = torch.rand(64, (CHUNK_FRAMES - 1) * HOP) - 0.5
+    audio = torch.rand(MOST_CHUNKS, (CHUNK_FRAMES - 1) * HOP) - 0.5
+    spectrograms = torch.randn(MOST_CHUNKS, CHUNK_FRAMES, N_MELS)
+    of_batch = functools.cache(functools.partial(Products, model.encoder))
 
-    @torch.no_grad()
-    def call(batch: int) -> object:
-        return hear_axlstm.get_scene_embeddings(audio[:batch], model)
+    def products(batch: int) -> None:
+        now = torch.get_num_threads()
+        torch.set_num_threads(at_first)
+        of_batch(batch)()
+        torch.set_num_threads(now)
 
-    return call
+    return {
+        "call": torch.no_grad()(lambda batch: hear_axlstm.get_scene_embeddings(audio[:batch], model)),
+        "tokens": torch.no_grad()(lambda batch: _tokens(model, spectrograms[:batch])),
+        "products": products,
+    }
 
 
 def main(arguments: Sequence[str]) -> None:
     """``variant [threads]``: serve a model of ours."""
-    serve(own_model(arguments[0], int(arguments[1]) if len(arguments) > 1 else None))
+    serve(own_calls(arguments[0], int(arguments[1]) if len(arguments) > 1 else None))
 
 
 if __name__ == "__main__":
