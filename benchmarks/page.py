@@ -3,6 +3,7 @@
 import json
 import statistics
 
+from benchmarks import start
 from benchmarks.encoders import EndToEnd, Rate, end_to_end_table, rates_table
 from benchmarks.gpu.report import sections
 from benchmarks.pretraining import COLUMNS
@@ -19,6 +20,7 @@ This page is made by `python -m benchmarks.page` from `results/`, which these co
     python -m benchmarks.evaluation                                      # the native evaluator beside hear-eval-kit
     python -m benchmarks.busy                                            # beside busy processes on the same processors
     python -m benchmarks.latency                                         # a call beside its matrix products alone
+    python -m benchmarks.start                                           # from the start of a process to what it is for
     python -m benchmarks.long                                            # ten hours under a memory limit
     make gpu OUT=benchmarks/results                                      # everything on a GPU: see GPU.md
 
@@ -79,6 +81,9 @@ def page():
     for record in read_records(RESULTS / "evaluation.json"):
         rows = [evaluation_row(row) for row in record["evaluation"]]
         parts.append(f"## Evaluation: {heading(record)}\n\n{table(list(rows[0]), [list(row.values()) for row in rows])}")
+    for record in read_records(RESULTS / "start.json"):
+        rows = [[row[column] for column in start.COLUMNS] for row in record["start"]]
+        parts.append(f"## Start: {heading(record)}\n\n{table(start.COLUMNS, rows)}")
     for record in read_records(RESULTS / "long.json"):
         row = {name.replace("_", " "): str(value) for name, value in record["long"].items()}
         parts.append(
