@@ -13,14 +13,12 @@ from hear_axlstm.config import CHUNK_FRAMES, DEFAULT_LAYOUT, MIN_SAMPLES, SAMPLE
 from hear_axlstm.encoder import Encoder, Layers, layer_numbers
 from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.frontend import SUMS, log_mel
-from hear_axlstm.kernels.threads import threaded
-from hear_axlstm.ops.backend import Backend, is_watched
+from hear_axlstm.ops.backend import Backend, is_watched, threads_of_a_call
 from hear_axlstm.patches import scene_steps, steps_from_tokens, timestamp_steps, timestamps_ms
 
 logger = logging.getLogger(__name__)
 
 CHUNKS_PER_BATCH = {"cuda": 256}  # chunks encoded together: bounds memory for any number and length of clips
-CHUNKS_PER_BATCH_ELSEWHERE = 8
 
 
 def check_audio(audio: Tensor, lengths: Tensor | Sequence[int] | None) -> list[int]:
@@ -90,7 +88,6 @@ class Embedder(nn.Module):
         tensor_cores = self.device.type == "cuda" and torch.cuda.get_device_capability(self.device) >= (7, 0)
         return torch.float16 if tensor_cores else torch.float32
 
-    @threaded
     def forward(self, audio: Tensor, lengths: Tensor | Sequence[int] | None = None, layers: Layers | None = None) -> Tensor:
         """Scene embeddings, the mean over a clip's steps, as in ``get_scene_embeddings``.
 
@@ -100,15 +97,15 @@ class Embedder(nn.Module):
         own = check_audio(audio, lengths)
         counts = [scene_steps(length, self.encoder.config.grid[0]) for length in own]
         sums: Tensor | None = None
-        for clip, _, steps in self.steps(self._log_mel(audio, own), counts, self.layout, layers):
-            if sums is None:
-                dtype = SUMS.get(self.device.type, torch.float64)
-                sums = steps.new_zeros(*steps.shape[:-3], len(own), steps.shape[-1], dtype=dtype)
-            sums = sums.index_add(-2, clip, steps.sum(-2).to(sums.dtype))
+        with threads_of_a_call(self.device):
+            for clip, _, steps in self.steps(self._log_mel(audio, own), counts, self.layout, layers):
+                if sums is None:
+                    dtype = SUMS.get(self.device.type, torch.float64)
+                    sums = steps.new_zeros(*steps.shape[:-3], len(own), steps.shape[-1], dtype=dtype)
+                sums = sums.index_add(-2, clip, steps.sum(-2).to(sums.dtype))
         assert sums is not None
         return (sums / torch.tensor(counts, device="cpu").to(self.device, non_blocking=True)[:, None]).float()
 
-    @threaded
     def timestamps(
         self, audio: Tensor, lengths: Tensor | Sequence[int] | None = None, layers: Layers | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -121,11 +118,12 @@ class Embedder(nn.Module):
         columns, patch_frames = self.encoder.config.grid[0], self.encoder.config.patch[0]
         longest = max(counts := [timestamp_steps(length, patch_frames) for length in own])
         out: Tensor | None = None
-        for clip, place, steps in self.steps(self._log_mel(audio, own), counts, "time", layers):
-            if out is None:
-                chunks = len(own), -(-longest // columns), columns
-                out = steps.new_zeros(*steps.shape[:-3], *chunks, steps.shape[-1], dtype=torch.float32)
-            out[..., clip, place, :, :] = steps.float()
+        with threads_of_a_call(self.device):
+            for clip, place, steps in self.steps(self._log_mel(audio, own), counts, "time", layers):
+                if out is None:
+                    chunks = len(own), -(-longest // columns), columns
+                    out = steps.new_zeros(*steps.shape[:-3], *chunks, steps.shape[-1], dtype=torch.float32)
+                out[..., clip, place, :, :] = steps.float()
         assert out is not None
         return out.flatten(-3, -2)[..., :longest, :], timestamps_ms(own, patch_frames).to(self.device, non_blocking=True)
 
@@ -147,7 +145,7 @@ class Embedder(nn.Module):
         chunks = [(clip, i, n - i * columns) for clip, n in enumerate(counts) for i in range(-(-n // columns))]
         encode, start = self._encode(dtype, layers), 0
         while start < len(chunks):
-            size = self.max_chunks or CHUNKS_PER_BATCH.get(self.device.type, CHUNKS_PER_BATCH_ELSEWHERE)
+            size = self.max_chunks or CHUNKS_PER_BATCH.get(self.device.type, max(8, torch.get_num_threads()))
             batch = torch.tensor(chunks[start : start + size], device="cpu").T
             source, (clip, place, left) = (batch.to(device, non_blocking=True) for device in (mel.device, self.device))
             try:
@@ -165,10 +163,9 @@ class Embedder(nn.Module):
 
     def _encode(self, dtype: torch.dtype, layers: Layers | None) -> Callable[[Tensor], Tensor]:
         """The encoder, or what does the same faster."""
-        if layers is not None:
-            layers = layer_numbers(layers, self.encoder.config.depth)
-        elif self.device.type in ("cuda", "cpu") and not (torch.is_grad_enabled() or is_watched(self.encoder.cls_token)):
+        layers = None if layers is None else layer_numbers(layers, self.encoder.config.depth)
+        if self.device.type in ("cuda", "cpu") and not (torch.is_grad_enabled() or is_watched(self.encoder.cls_token)):
             graphs = importlib.import_module("hear_axlstm.kernels.graphs")
             if replayed := graphs.replayed(self.encoder, dtype, self.backend):
-                return replayed
+                return partial(replayed, layers=layers)
         return partial(self.encoder, layers=layers, backend=self.backend)

@@ -16,6 +16,7 @@ from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Layers
 from hear_axlstm.errors import AudioError
 from hear_axlstm.frontend import STD_OFFSET, log_mel_power
+from hear_axlstm.ops.backend import threads_of_a_call
 from hear_axlstm.patches import scene_steps, timestamp_steps, timestamps_ms
 
 PIECE_CHUNKS = 256  # chunks whose log-mel is computed at once
@@ -43,7 +44,7 @@ def embed_long(
     Shape: -> ([layers,] E) and None; with timestamps ([layers,] N, E) and (N,). Raises AudioError when the recording cannot
     be embedded, or changes between the passes.
     """
-    with torch.inference_mode():
+    with torch.inference_mode(), threads_of_a_call(model.device):
         pieces = _Pieces(decode, model)
         warn_if_loud(pieces.peak, name)
         length = pieces.samples

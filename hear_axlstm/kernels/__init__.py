@@ -16,11 +16,11 @@ import torch
 class _Process:
     """What this process did with OpenMP, whose threads, torch's own too, are not copied into a forked child."""
 
-    used_kernels = forked = False
+    used_kernels = forked = is_fork = False
 
     def after_fork(self) -> None:
         torch.set_num_threads(1)  # with more, torch's first parallel operation waits forever
-        self.forked = self.used_kernels
+        self.is_fork, self.forked = True, self.used_kernels
 
 
 process = _Process()

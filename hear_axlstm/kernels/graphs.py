@@ -6,9 +6,11 @@ On CUDA it is replayed as graphs, on a CPU its chunks are encoded side by side.
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks_of_all
 
+from hear_axlstm.kernels.cpu import slow_products
 from hear_axlstm.kernels.threads import side_by_side
 from hear_axlstm.ops.mlstm import fold
 
@@ -26,8 +29,9 @@ CAPTURED = ("cuda",)  # types of devices whose work can be captured
 LAYERS = {nn.Linear, nn.Conv1d, nn.Conv2d, nn.GELU, nn.Sequential, nn.ModuleList}  # that an encoder is built of
 TENSORS, SCALARS = {Tensor, nn.Parameter, type(None)}, {bool, int, float, str}
 
-Encode = Callable[[Tensor], Tensor]
+Encode = Callable[..., Tensor]
 
+logger = logging.getLogger(__name__)
 _lock = threading.Lock()  # a graph's memory is read and written by one thread at a time
 _replays: WeakKeyDictionary[nn.Module, dict[tuple[torch.dtype, str], Replay]] = WeakKeyDictionary()
 
@@ -62,6 +66,7 @@ class Replay:
 
     def __init__(self, dtype: torch.dtype, backend: str) -> None:
         self.dtype, self.backend = dtype, backend
+        self._warned = False
         self._made_of: Any = None
         self._copy: Any = None
         self._graphs: dict[int, Graph] = {}
@@ -76,17 +81,23 @@ class Replay:
             self._graphs.clear()
             self._copy, self._copies, self._originals = converted_copy(encoder, self.dtype)
             self._made_of = made_of
+            if encoder.cls_token.device.type == "cpu" and not self._warned and (warning := slow_products(self.dtype)):
+                self._warned = True
+                logger.warning(warning)
 
-    def __call__(self, spectrogram: Tensor) -> Tensor:
-        """The tokens of chunks. Shape: (C, N, F) -> (C, L, D)."""
+    def __call__(self, spectrogram: Tensor, layers: Sequence[int] | None = None) -> Tensor:
+        """The tokens of chunks, or the outputs of layers, for which there are no graphs.
+
+        Shape: (C, N, F) -> ([layers,] C, L, D).
+        """
         if spectrogram.device.type == "cpu":
             with torch.no_grad(), torch.autocast("cpu", enabled=False):
                 self._refresh()
-                return side_by_side(self._tokens, spectrogram)
+                return side_by_side(partial(self._tokens, layers=layers), spectrogram)
         with _lock, torch.no_grad(), torch.autocast(spectrogram.device.type, enabled=False):
             if self._last is not None:
                 self._last.wait(torch.cuda.current_stream(spectrogram.device))
-            tokens = self._run(spectrogram)
+            tokens = self._run(spectrogram) if layers is None else self._encode(spectrogram, layers)
             if spectrogram.is_cuda and not torch.cuda.is_current_stream_capturing():
                 self._last = torch.cuda.current_stream(spectrogram.device).record_event()
             return tokens
@@ -101,9 +112,9 @@ class Replay:
                 self._graphs[size] = Graph.of(self._encode, size, spectrogram, pool)
         return self._graphs[size].replay(spectrogram)
 
-    def _encode(self, spectrogram: Tensor) -> Tensor:
+    def _encode(self, spectrogram: Tensor, layers: Sequence[int] | None = None) -> Tensor:
         self._refresh()
-        return self._tokens(spectrogram)
+        return self._tokens(spectrogram, layers)
 
     def _refresh(self) -> None:
         """Read the encoder's tensors."""
@@ -116,8 +127,8 @@ class Replay:
         else:
             fold_together(blocks)
 
-    def _tokens(self, spectrogram: Tensor) -> Tensor:
-        return self._copy(spectrogram, backend=self.backend)
+    def _tokens(self, spectrogram: Tensor, layers: Sequence[int] | None = None) -> Tensor:
+        return self._copy(spectrogram, layers=layers, backend=self.backend)
 
 
 def converted_copy(encoder: nn.Module, dtype: torch.dtype) -> tuple[nn.Module, list[Tensor], list[Tensor]]:

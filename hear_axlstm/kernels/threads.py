@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hear_axlstm.kernels import process
 from hear_axlstm.kernels.neighbours import Neighbours
 from hear_axlstm.parallel import processors
 
@@ -37,27 +38,25 @@ _call = _Call()
 
 
 def allowed() -> int:
-    """How many threads a call may use: HEAR_AXLSTM_THREADS, else torch's number, but no more than there are processors."""
-    if "HEAR_AXLSTM_THREADS" in os.environ:
-        return processors()
-    return min(torch.get_num_threads(), processors())
+    """How many threads a call may use: as many as torch, but no more than ``processors()``.
+
+    One in a forked process: OpenMP's threads were not copied to it.
+    """
+    return 1 if process.is_fork else min(torch.get_num_threads(), processors())
 
 
-def threaded(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A method of a module with a ``device`` that keeps to ``allowed()`` threads on a CPU, to one while others want it."""
-
-    @functools.wraps(method)
-    def call(self: Any, *arguments: Any, **options: Any) -> Any:
-        if torch.compiler.is_compiling() or self.device.type != "cpu" or _call.threads is not None:
-            return method(self, *arguments, **options)
-        _call.threads = allowed()
-        try:
-            with openmp_threads(1 if _call.threads == 1 or neighbours.are_busy() else _call.threads):
-                return method(self, *arguments, **options)
-        finally:
-            _call.threads = None
-
-    return call
+@contextmanager
+def of_a_call() -> Iterator[None]:
+    """Operations of this thread keep to ``allowed()`` threads, and to one while other programs want the processors."""
+    if _call.threads is not None:
+        yield
+        return
+    _call.threads = allowed()
+    try:
+        with openmp_threads(1 if _call.threads == 1 or neighbours.are_busy() else _call.threads):
+            yield
+    finally:
+        _call.threads = None
 
 
 def side_by_side(encode: Callable[[Tensor], Tensor], chunks: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import importlib
 import logging
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -61,6 +62,13 @@ def find_device(name: str | torch.device) -> torch.device:
         cause = "there is no such kind" if "device type at start" in str(error) else str(error).splitlines()[0]
         raise ConfigError(f"device {str(name)!r} cannot be used ({cause}); expected cpu, cuda, cuda:1 or auto") from error
     return device
+
+
+def threads_of_a_call(device: torch.device) -> AbstractContextManager[None]:
+    """On a CPU, a context in which operations use no more threads than this process may, and are quick beside others."""
+    if device.type != "cpu" or torch.compiler.is_compiling():
+        return nullcontext()
+    return importlib.import_module("hear_axlstm.kernels.threads").of_a_call()
 
 
 def is_watched(*operands: Tensor) -> bool:
