@@ -90,7 +90,7 @@ class Replay:
 
         Shape: (C, N, F) -> ([layers,] C, L, D).
         """
-        if spectrogram.device.type == "cpu":
+        if spectrogram.device.type == "cpu" and "cpu" not in CAPTURED:
             with torch.no_grad(), torch.autocast("cpu", enabled=False):
                 self._refresh()
                 return side_by_side(partial(self._tokens, layers=layers), spectrogram)
