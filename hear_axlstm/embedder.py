@@ -3,6 +3,7 @@
 import importlib
 import logging
 import operator
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -18,7 +19,7 @@ from hear_axlstm.patches import scene_steps, steps_from_tokens, timestamp_steps,
 
 logger = logging.getLogger(__name__)
 
-CHUNKS_PER_BATCH = {"cuda": 256}  # chunks encoded together: bounds memory for any number and length of clips
+CHUNKS_PER_BATCH = {"cuda": 256, "cpu": min(max(8, os.cpu_count() or 1), 64)}  # bounds memory for any length and number
 
 
 def check_audio(audio: Tensor, lengths: Tensor | Sequence[int] | None) -> list[int]:
@@ -145,7 +146,7 @@ class Embedder(nn.Module):
         chunks = [(clip, i, n - i * columns) for clip, n in enumerate(counts) for i in range(-(-n // columns))]
         encode, start = self._encode(dtype, layers), 0
         while start < len(chunks):
-            size = self.max_chunks or CHUNKS_PER_BATCH.get(self.device.type, max(8, torch.get_num_threads()))
+            size = self.max_chunks or CHUNKS_PER_BATCH.get(self.device.type, 8)
             batch = torch.tensor(chunks[start : start + size], device="cpu").T
             source, (clip, place, left) = (batch.to(device, non_blocking=True) for device in (mel.device, self.device))
             try:

@@ -66,9 +66,8 @@ def find_device(name: str | torch.device) -> torch.device:
 
 def threads_of_a_call(device: torch.device) -> AbstractContextManager[None]:
     """On a CPU, a context in which operations use no more threads than this process may, and are quick beside others."""
-    if device.type != "cpu" or torch.compiler.is_compiling():
-        return nullcontext()
-    return importlib.import_module("hear_axlstm.kernels.threads").of_a_call()
+    elsewhere = device.type != "cpu" or torch.compiler.is_compiling()
+    return nullcontext() if elsewhere else importlib.import_module("hear_axlstm.kernels.threads").of_a_call()
 
 
 def is_watched(*operands: Tensor) -> bool:
