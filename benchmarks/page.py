@@ -21,6 +21,7 @@ This page is made by `python -m benchmarks.page` from `results/`, which these co
     python -m benchmarks.busy                                            # beside busy processes on the same processors
     python -m benchmarks.latency                                         # a call beside its matrix products alone
     python -m benchmarks.start                                           # from the start of a process to what it is for
+    python -m benchmarks.peers                                           # beside other encoders and runtimes
     python -m benchmarks.long                                            # ten hours under a memory limit
     make gpu OUT=benchmarks/results                                      # everything on a GPU: see GPU.md
 
@@ -78,6 +79,8 @@ def page():
         parts.append(f"## Beside busy processes: {heading(record)}\n\n{rows_table(record['busy'])}")
     for record in read_records(RESULTS / "latency.json"):
         parts.append(f"## A call beside its matrix products: {heading(record)}\n\n{rows_table(record['latency'])}")
+    for record in read_records(RESULTS / "peers.json"):
+        parts.append(f"## Beside other encoders and runtimes: {heading(record)}\n\n{rows_table(record['peers'])}")
     for record in read_records(RESULTS / "evaluation.json"):
         rows = [evaluation_row(row) for row in record["evaluation"]]
         parts.append(f"## Evaluation: {heading(record)}\n\n{table(list(rows[0]), [list(row.values()) for row in rows])}")

@@ -115,7 +115,7 @@ def by_turns(measurements: Sequence[Callable[[float], Calls]], seconds: float, t
     A machine whose speed changes from second to second changes it for all of them.
     """
     totals = [measure(seconds / turns) for measure in measurements]
-    while sum(totals[0].wall) < seconds:
+    while totals and sum(totals[0].wall) < seconds:
         totals = [total + measure(seconds / turns) for total, measure in zip(totals, measurements, strict=True)]
     return totals
 
