@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from unittest import mock
 
@@ -131,4 +132,6 @@ def _of_arrays(model: Callable[..., object]) -> Call:
 
 if __name__ == "__main__":
     torch.set_num_threads(int(sys.argv[2]))
-    serve({"call": MODELS[sys.argv[1]](int(sys.argv[2]), sys.argv[3])})
+    with redirect_stdout(sys.stderr):  # the exporter says how far it is
+        model = MODELS[sys.argv[1]](int(sys.argv[2]), sys.argv[3])
+    serve({"call": model})
