@@ -1,15 +1,14 @@
 """The models of ``benchmarks.peers``: log-mel chunks of 2 s in, tokens or an embedding out, with random weights.
 
-A process holds one: ``python -m benchmarks.peer_models NAME THREADS [VARIANT or PATH]``.
+A process holds one: ``python -m benchmarks.peer_models NAME THREADS OF``, or makes what two of them read: ``python -m
+benchmarks.peer_models export PATH VARIANT``.
 """
 
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from pathlib import Path
 from unittest import mock
 
 import torch
@@ -34,26 +33,22 @@ def released(threads: int, path: str) -> Call:
     return _of_images(model.eval().forward_features, 200, 80)
 
 
-def onnx_runtime(threads: int, variant: str) -> Call:
-    """Our encoder's plain torch operations, exported to ONNX Runtime."""
+def onnx_runtime(threads: int, path: str) -> Call:
+    """An export of our encoder in ONNX Runtime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    with tempfile.TemporaryDirectory() as folder:
-        path = exported(variant, Path(folder))
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return _of_arrays(lambda mel: session.run(None, {"mel": mel}))
 
 
-def open_vino(threads: int, variant: str) -> Call:
+def open_vino(threads: int, path: str) -> Call:
     """The same file in OpenVINO, in float32."""
     import openvino
 
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-    with tempfile.TemporaryDirectory() as folder:
-        model = openvino.Core().compile_model(str(exported(variant, Path(folder))), "CPU", settings)
-    return _of_arrays(model)
+    return _of_arrays(openvino.Core().compile_model(path, "CPU", settings))
 
 
 def transformer(threads: int, shape: str) -> Call:
@@ -82,15 +77,15 @@ MODELS: dict[str, Callable[[int, str], Call]] = {
 }
 
 
-def exported(variant: str, folder: Path) -> Path:
-    """The encoder as an ONNX file, mel (batch, 200, 80) to tokens, whose batch is free.
+def export(path: str, variant: str) -> None:
+    """Write the plain torch operations of our encoder to an ONNX file, mel (batch, 200, 80) to tokens, whose batch is free.
 
     ONNX has no running maximum, which is written as one over a masked square, and no exponents of floats; the scale that
     needs them is for float16 alone.
     """
     from benchmarks.encoders import active_encoder
 
-    path, encoder = folder / "encoder.onnx", _Plain(active_encoder(variant))
+    encoder = _Plain(active_encoder(variant))
     shapes = ({0: torch.export.Dim("batch")},)
     names = {"input_names": ["mel"], "output_names": ["tokens"]}
     with (
@@ -99,8 +94,7 @@ def exported(variant: str, folder: Path) -> Path:
         mock.patch("hear_axlstm.ops.mlstm.power_of_two", lambda mix, heads: torch.ones(heads)),
     ):
         example = (torch.randn(2, 200, 80),)
-        torch.onnx.export(encoder, example, str(path), dynamo=True, external_data=False, dynamic_shapes=shapes, **names)
-    return path
+        torch.onnx.export(encoder, example, path, dynamo=True, external_data=False, dynamic_shapes=shapes, **names)
 
 
 class _Plain(nn.Module):
@@ -131,6 +125,8 @@ def _of_arrays(model: Callable[..., object]) -> Call:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "export":
+        sys.exit(export(*sys.argv[2:]))
     torch.set_num_threads(int(sys.argv[2]))
     with redirect_stdout(sys.stderr):  # the exporter says how far it is
         model = MODELS[sys.argv[1]](int(sys.argv[2]), sys.argv[3])
