@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as hooks_of_all
 
 from hear_axlstm.kernels.cpu import slow_products
+from hear_axlstm.kernels.linear import prefer_onednn
 from hear_axlstm.kernels.threads import side_by_side
 from hear_axlstm.ops.mlstm import fold
 
@@ -80,6 +81,7 @@ class Replay:
         if self._made_of != made_of:
             self._graphs.clear()
             self._copy, self._copies, self._originals = converted_copy(encoder, self.dtype)
+            prefer_onednn(self._copy)
             self._made_of = made_of
             if encoder.cls_token.device.type == "cpu" and not self._warned and (warning := slow_products(self.dtype)):
                 self._warned = True
