@@ -12,7 +12,7 @@ import functools
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,7 +60,9 @@ def of_a_call() -> Iterator[None]:
 
 
 def side_by_side(encode: Callable[[Tensor], Tensor], chunks: Tensor) -> Tensor:
-    """``encode(chunks)``, a thread for each chunk; the few that are left over by all threads together, if these are free.
+    """``encode(chunks)``, a thread for each part of them; the few that are left over by all threads, if these are free.
+
+    Free threads get equal parts. Beside other programs, who take a thread's processor away at times, parts are single chunks.
 
     Shape: (C, N, F) -> (..., C, L, D).
     """
@@ -68,24 +70,25 @@ def side_by_side(encode: Callable[[Tensor], Tensor], chunks: Tensor) -> Tensor:
     left = len(chunks) % at_once
     if not (together and 2 * left <= at_once):
         left = 0
-    alone = len(chunks) - left
-    parts = _one_by_one(encode, chunks[:alone], at_once - 1)
+    alone, rest = chunks[: len(chunks) - left], chunks[len(chunks) - left :]
+    equal = together and len(alone) % at_once == 0
+    done = _part_by_part(encode, alone.split(len(alone) // at_once if equal else 1), at_once - 1) if len(alone) else []
     if left:
-        parts.append(encode(chunks[alone:]))
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-3)
+        done.append(encode(rest))
+    return done[0] if len(done) == 1 else torch.cat(done, dim=-3)
 
 
-def _one_by_one(encode: Callable[[Tensor], Tensor], chunks: Tensor, helpers: int) -> list[Tensor]:
-    """``encode`` of each chunk, by this thread and by helpers that join it; whoever is free takes the next."""
-    results: list[Tensor] = [chunks] * len(chunks)
-    places, stopped, inference = iter(range(len(chunks))), False, torch.is_inference_mode_enabled()
+def _part_by_part(encode: Callable[[Tensor], Tensor], parts: Sequence[Tensor], helpers: int) -> list[Tensor]:
+    """``encode`` of each part, by this thread and by helpers that join it; whoever is free takes the next."""
+    results = list(parts)
+    places, stopped, inference = iter(range(len(parts))), False, torch.is_inference_mode_enabled()
 
     def work() -> None:
         with torch.inference_mode(inference), torch.no_grad(), openmp_threads(1):
             while not stopped and (place := next(places, None)) is not None:  # a step of this iterator is one of Python's
-                results[place] = encode(chunks[place : place + 1])
+                results[place] = encode(parts[place])
 
-    helping = [_pool(helpers).submit(work) for _ in range(min(helpers, len(chunks) - 1))]
+    helping = [_pool(helpers).submit(work) for _ in range(min(helpers, len(parts) - 1))]
     try:
         work()
     finally:
