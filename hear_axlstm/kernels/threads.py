@@ -62,11 +62,13 @@ def of_a_call() -> Iterator[None]:
 def side_by_side(encode: Callable[[Tensor], Tensor], chunks: Tensor) -> Tensor:
     """``encode(chunks)``, a thread for each part of them; the few that are left over by all threads, if these are free.
 
-    Free threads get equal parts. Beside other programs, who take a thread's processor away at times, parts are single chunks.
+    Free threads get equal parts. Beside other programs, who take their processors away at times, parts are single chunks.
 
     Shape: (C, N, F) -> (..., C, L, D).
     """
     at_once, together = _call.threads or allowed(), torch.get_num_threads() > 1
+    if at_once == 1:
+        return encode(chunks)
     left = len(chunks) % at_once
     if not (together and 2 * left <= at_once):
         left = 0
