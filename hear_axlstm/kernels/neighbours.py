@@ -5,11 +5,19 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 TASKS = Path("/proc/self/task")
 BUSY = 0.15  # share of their time that our threads wait for a processor, beyond which others are said to want it
 LEAST_NS = 5_000_000  # of running and waiting, which a verdict needs
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds that they are believed to be busy
+
+
+class Account(NamedTuple):
+    """Nanoseconds that a thread has run, and waited to run."""
+
+    ran: int
+    waited: int
 
 
 class Neighbours:
@@ -19,16 +27,17 @@ class Neighbours:
     """
 
     def __init__(self) -> None:
-        self._ran = self._waited = 0
+        self._before: dict[str, Account] = {}
         self._pause, self._until = FIRST_PAUSE, 0.0
 
     def are_busy(self) -> bool:
         """Whether they are, by what happened since the last call, or since the process began."""
-        ran, waited = _ran_and_waited()
-        new_ran, new_waited = ran - self._ran, waited - self._waited
+        accounts = _accounts()
+        new = [_since(self._before.get(thread), account) for thread, account in accounts.items()]
+        new_ran, new_waited = sum(account.ran for account in new), sum(account.waited for account in new)
         if new_ran + new_waited >= LEAST_NS:
             now = time.monotonic()
-            self._ran, self._waited = ran, waited
+            self._before = accounts
             if new_waited > BUSY * (new_ran + new_waited):
                 self._until, self._pause = now + self._pause, min(2 * self._pause, LONGEST_PAUSE)
             elif now >= self._until:
@@ -36,12 +45,19 @@ class Neighbours:
         return time.monotonic() < self._until
 
 
-def _ran_and_waited() -> tuple[int, int]:
-    """Nanoseconds that the threads of this process have run, and waited to run; 0 where the system does not count them."""
-    ran = waited = 0
+def _since(before: Account | None, now: Account) -> Account:
+    """What is new in a thread's account. A thread with less than before is another one, of the same number."""
+    if before is None or now.ran < before.ran:
+        return now
+    return Account(now.ran - before.ran, now.waited - before.waited)
+
+
+def _accounts() -> dict[str, Account]:
+    """The accounts of the threads that this process has now; none where the system keeps none."""
+    accounts = {}
     with suppress(OSError):
         for task in TASKS.iterdir():
             with suppress(OSError, ValueError):  # a thread that has just ended
-                of_task = (task / "schedstat").read_text().split()
-                ran, waited = ran + int(of_task[0]), waited + int(of_task[1])
-    return ran, waited
+                ran, waited, _ = map(int, (task / "schedstat").read_text().split())
+                accounts[task.name] = Account(ran, waited)
+    return accounts

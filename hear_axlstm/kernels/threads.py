@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -90,8 +90,9 @@ def _part_by_part(encode: Callable[[Tensor], Tensor], parts: Sequence[Tensor], h
             while not stopped and (place := next(places, None)) is not None:  # a step of this iterator is one of Python's
                 results[place] = encode(parts[place])
 
-    helping = [_pool(helpers).submit(work) for _ in range(min(helpers, len(parts) - 1))]
+    helping: list[Future[None]] = []
     try:
+        _start(helping, work, helpers, min(helpers, len(parts) - 1))
         work()
     finally:
         stopped = True
@@ -99,6 +100,16 @@ def _part_by_part(encode: Callable[[Tensor], Tensor], parts: Sequence[Tensor], h
             if not future.cancel():  # it has begun
                 future.result()
     return results
+
+
+def _start(futures: list[Future[None]], work: Callable[[], None], helpers: int, wanted: int) -> None:
+    """Have ``wanted`` of the helpers begin, and note their futures; none does while the program ends."""
+    try:
+        while len(futures) < wanted:
+            futures.append(_pool(helpers).submit(work))
+    except RuntimeError as error:
+        if "shutdown" not in str(error):
+            raise
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """How many threads a call on a CPU uses, and what chunks that are encoded side by side come to."""
 
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -11,7 +13,7 @@ from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Encoder
 from hear_axlstm.kernels import neighbours as accounts
 from hear_axlstm.kernels import threads
-from hear_axlstm.kernels.neighbours import Neighbours
+from hear_axlstm.kernels.neighbours import Account, Neighbours
 from hear_axlstm.kernels.threads import allowed, of_a_call, openmp_threads, side_by_side
 from tests.conftest import noise
 
@@ -26,7 +28,7 @@ def three_threads(monkeypatch):
     torch.set_num_threads(3)
     monkeypatch.setattr(threads, "processors", lambda: 3)
     monkeypatch.setattr(threads, "neighbours", Neighbours())
-    monkeypatch.setattr(accounts, "_ran_and_waited", lambda: (0, 0))
+    monkeypatch.setattr(accounts, "_accounts", dict)
     yield
     torch.set_num_threads(before)
 
@@ -81,6 +83,26 @@ def test_an_error_of_one_chunk_is_the_calls(three_threads):
     with pytest.raises(RuntimeError, match="the fifth"), torch.no_grad(), of_a_call():
         side_by_side(encode, CHUNKS)
     assert torch.get_num_threads() == 3
+
+
+PROGRAM = """
+import atexit, threading
+import torch
+from hear_axlstm.kernels import threads
+
+def late():
+    threading.main_thread().join()
+    print(threads._one_by_one(lambda chunk: 2 * chunk, torch.arange(3), 2))
+
+atexit.register(lambda: print(threads._one_by_one(lambda chunk: 3 * chunk, torch.arange(3), 2)))
+threading.Thread(target=late).start()
+"""
+
+
+def test_chunks_are_encoded_while_the_program_ends():
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert done.stdout.split("\n")[:2] == [f"[tensor([0]), tensor([{n}]), tensor([{2 * n}])]" for n in (2, 3)]
 
 
 def test_the_threads_of_one_thread_are_set_for_it_alone(three_threads):
@@ -143,9 +165,9 @@ def machine(monkeypatch):
     """Accounts of what this process's threads ran and waited, and a clock, that a test sets."""
 
     class Machine:
-        ran = waited = now = 0
+        thread, ran, waited, now = "1", 0, 0, 0
 
-    monkeypatch.setattr(accounts, "_ran_and_waited", lambda: (Machine.ran, Machine.waited))
+    monkeypatch.setattr(accounts, "_accounts", lambda: {Machine.thread: Account(Machine.ran, Machine.waited)})
     monkeypatch.setattr(accounts.time, "monotonic", lambda: Machine.now)
     return Machine
 
@@ -177,6 +199,15 @@ def test_a_moment_says_nothing(machine):
     neighbours = Neighbours()
     machine.waited = 4 * MS
     assert not neighbours.are_busy()
+
+
+@pytest.mark.parametrize("thread", ["1", "2"], ids=["of the same number", "of another number"])
+def test_threads_that_have_ended_do_not_count_against_those_that_run(machine, thread):
+    neighbours = Neighbours()
+    machine.ran = 3_600_000 * MS
+    assert not neighbours.are_busy()
+    machine.thread, machine.ran, machine.waited = thread, 50 * MS, 50 * MS
+    assert neighbours.are_busy()
 
 
 def test_a_system_without_such_accounts_is_never_busy(monkeypatch, tmp_path):
