@@ -92,9 +92,9 @@ from hear_axlstm.kernels import threads
 
 def late():
     threading.main_thread().join()
-    print(threads._one_by_one(lambda chunk: 2 * chunk, torch.arange(3), 2))
+    print(threads._part_by_part(lambda chunk: 2 * chunk, torch.arange(3).split(1), 2))
 
-atexit.register(lambda: print(threads._one_by_one(lambda chunk: 3 * chunk, torch.arange(3), 2)))
+atexit.register(lambda: print(threads._part_by_part(lambda chunk: 3 * chunk, torch.arange(3).split(1), 2)))
 threading.Thread(target=late).start()
 """
 
