@@ -7,7 +7,6 @@ import functools
 import importlib
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,8 +29,6 @@ GRADIENTS = {  # what is imported, and so compiled, where somebody trains
     "gated_mlstm": "hear_axlstm.kernels.mlstm.cpu_training",
     "gated_scan": "hear_axlstm.kernels.scan.cpu_backward",
 }
-PROCESSOR = Path("/proc/cpuinfo")
-MULTIPLY_BFLOAT16 = {"amx_bf16", "avx512_bf16", "bf16", "svebf16"}  # as Linux calls the instructions, of x86 and of ARM
 TAPS = 4  # tokens of the convolution that is compiled
 
 
@@ -72,19 +69,6 @@ def find(operation: str) -> Callable[..., Any] | None:
 
 def _gradients_are_wanted(operands: Sequence[Tensor | None]) -> bool:
     return torch.is_grad_enabled() and any(operand is not None and operand.requires_grad for operand in operands)
-
-
-def slow_products(dtype: torch.dtype, facts: Path = PROCESSOR) -> str | None:
-    """What to warn of where products in ``dtype`` cost a CPU more than float32, or None: where they do not, or nobody knows.
-
-    facts: what Linux says of the processor.
-    """
-    if dtype != torch.bfloat16 or not facts.is_file() or MULTIPLY_BFLOAT16 & set(facts.read_text().split()):
-        return None
-    return (
-        "this processor has no instructions for bfloat16 (AMX or AVX512-BF16): "
-        "precision 'bfloat16' is slower here than 'float32', and less exact"
-    )
 
 
 @functools.cache

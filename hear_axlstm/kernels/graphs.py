@@ -18,8 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks_of_all
 
-from hear_axlstm.kernels.cpu import slow_products
-from hear_axlstm.kernels.linear import prefer_onednn
+from hear_axlstm.kernels.products import prefer_onednn, slow_products
 from hear_axlstm.kernels.threads import side_by_side
 from hear_axlstm.ops.mlstm import fold
 

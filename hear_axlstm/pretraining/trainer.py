@@ -81,7 +81,7 @@ class Trainer:
         self.device = self.processes.device
         self.dtype = _compute_dtype(recipe, self.device)
         if self.device.type == "cpu" and self.processes.is_main:
-            warning = importlib.import_module("hear_axlstm.kernels.cpu").slow_products(self.dtype)
+            warning = importlib.import_module("hear_axlstm.kernels.products").slow_products(self.dtype)
             if warning is not None:
                 logger.warning(warning)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from hear_axlstm.kernels.cpu import slow_products
 from hear_axlstm.ops.conv import causal_conv_silu, conv_mix_gates
 from hear_axlstm.ops.mlstm import fold, gated_mlstm
 from hear_axlstm.ops.norm import add_norm
@@ -150,20 +149,3 @@ def test_the_sum_and_its_norm(added, dtype):
     assert_close(total, expected_total)
     assert normed.dtype == dtype
     torch.testing.assert_close(normed.double(), expected, rtol=2 * torch.finfo(dtype).eps, atol=KERNEL_FLOAT32 * 10)
-
-
-@pytest.mark.parametrize(
-    ("flags", "slow"),
-    [
-        ("flags : avx2 fma", True),
-        ("flags : avx512f avx512_bf16", False),
-        ("flags : amx_tile amx_bf16", False),
-        ("bf16", False),
-    ],
-)
-def test_bfloat16_is_warned_of_where_it_is_slow(flags, slow, tmp_path):
-    facts = tmp_path / "cpuinfo"
-    facts.write_text(flags)
-    assert bool(slow_products(torch.bfloat16, facts)) == slow
-    assert slow_products(torch.float32, facts) is None
-    assert slow_products(torch.bfloat16, tmp_path / "on another system") is None

@@ -10,7 +10,7 @@ from torch._dynamo.utils import counters
 from hear_axlstm.config import AxLSTMConfig, SSAMConfig, SSASTConfig
 from hear_axlstm.encoder import Encoder
 from hear_axlstm.errors import ConfigError
-from hear_axlstm.kernels import cpu
+from hear_axlstm.kernels import products
 from hear_axlstm.pretraining.objective import reconstruction_loss
 from hear_axlstm.pretraining.recipe import Recipe
 from hear_axlstm.pretraining.trainer import MaskedModel, Trainer, compile_blocks, optimizer_of
@@ -72,7 +72,7 @@ def test_what_compiles_needs_a_compiler(monkeypatch):
 
 
 def test_a_run_says_that_its_precision_is_slow_here(monkeypatch, caplog):
-    monkeypatch.setattr(cpu, "slow_products", lambda dtype: "slow" if dtype == torch.bfloat16 else None)
+    monkeypatch.setattr(products, "slow_products", lambda dtype: "slow" if dtype == torch.bfloat16 else None)
     Trainer(RECIPE, cpu=True)
     assert not caplog.messages
     Trainer(replace(RECIPE, precision="bfloat16"), cpu=True)

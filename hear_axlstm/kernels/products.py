@@ -1,4 +1,4 @@
-"""Linear maps on a CPU by oneDNN, where MKL, which torch prefers for float32, keeps its best code for other processors."""
+"""What is known of matrix products on a CPU: where bfloat16 is slow, and where oneDNN is faster than MKL."""
 
 from __future__ import annotations
 
@@ -8,11 +8,25 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-PROCESSOR = Path("/proc/cpuinfo")
+PROCESSOR = Path("/proc/cpuinfo")  # what Linux says of the processor
+MULTIPLY_BFLOAT16 = {"amx_bf16", "avx512_bf16", "bf16", "svebf16"}  # as Linux calls the instructions, of x86 and of ARM
+
+
+def slow_products(dtype: torch.dtype, facts: Path = PROCESSOR) -> str | None:
+    """What to warn of where products in ``dtype`` cost a CPU more than float32, or None: where they do not, or nobody knows.
+
+    facts: what Linux says of the processor.
+    """
+    if dtype != torch.bfloat16 or not facts.is_file() or MULTIPLY_BFLOAT16 & set(facts.read_text().split()):
+        return None
+    return (
+        "this processor has no instructions for bfloat16 (AMX or AVX512-BF16): "
+        "precision 'bfloat16' is slower here than 'float32', and less exact"
+    )
 
 
 class OneDnnLinear(nn.Linear):
-    """The same map, without gradients."""
+    """The same map, without gradients. MKL, which torch prefers, keeps its best code for processors that are not of AMD."""
 
     def forward(self, input: Tensor) -> Tensor:
         product: Tensor = torch.ops.mkldnn._linear_pointwise(input, self.weight, self.bias, "none", [], "")
