@@ -34,11 +34,18 @@ class OneDnnLinear(nn.Linear):
 
 
 def prefer_onednn(copy: nn.Module) -> None:
-    """Let the linear maps of a copy of an encoder be oneDNN's, where that is faster: on processors of AMD, in float32."""
+    """Let the linear maps of a copy of an encoder be oneDNN's, where that is faster: on processors of AMD, in float32.
+
+    Not those whose weights have gaps: oneDNN would take a hundred times as long.
+    """
     if _is_faster():
         for layer in copy.modules():
-            if type(layer) is nn.Linear and layer.weight.dtype == torch.float32 and layer.weight.device.type == "cpu":
+            if type(layer) is nn.Linear and _is_suitable(layer.weight):
                 layer.__class__ = OneDnnLinear
+
+
+def _is_suitable(weight: Tensor) -> bool:
+    return weight.dtype == torch.float32 and weight.device.type == "cpu" and weight.is_contiguous()
 
 
 @functools.cache

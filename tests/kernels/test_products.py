@@ -22,9 +22,13 @@ def test_onednn_computes_the_same_map_of_any_operand(bias, monkeypatch):
             torch.testing.assert_close(ours(x), plain(x), rtol=0, atol=1e-5)
 
 
-def test_bfloat16_stays_as_it_is(monkeypatch):
+@pytest.mark.parametrize(
+    "weight", [torch.zeros(4, 4, dtype=torch.bfloat16), torch.zeros(4, 4, 2)[..., 0]], ids=["bfloat16", "with gaps"]
+)
+def test_other_weights_are_multiplied_as_before(weight, monkeypatch):
     monkeypatch.setattr(products, "_is_faster", lambda: True)
-    layer = nn.Linear(4, 4).bfloat16()
+    layer = nn.Linear(4, 4)
+    layer.weight = nn.Parameter(weight)
     products.prefer_onednn(nn.Sequential(layer))
     assert type(layer) is nn.Linear
 
