@@ -136,6 +136,8 @@ def _alone() -> Iterator[Path | None]:
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder
     finally:
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_UN)  # a process that was forked meanwhile has it open, too
         os.close(lock)
 
 

@@ -36,6 +36,15 @@ _lock = threading.Lock()  # a graph's memory is read and written by one thread a
 _replays: WeakKeyDictionary[nn.Module, dict[tuple[torch.dtype, str], Replay]] = WeakKeyDictionary()
 
 
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)  # the thread that holds it is not in the child
+
+
 def replayed(encoder: nn.Module, dtype: torch.dtype, backend: str) -> Encode | None:
     """A function that encodes as ``encoder`` does, in ``dtype`` and without gradients; each encoder keeps its own.
 

@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -96,9 +96,10 @@ def _part_by_part(encode: Callable[[Tensor], Tensor], parts: Sequence[Tensor], h
         work()
     finally:
         stopped = True
-        for future in helping:
-            if not future.cancel():  # it has begun
-                future.result()
+        begun = [future for future in helping if not future.cancel()]
+        wait(begun)
+    for future in begun:
+        future.result()
     return results
 
 
