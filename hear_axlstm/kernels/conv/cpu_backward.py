@@ -13,7 +13,19 @@ import torch
 from torch import Tensor
 
 from hear_axlstm.kernels.conv import cpu
-from hear_axlstm.kernels.cpu_parts import ONE, as_rows, jit, kernel, launch, plain, share, tensor, thread_number
+from hear_axlstm.kernels.cpu_parts import (
+    ONE,
+    ZERO,
+    as_rows,
+    is_half,
+    jit,
+    kernel,
+    launch,
+    plain,
+    share,
+    tensor,
+    thread_number,
+)
 from hear_axlstm.kernels.cpu_rows import (
     HALF,
     SINGLE,
@@ -29,8 +41,6 @@ from hear_axlstm.kernels.cpu_rows import (
     zeros_per_thread,
 )
 from hear_axlstm.ops import conv as ops
-
-ZERO = np.float32(0.0)
 
 
 def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, *, reverse: bool = False) -> Tensor:
@@ -93,7 +103,7 @@ def _gradients(
     x, inner, count = as_rows(x), x.shape[2], len(gate_c)
     grad_x = x.new_empty(x.shape)
     of_conv, of_mix, of_gates = (zeros_per_thread(*shape) for shape in ((5, inner), (16, len(mix)), (2 * count, inner)))
-    sizes = (x.dtype == torch.bfloat16, *x.shape, x.stride(1), count, reverse)
+    sizes = (is_half(x), *x.shape, x.stride(1), count, reverse)
     grads = x, grad_c.contiguous(), grad_v.contiguous(), plain(grad_gates)
     parameters = plain(weight[:, 0].T), plain(bias), planes_of(mix.mT), plain(torch.cat([gate_c, gate_x]))
     launch(_conv_backward, *sizes, *grads, *parameters, grad_x, of_conv, of_mix, of_gates)
@@ -170,9 +180,8 @@ def _of_tokens(entry, p):  # type: ignore[no-untyped-def]
     nothing, no_grad = np.zeros(stride, x.dtype), np.zeros(inner, np.float32)
     onward = -1 if reverse else 1
     first, last = share(batch * length)
-    for index in range(
-        min(last + 2, batch * length - 1), first - 1, -1
-    ):  # the next thread's first three come before one's own
+    begin = min(last + 2, batch * length - 1)  # the next thread's first three come before one's own
+    for index in range(begin, first - 1, -1):
         if index >= last and index // length != (last - 1) // length:
             continue
         reading = index % length

@@ -5,7 +5,6 @@ Products are made in the dtype of the operands, float32 or bfloat16, the rest in
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from hear_axlstm.kernels.cpu_parts import (
     as_rows,
     exp,
     is_half,
+    jit,
     kernel,
     launch,
     plain,
@@ -35,6 +35,7 @@ from hear_axlstm.ops.mlstm import EPS, NORM_EPS
 # ones spare calls, which count beside products in bfloat16.
 QUERY_BLOCK = {torch.float32: 64, torch.bfloat16: 128}
 EPS_32, NORM_EPS_32 = np.float32(EPS), np.float32(NORM_EPS)
+GREATEST_EXPONENT = 80.0  # of a normaliser, whose gradient would be infinite times zero beyond float32
 
 
 def gated_mlstm(*operands: Tensor, input_gate: InputGate = "exp", reverse: bool = False) -> Tensor:
@@ -45,9 +46,7 @@ def gated_mlstm(*operands: Tensor, input_gate: InputGate = "exp", reverse: bool 
     heads = gates.shape[2] // 2
     width = inner // heads
     a, row_max, least, row_sum = gates.new_empty(4, batch, heads, length)
-    launch(_stabilise, batch, length, heads, input_gate == "sigmoid", reverse, gates, a, row_max, least)
-    # Scores are divided by scale = sqrt(K); numerator and normaliser are both multiplied by it instead.
-    least *= math.sqrt(width)
+    launch(stabilise, batch, length, heads, width, input_gate == "sigmoid", reverse, gates, a, row_max, least)
     q, k, v = (x.unflatten(-1, (heads, width)).transpose(1, 2) for x in (mix_fours(c, mix), c, v))  # (B, H, L, K)
     h, block = torch.empty_like(c), QUERY_BLOCK[c.dtype]  # of each block of queries: (H, queries, K)
     for clip, of_clip in enumerate(zip(q, k.mT, v, h.flatten(1), strict=True)):
@@ -101,28 +100,36 @@ def _fold(p: Any) -> None:
                 gate_x[gate, group, i] = from_v
 
 
+@jit
+def _log_sigmoid(x):  # type: ignore[no-untyped-def]
+    return min(x, 0.0) - np.log1p(np.exp(-abs(x)))
+
+
 @kernel
-def _stabilise(p: Any) -> None:
-    """The exponents of ``ops.mlstm.parallel_mlstm``, and their largest in every row."""
-    batch, length, heads, sigmoid, reverse = p[0], p[1], p[2], p[3], p[4]
-    gates = tensor(p[5], (batch, length, 2 * heads))
-    a = tensor(p[6], (batch, heads, length))
-    row_max = tensor(p[7], (batch, heads, length))
-    least = tensor(p[8], (batch, heads, length))
+def stabilise(p: Any) -> None:
+    """The exponents of ``ops.mlstm.parallel_mlstm``, their largest in every row, and the least normaliser.
+
+    Scores are divided by scale = sqrt(K); numerator and normaliser are both multiplied by it instead.
+    """
+    batch, length, heads, width, sigmoid, reverse = p[0], p[1], p[2], p[3], p[4], p[5]
+    gates = tensor(p[6], (batch, length, 2 * heads))
+    a = tensor(p[7], (batch, heads, length))
+    row_max = tensor(p[8], (batch, heads, length))
+    least = tensor(p[9], (batch, heads, length))
     first, last = share(batch * heads)
     for index in range(first, last):
         clip, head = index // heads, index % heads
         cumulative_f, largest = 0.0, -np.inf
         for step in range(length):
             t = length - 1 - step if reverse else step
-            log_i, f = np.float64(gates[clip, t, head]), np.float64(gates[clip, t, heads + head])
+            log_i = np.float64(gates[clip, t, head])
             if sigmoid:
-                log_i = min(log_i, 0.0) - np.log1p(np.exp(-abs(log_i)))
-            cumulative_f += min(f, 0.0) - np.log1p(np.exp(-abs(f)))
+                log_i = _log_sigmoid(log_i)
+            cumulative_f += _log_sigmoid(np.float64(gates[clip, t, heads + head]))
             largest = max(largest, log_i - cumulative_f)
             a[clip, head, t] = log_i - cumulative_f
             row_max[clip, head, t] = largest
-            least[clip, head, t] = np.exp(-cumulative_f - largest)
+            least[clip, head, t] = np.exp(min(-cumulative_f - largest, GREATEST_EXPONENT)) * np.sqrt(width)
 
 
 @kernel

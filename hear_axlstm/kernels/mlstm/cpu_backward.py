@@ -10,43 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from hear_axlstm.kernels.cpu_parts import ONE, exp, jit, kernel, share, silu, tensor, thread_number
+from hear_axlstm.kernels.cpu_parts import ONE, ZERO, exp, jit, kernel, share, silu, tensor, thread_number
 from hear_axlstm.kernels.cpu_rows import HALF, SINGLE, add_outer, mix_row, narrow, sigmoid, view, wide
-from hear_axlstm.ops.mlstm import EPS, NORM_EPS
-
-ZERO, GREATEST_EXPONENT = np.float32(0.0), 80.0
-EPS_32, NORM_EPS_32 = np.float32(EPS), np.float32(NORM_EPS)
-
-
-@jit
-def _log_sigmoid(x):  # type: ignore[no-untyped-def]
-    return min(x, 0.0) - np.log1p(np.exp(-abs(x)))
-
-
-@kernel
-def stabilise(p: Any) -> None:
-    """The exponents of ``ops.mlstm.parallel_mlstm``, and their largest in every row."""
-    batch, length, heads, width, is_sigmoid, reverse = p[1], p[2], p[3], p[4], p[5], p[6]
-    gates = tensor(p[7], (batch, length, 2 * heads))
-    a, row_max, least = (
-        tensor(p[8], (batch * heads, length)),
-        tensor(p[9], (batch * heads, length)),
-        tensor(p[10], (batch * heads, length)),
-    )
-    first, last = share(batch * heads)
-    for index in range(first, last):
-        clip, head = index // heads, index % heads
-        cumulative_f, largest = 0.0, -np.inf
-        for step in range(length):
-            t = length - 1 - step if reverse else step
-            log_i = np.float64(gates[clip, t, head])
-            if is_sigmoid:
-                log_i = _log_sigmoid(log_i)
-            cumulative_f += _log_sigmoid(np.float64(gates[clip, t, heads + head]))
-            largest = max(largest, log_i - cumulative_f)
-            a[index, t] = log_i - cumulative_f
-            row_max[index, t] = largest
-            least[index, t] = np.exp(min(-cumulative_f - largest, GREATEST_EXPONENT)) * np.sqrt(width)
+from hear_axlstm.kernels.mlstm.cpu import EPS_32, NORM_EPS_32
 
 
 @kernel

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from hear_axlstm.config import InputGate
-from hear_axlstm.kernels.cpu_parts import as_rows, launch, plain
+from hear_axlstm.kernels.cpu_parts import as_rows, is_half, launch, plain
 from hear_axlstm.kernels.cpu_rows import gradients_in_torch, mix_of, planes_of, zeros_per_thread
 from hear_axlstm.kernels.mlstm import cpu_backward as compiled
+from hear_axlstm.kernels.mlstm.cpu import stabilise
 from hear_axlstm.ops import mlstm as ops
 
 CLIPS = {torch.float32: 4, torch.bfloat16: 8}  # whose heads are multiplied at once
@@ -79,7 +80,7 @@ def _forward(operands: list[Tensor], input_gate: str, reverse: bool) -> tuple[Te
     _, batch, length, heads, _ = sizes
     numbers = torch.empty(5, batch, heads, length).unbind()
     saved = Saved(*(*numbers, torch.empty_like(c)))
-    launch(compiled.stabilise, *sizes, input_gate == "sigmoid", reverse, plain(gates), *saved[:3])
+    launch(stabilise, batch, length, heads, sizes.width, input_gate == "sigmoid", reverse, plain(gates), *saved[:3])
     weights, planes, y = (plain(norm_weight), plain(skip)), planes_of(mix), torch.empty_like(c)
     for clips in _groups(c):
         some = sizes._replace(batch=len(c[clips]))
@@ -144,7 +145,7 @@ def _backward(dy: Tensor, operands: tuple[Tensor, ...], saved: Saved, input_gate
 def _sizes(c: Tensor, gates: Tensor) -> _Sizes:
     batch, length, inner = c.shape
     heads = gates.shape[2] // 2
-    return _Sizes(c.dtype == torch.bfloat16, batch, length, heads, inner // heads)
+    return _Sizes(is_half(c), batch, length, heads, inner // heads)
 
 
 def _groups(c: Tensor) -> Iterator[slice]:
