@@ -5,20 +5,22 @@ So a run that goes on after an interruption, or is spread over other processes, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from hear_axlstm.audio import Wave
 from hear_axlstm.config import CHUNK_FRAMES, N_MELS
 from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.frontend import log_mel
 from hear_axlstm.pretraining.objective import random_mask
 from hear_axlstm.pretraining.recipe import Recipe
 from hear_axlstm.pretraining.shard_clips import ShardClips
+from hear_axlstm.pretraining.views import View, view
 from hear_axlstm.synthesis.draws import Draws
 from hear_axlstm.synthesis.procedural import synthesize
 
@@ -29,25 +31,32 @@ CROPS, MASKS = 1, 2  # streams of random numbers beside that of the sound itself
 class Plan:
     """Clip n = step * batch + slot of a run: synthesised, or the n-th clip drawn from the shards.
 
-    recipe: what to draw. shard_clips: how many clips the shards hold.
+    recipe: what to draw. shard_clips: how many clips the shards hold. groups: their numbers, by source, for the shares.
     """
 
     recipe: Recipe
     shard_clips: int
-
-    @property
-    def used(self) -> int:
-        """How many clips of the shards the recipe's subset leaves, one at least."""
-        return max(1, round(self.recipe.subset * self.shard_clips))
+    groups: Sequence[Sequence[int]] = ()
 
     def from_shards(self, clip: int) -> int | None:
         """The number of the shards' clip at place ``clip``, None when that is synthesised. Every epoch has another order."""
-        if self.is_synthetic(clip):
-            return None
-        epoch, place = divmod(self._drawn(clip), self.used)
-        chosen = _permutation(self.shard_clips, self.recipe.seed, 0)[: self.used]
-        order = _permutation(self.used, self.recipe.seed, 1 + epoch)
-        return int(chosen[order[place]])
+        return None if self.is_synthetic(clip) else self.drawn(self._drawn(clip))
+
+    def drawn(self, place: int) -> int:
+        """The number of the shards' clip that is drawn at this place, where none are synthesised."""
+        group, place = self._turn(place) if self.recipe.shares else (range(self.shard_clips), place)
+        used = max(1, round(self.recipe.subset * len(group)))
+        epoch, place = divmod(place, used)
+        chosen = _permutation(len(group), self.recipe.seed, 0)[:used]
+        order = _permutation(used, self.recipe.seed, 1 + epoch)
+        return group[int(chosen[order[place]])]
+
+    def _turn(self, place: int) -> tuple[Sequence[int], int]:
+        """The group that it is the turn of, and how many times it was before: turns are spread evenly."""
+        turns = _turns(self.recipe.shares)
+        rounds, turn = divmod(place, len(turns))
+        chosen = turns[turn]
+        return self.groups[chosen], rounds * self.recipe.shares[chosen] + turns[:turn].count(chosen)
 
     def is_synthetic(self, clip: int) -> bool:
         """True when the clip at this place is synthesised; this needs no order of the shards' clips."""
@@ -65,11 +74,24 @@ class Plan:
         return clip - int(clip * self.recipe.synthetic_share)
 
 
-@lru_cache(maxsize=3)
+@lru_cache(maxsize=1)
+def _turns(shares: tuple[int, ...]) -> list[int]:
+    """Whose turn it is in a round.
+
+    >>> _turns((3, 1))
+    [0, 0, 1, 0]
+    """
+    return [
+        group
+        for _, group in sorted(((turn + 0.5) / share, group) for group, share in enumerate(shares) for turn in range(share))
+    ]
+
+
+@lru_cache(maxsize=32)
 def _permutation(count: int, seed: int, epoch: int) -> Tensor:
     numbers = Draws(torch.arange(count), seed)
     numbers = numbers.fork(epoch, torch.arange(count))
-    return numbers.uniform(0, 1).argsort(stable=True)
+    return numbers.uniform(0, 1).argsort(stable=True).int()
 
 
 def streams(clips: Tensor, seed: int, purpose: int) -> Draws:
@@ -117,26 +139,46 @@ class Share:
 
 @dataclass(frozen=True)
 class Batch:
-    """One pass: standardised log-mel crops (B, 200, 80), and the mask (B, L) of their patches, true where hidden."""
+    """One pass: standardised log-mel crops (B, 200, 80), the mask (B, L) of their patches, true where hidden, and each
+    teacher's targets (B, 50, D), zero where it has none."""
 
     spectrogram: Tensor
     mask: Tensor
+    targets: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.mask)
 
 
-class _ShardCrops(Dataset[Tensor]):
+def targets_of(recipe: Recipe, recorded: ShardClips) -> dict[str, int]:
+    """How many numbers each teacher of the recipe says of a moment. Raises ConfigError when the shards do not have them."""
+    sizes = recorded.sizes if recipe.targets else {}
+    if missing := recipe.targets.keys() - sizes.keys():
+        raise ConfigError(
+            f"the shards have no targets of {', '.join(sorted(missing))}, but of {', '.join(sizes) or 'no teacher'}; "
+            "expected KEY.TEACHER.npy beside the clips: make them, or choose a recipe without them"
+        )
+    return {teacher: sizes[teacher] for teacher in recipe.targets}
+
+
+class _ShardCrops(Dataset[View]):
     """Crops of the shards' clips, by place in the run; worker processes make them."""
 
     def __init__(self, recorded: ShardClips, plan: Plan) -> None:
         self.recorded, self.plan = recorded, plan
+        self.sizes = targets_of(plan.recipe, recorded)
 
-    def __getitem__(self, clip: int) -> Tensor:
+    def __getitem__(self, clip: int) -> View:
         index = self.plan.from_shards(clip)
         assert index is not None
-        place = streams(torch.tensor([clip]), self.plan.recipe.seed, CROPS)
-        return crop(self.recorded.log_mel(index)[None], place)[0]
+        draws = streams(torch.tensor([clip]), self.plan.recipe.seed, CROPS)
+        if not self.plan.recipe.targets:
+            return View(crop(self.recorded.log_mel(index)[None], draws)[0], {})
+        targets = self.recorded.targets(index, self.sizes)
+        return view(self.recorded.wave(index), targets, self.sizes, self._other, draws)
+
+    def _other(self, chosen: Tensor) -> Wave:
+        return self.recorded.wave(self.plan.drawn(int(chosen * len(self.recorded))))
 
 
 @dataclass(frozen=True)
@@ -164,7 +206,7 @@ def updates(
 
     Raises AudioError when a clip of the shards cannot be decoded.
     """
-    plan = Plan(recipe, len(recorded))
+    plan = Plan(recipe, len(recorded), recorded.groups)
     loader = DataLoader(
         _ShardCrops(recorded, plan),
         batch_sampler=_Places(plan, share, steps.start, steps.stop),
@@ -177,23 +219,33 @@ def updates(
         yield (_batch(plan, part, crops, device) for part in share.passes(step))
 
 
-def _batch(plan: Plan, part: range, crops: Iterator[Tensor], device: torch.device) -> Batch:
+def _batch(plan: Plan, part: range, crops: Iterator[View], device: torch.device) -> Batch:
     recipe = plan.recipe
     clips = torch.arange(part.start, part.stop, device=device)
     made = torch.tensor([plan.is_synthetic(clip) for clip in part], device=device)
     spectrogram = torch.empty(len(part), CHUNK_FRAMES, N_MELS, device=device)
+    targets = {}
     if made.any():
         ids = torch.tensor([plan.synthetic_id(clip) for clip in clips[made].tolist()], device=device)
         mel = log_mel(synthesize(ids, recipe.seed))
         spectrogram[made] = crop(mel, streams(clips[made], recipe.seed, CROPS))
     if not made.all():
-        spectrogram[~made] = _next(crops).to(device, non_blocking=True)
+        found = _next(crops)
+        spectrogram[~made] = found.spectrogram.to(device, non_blocking=True)
+        for teacher, own in found.targets.items():
+            targets[teacher] = torch.zeros(len(part), *own.shape[1:], device=device)
+            targets[teacher][~made] = own.to(device, non_blocking=True)
+    return Batch(spectrogram, _masks(recipe, clips), targets)
+
+
+def _masks(recipe: Recipe, clips: Tensor) -> Tensor:
     columns, rows = recipe.encoder.grid
-    mask = random_mask(streams(clips, recipe.seed, MASKS), columns * rows, recipe.mask_ratio)
-    return Batch(spectrogram, mask)
+    draws = streams(clips, recipe.seed, MASKS)
+    mask = random_mask(draws, columns * rows, recipe.mask_ratio)
+    return mask if recipe.masked == 1 else mask & draws.chance(recipe.masked, 1)
 
 
-def _next(crops: Iterator[Tensor]) -> Tensor:
+def _next(crops: Iterator[View]) -> View:
     try:
         return next(crops)
     except AudioError as error:  # of a process, which torch puts after its traceback

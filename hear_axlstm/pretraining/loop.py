@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hear_axlstm.errors import AudioError, ConfigError
-from hear_axlstm.pretraining.batches import Batch, Share, updates
+from hear_axlstm.pretraining.batches import Batch, Share, targets_of, updates
 from hear_axlstm.pretraining.log import Log
 from hear_axlstm.pretraining.plot import draw_curve
 from hear_axlstm.pretraining.recipe import Recipe, Schedule, name_of
@@ -66,9 +66,10 @@ def pretrain(
     if recipe.steps is None and isinstance(recorded.get(STEPS), int):
         recipe = replace(recipe, steps=recorded[STEPS])
     shards = ShardClips(recipe.shards)
+    targets = targets_of(recipe, shards)
     schedule = Schedule.of(recipe, len(shards))
     start = start_of(recipe, folder, overwrite=overwrite)
-    trainer = Trainer(recipe, cpu=cpu, start=start.encoder)
+    trainer = Trainer(recipe, cpu=cpu, start=start.encoder, targets=targets)
     processes = trainer.processes
     if micro_batch is None:
         micro_batch = MICRO_BATCH.get(trainer.device.type, MICRO_BATCH_ELSEWHERE)

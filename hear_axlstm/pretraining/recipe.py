@@ -7,7 +7,7 @@ import math
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {  # the type of a field
     "bool": (bool, "true or false"),
     "str": (str, "a name or a path"),
     "tuple[str, ...]": ((list, tuple), "a list of strings"),
+    "tuple[int, ...]": ((list, tuple), "a list of whole numbers"),
+    "Mapping[str, float]": (dict, "a table of names and numbers"),
     "tuple[float, float]": ((list, tuple), "a list of two numbers"),
 }
 
@@ -35,20 +37,25 @@ class Recipe:
     """The settings of a run; every default is that of the papers.
 
     encoder: the architecture. init: weights to begin with, as ``load_model`` takes them: a file, a folder, a Hub repository
-    or a variant; None: random ones. shards: folders, tar files or patterns, webdataset style. synthetic: the share of clips
+    or a variant; None: random ones. shards: folders, tar files or patterns, webdataset style. shares: how many clips come
+    from each of them in turn; none: every clip of all of them once an epoch. synthetic: the share of clips
     that are synthesised; None: all without shards, none with them. subset: the share of the shards' clips that is used; of
     synthesised clips, which do not repeat otherwise, as many as this share of an epoch.
     epochs, warmup_epochs, epoch_clips: length of the run; an epoch is epoch_clips clips, None: as many as the shards hold.
     steps: updates in all instead, in which the warm-up keeps its share.
     batch: clips of one update, over all processes. base_lr: learning rate for a batch of 256. loss: over "masked" patches
-    (AxLSTM paper) or "all" (SSAM paper, released script). ema: decay of an exponential moving average of the weights, which
-    is then what the run results in. precision: of matrix products; "auto" is float16 with gradient scaling on CUDA, else
-    float32. checkpointing: compute activations again in backward instead of keeping them. compile: torch compiles blocks.
+    (AxLSTM paper) or "all" (SSAM paper, released script). targets: teachers whose targets in the shards are learnt beside
+    the reconstruction, with the weights of their losses; then crops are of varied lengths, mixed and coloured. masked: the
+    share of clips of which patches are hidden. reconstruction: the weight of its loss. ema: decay of an exponential moving
+    average of the weights, which is then what the run results in. precision: of matrix products; "auto" is float16 with
+    gradient scaling on CUDA, else float32. checkpointing: compute activations again in backward instead of keeping them.
+    compile: torch compiles blocks.
     """
 
     encoder: EncoderConfig
     init: str | None = None
     shards: tuple[str, ...] = ()
+    shares: tuple[int, ...] = ()
     synthetic: float | None = None
     subset: float = 1.0
     epochs: int = 100
@@ -61,6 +68,9 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.95)
     mask_ratio: float = 0.5
     loss: LossOver = "masked"
+    targets: Mapping[str, float] = field(default_factory=dict)
+    masked: float = 1.0
+    reconstruction: float = 1.0
     ema: float | None = None
     precision: Precision = "auto"
     checkpointing: bool = False
@@ -75,6 +85,16 @@ class Recipe:
             "init": (self.init is None or (isinstance(self.init, str) and self.init != ""), "the name or path of weights"),
             "synthetic": (self.synthetic is None or 0 <= self.synthetic <= 1, "0 to 1"),
             "shards": (bool(self.shards) or self.synthetic in (None, 1), "some when synthetic is below 1"),
+            "shares": (
+                not self.shares or (len(self.shares) == len(self.shards) and min(self.shares) > 0),
+                f"one of 1 or more for each of the {len(self.shards)} shards",
+            ),
+            "targets": (
+                all(weight > 0 for weight in self.targets.values()) and (not self.targets or self.encoder.patch[0] == 4),
+                "weights above 0, and an encoder with patches of 4 frames, which are the targets' moments",
+            ),
+            "masked": (0 < self.masked <= 1, "above 0, up to 1"),
+            "reconstruction": (self.reconstruction > 0, "above 0"),
             "subset": (0 < self.subset <= 1, "above 0, up to 1"),
             "epochs": (self.epochs >= 1, "1 or more"),
             "warmup_epochs": (0 <= self.warmup_epochs <= self.epochs, f"0 to {self.epochs}, the epochs"),
@@ -107,7 +127,7 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain JSON values, from which ``recipe.json`` is made."""
         lists = {name: list(value) for name, value in asdict(self).items() if isinstance(value, tuple)}
-        return {**asdict(self), **lists, "encoder": self.encoder.to_dict()}
+        return {**asdict(self), **lists, "targets": dict(self.targets), "encoder": self.encoder.to_dict()}
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
+from types import MappingProxyType
 from typing import cast
 
 import torch
@@ -21,8 +22,9 @@ from hear_axlstm.encoder import Encoder
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.finetuning.tuner import decay_groups
 from hear_axlstm.ops import wide
+from hear_axlstm.patches import steps_from_tokens
 from hear_axlstm.pretraining.batches import Batch
-from hear_axlstm.pretraining.objective import reconstruction_loss
+from hear_axlstm.pretraining.objective import cosine_loss, reconstruction_loss
 from hear_axlstm.pretraining.processes import Processes
 from hear_axlstm.pretraining.recipe import Recipe
 
@@ -30,22 +32,32 @@ logger = logging.getLogger(__name__)
 
 
 class MaskedModel(nn.Module):
-    """An encoder that guesses the patches it does not see; the loss is float32 in every precision."""
+    """An encoder that guesses the patches it does not see, and what teachers say; the loss is float32 in every precision.
 
-    def __init__(self, encoder: Encoder, recipe: Recipe) -> None:
+    targets: how many numbers each teacher says of a moment. Each has one linear map from the moment's joined tokens.
+    """
+
+    def __init__(self, encoder: Encoder, recipe: Recipe, targets: Mapping[str, int]) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.over = recipe.loss
+        self.encoder, self.recipe = encoder, recipe
+        width = encoder.config.embedding_size
+        self.heads = nn.ModuleDict({teacher: nn.Linear(width, size) for teacher, size in targets.items()})
 
-    def forward(self, spectrogram: Tensor, mask: Tensor) -> Tensor:
-        """The loss of one pass. Shape: (B, 200, 80), mask (B, L), true where hidden -> scalar."""
-        guess = wide(self.encoder.reconstruct(spectrogram, mask))
-        return reconstruction_loss(guess, spectrogram, mask, self.encoder.config.patch, self.over)
+    def forward(self, batch: Batch) -> Tensor:
+        """The loss of one pass, a scalar."""
+        recipe, config, head = self.recipe, self.encoder.config, self.encoder.head
+        tokens = self.encoder(batch.spectrogram, batch.mask)
+        guess = wide(head(tokens.to(head[0].weight.dtype)))
+        loss = recipe.reconstruction * reconstruction_loss(guess, batch.spectrogram, batch.mask, config.patch, recipe.loss)
+        moments = steps_from_tokens(tokens, config.grid, "time")
+        for teacher, linear in self.heads.items():
+            loss = loss + recipe.targets[teacher] * cosine_loss(wide(linear(moments)), batch.targets[teacher])
+        return loss
 
 
-def optimizer_of(encoder: Encoder, recipe: Recipe) -> AdamW:
+def optimizer_of(model: nn.Module, recipe: Recipe) -> AdamW:
     """AdamW, in which biases, norms and everything else with one dimension do not decay."""
-    groups = decay_groups(list(encoder.parameters()), recipe.weight_decay)
+    groups = decay_groups(list(model.parameters()), recipe.weight_decay)
     return AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
 
 
@@ -71,12 +83,20 @@ def compile_blocks(encoder: Encoder) -> None:
 class Trainer:
     """A new encoder of the recipe's seed, its optimiser, and the average of its weights if the recipe wants one.
 
-    start: an encoder whose weights to begin with, mask token and head included. processes: this one among all that train.
-    dtype: of matrix products; gradients are scaled for float16. settled: False from the moment an update changes the weights
-    until whoever called it has taken note, and sets it True; only then may a checkpoint be written.
+    start: an encoder whose weights to begin with, mask token and head included. targets: those of MaskedModel. processes:
+    this one among all that train. dtype: of matrix products; gradients are scaled for float16. settled: False from the
+    moment an update changes the weights until whoever called it has taken note, and sets it True; only then may a checkpoint
+    be written.
     """
 
-    def __init__(self, recipe: Recipe, *, cpu: bool = False, start: Encoder | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        cpu: bool = False,
+        start: Encoder | None = None,
+        targets: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         self.processes = Processes(cpu=cpu)
         self.device = self.processes.device
         self.dtype = _compute_dtype(recipe, self.device)
@@ -90,22 +110,26 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.encoder = Encoder(recipe.encoder).to(self.device)
+            model = MaskedModel(self.encoder, recipe, targets).to(self.device)
         if start is not None:
             self.encoder.load_state_dict(start.state_dict())
         self.encoder.checkpointing = recipe.checkpointing
-        self.optimizer = optimizer_of(self.encoder, recipe)
+        self.heads = model.heads
+        self.optimizer = optimizer_of(model, recipe)
         self._average: AveragedModel | None = None
         if recipe.ema is not None:
             self._average = AveragedModel(self.encoder, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
         if recipe.compile:
             compile_blocks(self.encoder)
-        self._model = self.processes.shared(MaskedModel(self.encoder, recipe))
+        self._model = self.processes.shared(model)
         self._clips = recipe.batch // self.processes.count
 
     @property
     def modules(self) -> dict[str, nn.Module]:
         """The modules that a checkpoint must keep, by name."""
-        return {"encoder": self.encoder} if self._average is None else {"encoder": self.encoder, "ema": self._average}
+        average = {} if self._average is None else {"ema": self._average}
+        heads = {"heads": self.heads} if len(self.heads) else {}
+        return {"encoder": self.encoder, **average, **heads}
 
     @property
     def result(self) -> Encoder:
@@ -127,7 +151,7 @@ class Trainer:
             last = clips == self._clips  # gradients meet those of other processes once
             with nullcontext() if last else self.processes.apart(self._model):
                 with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                    loss = self._model(batch.spectrogram, batch.mask) * (len(batch) / self._clips)
+                    loss = self._model(batch) * (len(batch) / self._clips)
                 self.scaler.scale(loss).backward()
             total += loss.detach()
             if seen is not None:

@@ -11,7 +11,9 @@ from hear_axlstm.config import AxLSTMConfig, SSAMConfig, SSASTConfig
 from hear_axlstm.encoder import Encoder
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.kernels import products
-from hear_axlstm.pretraining.objective import reconstruction_loss
+from hear_axlstm.patches import steps_from_tokens
+from hear_axlstm.pretraining.batches import Batch
+from hear_axlstm.pretraining.objective import cosine_loss, reconstruction_loss
 from hear_axlstm.pretraining.recipe import Recipe
 from hear_axlstm.pretraining.trainer import MaskedModel, Trainer, compile_blocks, optimizer_of
 from tests.conftest import noise
@@ -23,13 +25,25 @@ def test_the_loss_is_that_of_the_encoders_guess():
     encoder, mask = Encoder(RECIPE.encoder), torch.rand(2, 250) < 0.5
     spectrogram = noise(2, 200, 80)
     expected = reconstruction_loss(encoder.reconstruct(spectrogram, mask), spectrogram, mask, (4, 16), RECIPE.loss)
-    assert torch.equal(MaskedModel(encoder, RECIPE)(spectrogram, mask), expected)
+    assert torch.equal(MaskedModel(encoder, RECIPE, {})(Batch(spectrogram, mask)), expected)
 
 
 def test_the_loss_is_float32_under_autocast():
-    model, mask = MaskedModel(Encoder(RECIPE.encoder), RECIPE), torch.rand(2, 250) < 0.5
+    recipe = replace(RECIPE, targets={"pitch": 0.5})
+    batch = Batch(noise(2, 200, 80), torch.rand(2, 250) < 0.5, {"pitch": noise(2, 50, 6)})
     with torch.autocast("cpu", torch.bfloat16):
-        assert model(noise(2, 200, 80), mask).dtype == torch.float32
+        assert MaskedModel(Encoder(RECIPE.encoder), recipe, {"pitch": 6})(batch).dtype == torch.float32
+
+
+def test_teachers_add_to_the_loss_by_their_weights():
+    encoder, mask = Encoder(RECIPE.encoder), torch.zeros(2, 250, dtype=torch.bool)
+    recipe = replace(RECIPE, targets={"pitch": 0.5, "speech": 2.0}, reconstruction=0.1)
+    model = MaskedModel(encoder, recipe, {"pitch": 6, "speech": 3})
+    targets = {"pitch": noise(2, 50, 6), "speech": torch.zeros(2, 50, 3)}
+    spectrogram = noise(2, 200, 80)
+    moments = steps_from_tokens(encoder(spectrogram, mask), (50, 5), "time")
+    expected = 0.5 * cosine_loss(model.heads["pitch"](moments), targets["pitch"])  # nothing is hidden, and nobody speaks
+    torch.testing.assert_close(model(Batch(spectrogram, mask, targets)), expected)
 
 
 def test_biases_norms_and_vectors_do_not_decay():
