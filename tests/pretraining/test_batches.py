@@ -7,7 +7,7 @@ import torch
 
 from hear_axlstm.config import AxLSTMConfig
 from hear_axlstm.errors import ConfigError
-from hear_axlstm.pretraining.batches import Plan, Share, crop, updates
+from hear_axlstm.pretraining.batches import Plan, Share, crop, targets_of, updates
 from hear_axlstm.pretraining.recipe import Recipe
 from hear_axlstm.pretraining.shard_clips import ShardClips
 from hear_axlstm.pretraining.shards import write_shards
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 
 def recipe(**options):
-    return Recipe(encoder=TINY, steps=8, **{"batch": 4, **options})
+    return Recipe(**{"encoder": TINY, "steps": 8, "batch": 4, **options})
 
 
 @pytest.fixture
@@ -62,6 +62,23 @@ def test_a_subset_is_the_same_clips_in_every_epoch():
     assert len(set(epochs[0])) == 5
     other = Plan(recipe(shards=("x",), subset=0.1, seed=1), shard_clips=50)
     assert sorted(other.from_shards(clip) for clip in range(5)) != epochs[0]
+
+
+def test_shares_draw_each_source_in_turn_and_all_of_its_clips():
+    plan = Plan(recipe(shards=("x", "y"), shares=(3, 1)), shard_clips=14, groups=[range(12), [12, 13]])
+    drawn = [plan.from_shards(clip) for clip in range(16)]
+    assert [number >= 12 for number in drawn] == [False, False, True, False] * 4
+    assert sorted(drawn) == sorted([*range(12), 12, 13, 12, 13])
+
+
+def test_a_share_of_the_clips_is_masked(corpus):
+    _, mask = seen(recipe(shards=("x",), masked=0.5, batch=32), corpus)
+    assert set(mask.sum(1).tolist()) == {0, 62}
+
+
+def test_shards_without_a_target_of_the_recipe_are_told(corpus):
+    with pytest.raises(ConfigError, match="the shards have no targets of pitch, but of no teacher"):
+        targets_of(recipe(shards=("x",), targets={"pitch": 1.0}, encoder=AxLSTMConfig(width=32, depth=1)), corpus)
 
 
 def test_a_subset_of_an_epoch_of_synthesised_clips_repeats():

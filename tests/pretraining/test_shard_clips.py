@@ -51,6 +51,39 @@ def test_shards_that_webdataset_wrote_are_read(tmp_path):
     assert by_name["speech/two.ogg"].shape == mel.shape
 
 
+def array(values):
+    content = io.BytesIO()
+    np.save(content, values)
+    return content.getvalue()
+
+
+def test_targets_stand_beside_their_clip(tmp_path):
+    spoken = np.arange(12, dtype=np.float16).reshape(4, 3)
+    with webdataset.TarWriter(str(tmp_path / "taught.tar"), encoder=False) as writer:
+        sound = encoded(noise(SAMPLE_RATE).numpy(), format="WAV")
+        writer.write({"__key__": "a/one", "wav": sound, "speech.npy": array(spoken), "pitch.npy": array(spoken[:, :2])})
+        writer.write({"__key__": "b/one", "wav": sound, "pitch.npy": array(spoken[:, 1:])})
+    corpus = ShardClips([tmp_path])
+    assert [member.name for member in corpus.members] == ["a/one.wav", "b/one.wav"]
+    assert corpus.sizes == {"pitch": 2, "speech": 3}
+    assert corpus.targets(0, ["speech"])["speech"].tolist() == spoken.tolist()
+    assert corpus.targets(1, ["speech", "pitch"])["pitch"].tolist() == spoken[:, 1:].tolist()
+    assert corpus.targets(1, ["speech"]) == {}
+
+
+def test_log_mels_have_no_samples_to_learn_targets_from(tmp_path):
+    with webdataset.TarWriter(str(tmp_path / "mels.tar"), encoder=False) as writer:
+        writer.write({"__key__": "one", "npy": array(np.zeros((300, 80), np.float32))})
+    with pytest.raises(AudioError, match=r"one\.npy is a log-mel; expected audio.*--format flac"):
+        ShardClips([tmp_path]).wave(0)
+
+
+def test_clips_are_grouped_by_source(sound_folder, tmp_path):
+    write_shards([sound_folder], tmp_path / "shards", files_per_shard=1)
+    corpus = ShardClips([tmp_path / "shards" / "shard-000002.tar", tmp_path / "shards" / "shard-00000[01].tar"])
+    assert corpus.groups == [[2], [0, 1]]
+
+
 def test_sources_that_overlap_count_once(sound_folder, tmp_path):
     write_shards([sound_folder], tmp_path / "shards", files_per_shard=1)
     assert len(ShardClips([tmp_path / "shards", tmp_path / "shards" / "shard-00000[01].tar"])) == 3
