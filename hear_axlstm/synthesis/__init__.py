@@ -2,4 +2,4 @@
 
 from typing import Literal
 
-Kind = Literal["procedural", "speech", "music"]  # of a corpus
+Kind = Literal["procedural", "speech", "music", "notes"]  # of a corpus

@@ -18,7 +18,7 @@ from hear_axlstm.parallel import ordered_map
 from hear_axlstm.progress import progress_bar
 from hear_axlstm.storage import changed, changed_options, claim_folder, replacing, sha256_of
 from hear_axlstm.synthesis import Kind
-from hear_axlstm.synthesis.music import find_soundfont, random_music
+from hear_axlstm.synthesis.music import find_soundfont, play, random_piece, single_notes
 from hear_axlstm.synthesis.procedural import MAX_SECONDS, synthesize
 from hear_axlstm.synthesis.programs import program_version
 from hear_axlstm.synthesis.speech import random_speech
@@ -32,7 +32,7 @@ WORDS = {  # for settings that are others than those a folder was begun with
     "soundfont_sha256": lambda *_: "the SoundFont was another (--soundfont)",
 }
 MIN_SECONDS = 0.1
-PROGRAMS: dict[Kind, str] = {"speech": "espeak-ng", "music": "fluidsynth"}
+PROGRAMS: dict[Kind, str] = {"speech": "espeak-ng", "music": "fluidsynth", "notes": "fluidsynth"}
 PEAKS = (-30.0, -1.0)  # dB below full scale: how loud a clip of speech or music is
 QUIETEST = 1e-3  # a lower peak is hardly sound, and is not raised as far
 
@@ -53,9 +53,9 @@ def write_corpus(
     out: gets KIND-SEED-000000.flac and so on, 16 kHz mono with 16 bits, and corpus.json, which says how they were made. A
     second run makes what is missing, and a longer one continues it; several seeds share a folder. A folder made with other
     settings or versions is refused.
-    kind: "speech" has espeak-ng's voices for training, "music" the SoundFont's instruments, each at a random level.
-    soundfont: for music; TimGM6mb where it is installed. workers: clips made at once, as many as processors when left
-    out. progress: a bar on stderr.
+    kind: "speech" has espeak-ng's voices for training, "music" the SoundFont's instruments together and "notes" one after
+    the other, each clip at a random level. soundfont: for music and notes; TimGM6mb where it is installed. workers: clips
+    made at once, as many as processors when left out. progress: a bar on stderr.
 
     Raises ConfigError on bad options and when a program or a SoundFont is missing, OutputError when the folder must not be
     continued, AudioError when a program fails, OSError when a file cannot be written; what was finished by then is kept.
@@ -67,9 +67,10 @@ def write_corpus(
         raise ConfigError(f"clip_seconds is {clip_seconds}; expected {MIN_SECONDS} to {MAX_SECONDS:.0f}")
     if not 0 <= seed < 2**63:
         raise ConfigError(f"seed is {seed}; expected 0 or more, below 2^63")
-    if soundfont is not None and kind != "music":
-        raise ConfigError(f"a soundfont goes with music, but kind is {kind!r}; leave it out")
-    if kind == "music":
+    is_played = PROGRAMS.get(kind) == "fluidsynth"
+    if soundfont is not None and not is_played:
+        raise ConfigError(f"a soundfont goes with music and notes, but kind is {kind!r}; leave it out")
+    if is_played:
         soundfont = find_soundfont(soundfont)
     ours = [f"{kind}-*" for kind in get_args(Kind)]
     claim_folder(out / HEADER, _settings(kind, clip_seconds, soundfont), ours, words=WORDS)
@@ -90,7 +91,7 @@ def write_corpus(
 def random_clip(kind: Kind, seed: int, index: int, seconds: float, soundfont: Path | None = None) -> Wave:
     """The samples of clip number ``index`` of a kind and seed. Shape: -> (16,000 * seconds,), float32.
 
-    soundfont: for music. Raises ConfigError when the kind's program is not installed, AudioError when it fails.
+    soundfont: for music and notes. Raises ConfigError when the kind's program is not installed, AudioError when it fails.
     """
     if kind == "procedural":
         return synthesize(torch.tensor([index]), seed, seconds)[0].numpy()
@@ -98,7 +99,8 @@ def random_clip(kind: Kind, seed: int, index: int, seconds: float, soundfont: Pa
     if kind == "speech":
         wave = random_speech(rng, "train", seconds)
     else:
-        wave = random_music(rng, find_soundfont(soundfont), seconds)
+        piece = random_piece if kind == "music" else single_notes
+        wave = play(piece(rng, seconds), find_soundfont(soundfont), seconds)
     gain = 10 ** (rng.uniform(*PEAKS) / 20) / max(float(np.abs(wave).max()), QUIETEST)
     return (gain * wave).astype(np.float32)
 

@@ -296,6 +296,8 @@ PARTS: tuple[tuple[Part, Sequence[int], bool], ...] = (
     (bass, BASSES, False),
     (drums, KITS, True),
 )
+NOTE_SECONDS = (0.8, 4.0)  # from a single note to the next
+KEYS, DRUM_KEYS = (28, 97), (35, 82)  # of single notes
 ALONE = 0.2  # the share of pieces that are one melody or a few notes of one instrument
 
 
@@ -331,9 +333,18 @@ def random_piece(rng: np.random.Generator, seconds: float) -> list[Note]:
     return notes
 
 
-def random_music(rng: np.random.Generator, soundfont: Path, seconds: float) -> Wave:
-    """A ``random_piece``, played. Shape: -> (16,000 * seconds,), float32. Raises as ``play`` does.
-
-    The same ``rng``, SoundFont and version of the program give the same samples.
-    """
-    return play(random_piece(rng, seconds), soundfont, seconds)
+def single_notes(rng: np.random.Generator, seconds: float) -> list[Note]:
+    """One note after the other, each of another instrument, key, loudness and length; one in eight is a drum."""
+    notes: list[Note] = []
+    start, kit = 0.0, int(rng.choice(KITS))
+    while start < seconds and len(notes) < len(MELODIC_CHANNELS):
+        drum = bool(rng.random() < 1 / 8)
+        space = float(rng.uniform(*NOTE_SECONDS))
+        length = min(rng.uniform(0.2, 1) * space, seconds - start)
+        key = int(rng.integers(*(DRUM_KEYS if drum else KEYS)))
+        program = kit if drum else int(rng.choice(PITCHED))
+        notes.append(
+            Note(start=start, duration=length, key=key, velocity=int(rng.integers(30, 128)), program=program, drum=drum)
+        )
+        start += space
+    return notes

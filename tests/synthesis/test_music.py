@@ -2,6 +2,7 @@
 
 import shutil
 import struct
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.synthesis import music
-from hear_axlstm.synthesis.music import Note, find_soundfont, midi_bytes, play, random_music, random_piece
+from hear_axlstm.synthesis.music import Note, find_soundfont, midi_bytes, play, random_piece, single_notes
 
 SYSTEM_SOUNDFONT = next((f / music.SOUNDFONT for f in music.SOUNDFONT_FOLDERS if (f / music.SOUNDFONT).is_file()), None)
 needs_fluidsynth = pytest.mark.skipif(
@@ -187,7 +188,7 @@ def test_notes_sound_when_they_start_and_not_before():
 
 @needs_fluidsynth
 def test_the_same_seed_gives_the_same_music_and_another_seed_another():
-    first, again, other = (random_music(rng(seed), SYSTEM_SOUNDFONT, 2.0) for seed in (3, 3, 4))
+    first, again, other = (play(random_piece(rng(seed), 2.0), SYSTEM_SOUNDFONT, 2.0) for seed in (3, 3, 4))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert first.shape == (32_000,)
@@ -197,3 +198,11 @@ def test_the_same_seed_gives_the_same_music_and_another_seed_another():
 @needs_fluidsynth
 def test_a_silence_can_be_played():
     assert not play([], SYSTEM_SOUNDFONT, 0.5).any()
+
+
+def test_single_notes_follow_each_other_without_meeting():
+    for seed in range(20):
+        notes = single_notes(rng(seed), 10.0)
+        assert all(one.start + one.duration <= other.start for one, other in pairwise(notes))
+        assert notes[-1].start + notes[-1].duration <= 10.0
+        midi_bytes(notes)  # fits into a file
