@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     "--soundfont",
     metavar="PATH",
     type=click.Path(path_type=Path),
-    help="Play the music with this SoundFont; by default with TimGM6mb, where it is installed.",
+    help="Play music and notes with this SoundFont; by default with TimGM6mb, where it is installed.",
 )
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Make this many clips at once; by default one for each processor."
@@ -58,8 +58,8 @@ if TYPE_CHECKING:
 def synthesize_command(kind: synthesis.Kind, out: Path, hours: float, quiet: bool, **options: Any) -> None:
     """Synthesise sound to train on.
 
-    KIND is procedural (made by this package), speech (by the program espeak-ng) or music (by the program fluidsynth). The
-    clips are called KIND-SEED-NUMBER.flac. A second run makes the clips that are missing.
+    KIND is procedural (made by this package), speech (by the program espeak-ng), music, or notes, one after the other (both
+    by the program fluidsynth). The clips are called KIND-SEED-NUMBER.flac. A second run makes the clips that are missing.
     """
     from hear_axlstm.synthesis.corpus import write_corpus
 
