@@ -1,6 +1,6 @@
 """Judge weights by how well a linear classifier of their frozen scene embeddings does on tasks of sound set apart.
 
-    python scripts/validate.py APART MODEL... [--layer N | --every-layer] [--clips N] [--json FILE]
+    python scripts/validate.py APART MODEL... [--layout L] [--layer N | --every-layer] [--clips N] [--json FILE]
 
 APART holds the tables of the tasks, NAME.csv, which `hear-axlstm classify` reads, too, and perhaps task folders that
 `hear-axlstm tasks generate --kind probe` wrote. MODEL is what `load_model` takes, or "random:MODEL". Beside each stand
@@ -10,7 +10,7 @@ APART/scores, so that a second run computes only what is new.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,8 +27,8 @@ from hear_axlstm.classification.labelled import read_labelled
 from hear_axlstm.classification.regression import Floats, Indices, Split
 from hear_axlstm.classification.units import find_copies, find_units
 from hear_axlstm.classification.validation import find_splits
-from hear_axlstm.cli.common import model_name
-from hear_axlstm.config import SAMPLE_RATE
+from hear_axlstm.cli.common import layout_option, model_name
+from hear_axlstm.config import SAMPLE_RATE, Layout
 from hear_axlstm.encoder import layer_numbers
 from hear_axlstm.evaluation.probe.baselines import LOG_MEL, RANDOM, LogMel, is_baseline, load_baseline, random_encoder
 from hear_axlstm.evaluation.tasks.taskfolder import METADATA, read_task
@@ -39,7 +39,6 @@ FOLDS = 5  # of a task; there are fewer where the rarest class has fewer groups
 LEAST_UNITS = 3  # groups of a class
 BATCH = 32  # clips
 PRECISION = "bfloat16"  # scores as float32 does, in half the time on a processor that multiplies it
-WIDTH = 22  # characters of a column
 VERSION = 1  # of the scores that are kept: whoever changes how they are made, here or in linear.py, changes it
 
 
@@ -126,13 +125,13 @@ def embedded(waves: list[torch.Tensor], model: Embedder, layers: list[int] | Non
     return torch.cat(found, 1)[:, np.argsort(order)].double().numpy()
 
 
-def find_subjects(models: tuple[str, ...]) -> tuple[dict[str, Embedder], dict[str, str]]:
-    """The models, random weights of each encoder, and the log-mel, by name; and what the random weights of each are called."""
+def find_subjects(models: tuple[str, ...], layout: Layout | None) -> tuple[dict[str, Embedder], dict[str, str]]:
+    """The models, random weights of each encoder, and the log-mel, by name; and the name of the random weights of each."""
     names = [model_name(model) for model in models]
     subjects, random_of = dict[str, Embedder](), dict[str, str]()
     for model, name in zip(models, names, strict=True):
         load = load_baseline if is_baseline(model) else load_model
-        subjects[name if names.count(name) == 1 else model] = load(model, precision=PRECISION)
+        subjects[name if names.count(name) == 1 else model] = load(model, layout=layout, precision=PRECISION)
     for name, model in list(subjects.items()):
         random = Embedder(random_encoder(model.encoder.config), layout=model.layout, precision=PRECISION)
         same = (other for other, there in subjects.items() if identity(there) == identity(random))
@@ -168,13 +167,22 @@ def kept_scores(folder: Path, task: Task, model: Embedder, layers: list[int]) ->
 @click.command()
 @click.argument("folder", metavar="APART", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True)
+@layout_option
 @click.option("--layer", type=int, default=-1, help="Judge this output of the encoder; by default the last one.")
 @click.option("--every-layer", is_flag=True, help="Judge all outputs, from that of the patch embedding on.")
 @click.option("--clips", type=click.IntRange(min=1), default=300, show_default=True, help="Clips of a task, at most.")
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the scores to this file, too.")
-def main(folder: Path, models: tuple[str, ...], layer: int, every_layer: bool, clips: int, file: Path | None) -> None:
-    subjects, random_of = find_subjects(models)
-    show("", list(subjects))
+def main(
+    folder: Path,
+    models: tuple[str, ...],
+    layout: Layout | None,
+    layer: int,
+    every_layer: bool,
+    clips: int,
+    file: Path | None,
+) -> None:
+    subjects, random_of = find_subjects(models, layout)
+    click.echo(" " * 26 + "".join(f"  {name}" for name in subjects))
     scores = dict[str, dict[str, list[float]]]()
     for task in read_tasks(folder, clips):
         scores[task.name] = {}
@@ -182,11 +190,11 @@ def main(folder: Path, models: tuple[str, ...], layer: int, every_layer: bool, c
             layers = [] if name == LOG_MEL else layer_numbers("all" if every_layer else layer, model.encoder.config.depth)
             scores[task.name][name] = kept_scores(folder, task, model, layers)
         if not every_layer:
-            show(task.name, [of_layers[0] for of_layers in scores[task.name].values()])
+            show(task.name, subjects, [of_layers[0] for of_layers in scores[task.name].values()])
     means = {name: np.mean([of_task[name] for of_task in scores.values()], axis=0).tolist() for name in subjects}
     for number in range(max(map(len, means.values()))):
         row = [mean[number if len(mean) > number else -1] for mean in means.values()]
-        show(f"mean of layer {number}" if every_layer else f"mean of {len(scores)}", row)
+        show(f"mean of layer {number}" if every_layer else f"mean of {len(scores)}", subjects, row)
     for name, random in random_of.items():
         best = max(means[name])
         over_random, over_log_mel = (100 * (best - max(means[other])) for other in (random, LOG_MEL))
@@ -195,10 +203,9 @@ def main(folder: Path, models: tuple[str, ...], layer: int, every_layer: bool, c
         write_text(file, json.dumps({"tasks": scores, "mean": means}, indent=2) + "\n")
 
 
-def show(title: str, row: list[str] | list[float]) -> None:
-    """Print a row of the table: names, or scores in percent."""
-    cells = [cell if isinstance(cell, str) else f"{100 * cell:.1f}" for cell in row]
-    click.echo(f"{title:18}" + "".join(f"{cell:>{WIDTH}}" for cell in cells))
+def show(title: str, names: Iterable[str], row: list[float]) -> None:
+    """Print a row of the table: scores in percent, below the names."""
+    click.echo(f"{title:26}" + "".join(f"  {100 * score:{len(name)}.1f}" for name, score in zip(names, row, strict=True)))
 
 
 if __name__ == "__main__":
