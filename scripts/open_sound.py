@@ -82,8 +82,8 @@ def main(out: Path) -> None:
             files_per_shard=FILES_PER_SHARD[kind],
             progress=True,
         )
-        for reason in packed.failures.values():
-            click.echo(f"left out: {reason}", err=True)
+        for name, reason in packed.failures.items():
+            click.echo(f"left out: {name}: {reason}", err=True)
         click.echo(f"{kind}: {packed.clips} clips, {packed.seconds / 60:.0f} minutes in {len(packed.shards)} shards")
     show(json.loads((out / "sorted.json").read_text(encoding="utf-8")))
 
