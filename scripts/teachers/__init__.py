@@ -1,0 +1,33 @@
+"""What knows something of sound already, and says of every 40 ms what it hears: three small networks and a spectrum.
+
+Each module has ``load(wheels) -> teacher``, where ``wheels`` is the folder that its weights are kept in. A teacher takes
+clips at 16 kHz and gives (moments, D) float32 for each; row m is about the samples 640 m to 640 (m + 1).
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hear_axlstm.audio import Wave
+from teachers import chroma, pitch, speaker, speech
+
+Targets = NDArray[np.float32]
+Teach = Callable[[Sequence[Wave]], list[Targets]]
+
+
+class Teacher(NamedTuple):
+    """load: makes the teacher from the folder of its weights. knows: which kinds of sound it is asked about."""
+
+    load: Callable[[Path], Teach]
+    knows: Callable[[str], bool] = lambda kind: True
+
+
+TEACHERS = {
+    "speaker": Teacher(speaker.load),
+    "speech": Teacher(speech.load, lambda kind: "speech" in kind),
+    "pitch": Teacher(pitch.load),
+    "chroma": Teacher(chroma.load),
+}
