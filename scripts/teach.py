@@ -5,8 +5,8 @@
 OUT/shards/KIND/shard-NNNNNN.tar are shards of FLAC clips, as scripts/open_sound.py and `hear-axlstm shards` write them. It
 makes OUT/teachers, the wheels with the weights; OUT/raw/TEACHER/KIND/shard-NNNNNN.npz, all that a teacher said; and
 OUT/taught/KIND/shard-NNNNNN.tar, in which KEY.flac has KEY.TEACHER.npy beside it: float16, (moments, 64), a row for every
-40 ms. OUT/taught/TEACHER.npz is the map from the one to the other: the 64 strongest directions of the principal component
-analysis, each with mean 0 and variance 1.
+40 ms. OUT/taught/TEACHER.npz is the map from the one to the other: the 64 strongest directions of a principal component
+analysis, each brought to mean 0 and variance 1.
 
 What is newer than what it is made of is not made again; new shards change the maps, and with them all of OUT/taught.
 """
@@ -30,7 +30,6 @@ from hear_axlstm.pretraining.shard_clips import ShardClips
 from hear_axlstm.progress import progress_bar
 from hear_axlstm.storage import replacing
 
-SIZE = 64  # numbers that are kept of a moment
 SAMPLED = 20_000  # moments that a map is fitted to
 CLIPS = 32  # asked about at once
 
@@ -105,7 +104,8 @@ def fit(place: Place, teacher: str) -> None:
     ).astype(np.float64)
     mean = sample.mean(0)
     _, deviations, directions = np.linalg.svd((sample - mean) / np.sqrt(len(sample)), full_matrices=False)
-    deviations, directions = deviations[:SIZE], directions[:SIZE]
+    size = TEACHERS[teacher].size
+    deviations, directions = deviations[:size], directions[:size]
     directions *= np.sign(directions[np.arange(len(directions)), np.abs(directions).argmax(1)])[:, None]
     whitened = (directions / np.maximum(deviations, 1e-6 * deviations[0])[:, None]).T
     save(place.map(teacher), {"mean": mean.astype(np.float32), "directions": whitened.astype(np.float32)})

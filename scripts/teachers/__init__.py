@@ -19,10 +19,12 @@ Teach = Callable[[Sequence[Wave]], list[Targets]]
 
 
 class Teacher(NamedTuple):
-    """load: makes the teacher from the folder of its weights. knows: which kinds of sound it is asked about."""
+    """load: makes the teacher from the folder of its weights. knows: which kinds of sound it is asked about. size: how many
+    numbers are kept of what it says of a moment."""
 
     load: Callable[[Path], Teach]
     knows: Callable[[str], bool] = lambda kind: True
+    size: int = 64
 
 
 TEACHERS = {
