@@ -84,9 +84,9 @@ def read_table(path: Path, clips: int) -> Task:
     chosen = _chosen(labels, np.flatnonzero(~np.isin(labels, few)), clips)
     labels, units = np.unique(labels[chosen], return_inverse=True)[1], units[chosen]
     paths = [Path(table.sounds[place].path) for place in chosen]
-    splits = find_splits(labels, units, FOLDS, seed=0)
+    splits = find_splits(labels, units, FOLDS, seed=0) if labels.any() else []
     if not splits:
-        raise click.UsageError(f"{path.name}: {clips} clips leave a class of one group; expected more: --clips")
+        raise click.UsageError(f"{path.name}: {len(labels)} clips are left, too few to test on; expected more, and --clips")
     return Task(path.stem, paths, labels, units, splits)
 
 
