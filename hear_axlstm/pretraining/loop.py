@@ -174,7 +174,8 @@ class _Run:
             provenance["init"] = self.start.record
         if len(self.lengths) > 1:
             provenance["lengths"] = self.lengths
-        save_weights(self.trainer.result, self.folder.path / WEIGHTS, provenance, layout=self.start.layout)
+        layout = self.start.layout(self.recipe)
+        save_weights(self.trainer.result, self.folder.path / WEIGHTS, provenance, layout=layout)
         due = self.step == self.schedule.total or time.monotonic() - self.drawn > PLOT_SECONDS
         if self.can_draw and due:
             self.can_draw = draw_curve(self.folder, self._title(), self.lengths)

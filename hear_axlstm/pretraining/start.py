@@ -25,10 +25,14 @@ class Start:
     encoder: Encoder | None = None
     record: dict[str, Any] | None = None
 
-    @property
-    def layout(self) -> Layout:
-        """The layout of scene embeddings that the run's weights get: that of the weights it begins with."""
-        layout: Layout = DEFAULT_LAYOUT if self.record is None else self.record["layout"]
+    def layout(self, recipe: Recipe) -> Layout:
+        """The layout of scene embeddings that the run's weights get.
+
+        It is that of the weights it begins with; where those are random, the one that targets are learnt in, if there are
+        some, or else the released one.
+        """
+        of_random: Layout = "time" if recipe.targets else DEFAULT_LAYOUT
+        layout: Layout = of_random if self.record is None else self.record["layout"]
         return layout
 
 

@@ -1,13 +1,17 @@
 """Training: it learns, goes on where it was, and is the same alone, in passes, and spread over processes."""
 
+import io
 import logging
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
+import webdataset
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
@@ -43,6 +47,30 @@ def test_the_loss_falls(tmp_path, encoder):
     assert len(curve) == 30
     assert sum(curve[-5:]) / 5 < 0.9 * curve[0]
     assert load_weights(path)[0].config == encoder
+
+
+@pytest.fixture
+def taught(tmp_path):
+    """Clips of two tones, and targets that say which of them sounds."""
+    with webdataset.TarWriter(str(tmp_path / "taught.tar"), encoder=False) as writer:
+        for number in range(8):
+            which = number % 2
+            sound, target = io.BytesIO(), io.BytesIO()
+            soundfile.write(sound, np.sin(np.arange(40_000) * (0.1, 0.3)[which]), 16_000, format="WAV")
+            np.save(target, np.tile(np.float16([[1, -1], [-1, 1]][which]), (63, 1)))
+            writer.write({"__key__": f"{number}", "wav": sound.getvalue(), "tone.npy": target.getvalue()})
+    return str(tmp_path / "taught.tar")
+
+
+def test_targets_are_learnt_and_their_run_goes_on(taught, tmp_path):
+    options = {"targets": {"tone": 1.0}, "reconstruction": 0.01, "masked": 0.1, "base_lr": 0.5, "batch": 8}
+    learning = recipe(AxLSTMConfig(width=16, depth=1), shards=(taught,), **options)
+    pretrain(replace(learning, steps=20), tmp_path / "run", cpu=True)
+    path = pretrain(replace(learning, steps=24), tmp_path / "run", cpu=True)
+    first, *_, before, after = np.array(losses(tmp_path / "run")).reshape(6, 4).mean(1)
+    assert before < 0.5 * first
+    assert after < 0.5 * first  # the maps to the targets were restored
+    assert read_header(path)["layout"] == "time"
 
 
 def test_the_weights_say_where_they_come_from(tmp_path):
