@@ -54,11 +54,21 @@ def reconstruction_loss(
     return loss.to(prediction.dtype)
 
 
-def cosine_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """One minus the cosine between prediction and target, the mean over those moments that have a target other than 0.
+def teaching_loss(prediction: Tensor, target: Tensor) -> Tensor:
+    """One minus the cosine between what is said and what a teacher says: of each moment, and of a clip's mean moment.
 
-    A cosine taught students better than other losses did (S-SONDO, Table 3). Shape: (B, moments, D) each -> scalar.
+    Moments whose target is 0 have none, and do not count. Frozen embeddings are means, so that the second half is what they
+    are used for. A cosine taught students better than other losses did (S-SONDO, Table 3).
+
+    Shape: (B, moments, D) each -> scalar.
     """
-    known = target.abs().amax(-1) > 0
-    error = 1 - nn.functional.cosine_similarity(prediction, target, dim=-1)
-    return (error * known).sum() / known.sum().clamp(min=1)
+    known = target.abs().amax(-1, keepdim=True) > 0
+    moments = _distance(prediction, target, known.squeeze(-1))
+    clips = _distance((prediction * known).sum(1), target.sum(1), known.any(1).squeeze(-1))
+    return (moments + clips) / 2
+
+
+def _distance(one: Tensor, other: Tensor, known: Tensor) -> Tensor:
+    """One minus the cosine, the mean over those that are known. Shape: (..., D), (..., D), (...) -> scalar."""
+    distance = 1 - nn.functional.cosine_similarity(one, other, dim=-1)
+    return (distance * known).sum() / known.sum().clamp(min=1)

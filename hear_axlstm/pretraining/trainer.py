@@ -24,7 +24,7 @@ from hear_axlstm.finetuning.tuner import decay_groups
 from hear_axlstm.ops import wide
 from hear_axlstm.patches import steps_from_tokens
 from hear_axlstm.pretraining.batches import Batch
-from hear_axlstm.pretraining.objective import cosine_loss, reconstruction_loss
+from hear_axlstm.pretraining.objective import reconstruction_loss, teaching_loss
 from hear_axlstm.pretraining.processes import Processes
 from hear_axlstm.pretraining.recipe import Recipe
 
@@ -51,7 +51,7 @@ class MaskedModel(nn.Module):
         loss = recipe.reconstruction * reconstruction_loss(guess, batch.spectrogram, batch.mask, config.patch, recipe.loss)
         moments = steps_from_tokens(tokens, config.grid, "time")
         for teacher, linear in self.heads.items():
-            loss = loss + recipe.targets[teacher] * cosine_loss(wide(linear(moments)), batch.targets[teacher])
+            loss = loss + recipe.targets[teacher] * teaching_loss(wide(linear(moments)), batch.targets[teacher])
         return loss
 
 

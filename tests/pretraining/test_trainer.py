@@ -13,7 +13,7 @@ from hear_axlstm.errors import ConfigError
 from hear_axlstm.kernels import products
 from hear_axlstm.patches import steps_from_tokens
 from hear_axlstm.pretraining.batches import Batch
-from hear_axlstm.pretraining.objective import cosine_loss, reconstruction_loss
+from hear_axlstm.pretraining.objective import reconstruction_loss, teaching_loss
 from hear_axlstm.pretraining.recipe import Recipe
 from hear_axlstm.pretraining.trainer import MaskedModel, Trainer, compile_blocks, optimizer_of
 from tests.conftest import noise
@@ -42,7 +42,7 @@ def test_teachers_add_to_the_loss_by_their_weights():
     targets = {"pitch": noise(2, 50, 6), "speech": torch.zeros(2, 50, 3)}
     spectrogram = noise(2, 200, 80)
     moments = steps_from_tokens(encoder(spectrogram, mask), (50, 5), "time")
-    expected = 0.5 * cosine_loss(model.heads["pitch"](moments), targets["pitch"])  # nothing is hidden, and nobody speaks
+    expected = 0.5 * teaching_loss(model.heads["pitch"](moments), targets["pitch"])  # nothing is hidden, and nobody speaks
     torch.testing.assert_close(model(Batch(spectrogram, mask, targets)), expected)
 
 
