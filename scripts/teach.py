@@ -117,7 +117,7 @@ def write(place: Place, shard: str) -> None:
     teachers = [teacher for teacher in TEACHERS if shard in place.asked(teacher)]
     if is_newer(target, [path, *map(place.map, teachers), *(place.raw(teacher, shard) for teacher in teachers)]):
         return
-    targets = {teacher: _mapped(np.load(place.raw(teacher, shard)), np.load(place.map(teacher))) for teacher in teachers}
+    targets = {teacher: _mapped(place, teacher, shard) for teacher in teachers}
     clips = ShardClips([path])
     with replacing(target) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
         for number, clip in enumerate(clips.members):
@@ -130,10 +130,15 @@ def write(place: Place, shard: str) -> None:
                 _add(tar, f"{clip.name.partition('.')[0]}.{teacher}.npy", content.getvalue())
 
 
-def _mapped(raw: Arrays, whitening: Arrays) -> list[NDArray[np.float16]]:
-    """The targets of each clip, float16."""
+def _mapped(place: Place, teacher: str, shard: str) -> list[NDArray[np.float16]]:
+    """The targets of each clip, float16; 0 where a late teacher has none yet."""
+    raw, whitening = np.load(place.raw(teacher, shard)), np.load(place.map(teacher))
     rows = (raw["rows"].astype(np.float32) - whitening["mean"]) @ whitening["directions"]
-    return np.split(rows.astype(np.float16), np.cumsum(raw["counts"])[:-1])
+    late = TEACHERS[teacher].late
+    return [
+        np.concatenate([np.zeros_like(own[:late]), own[: max(0, len(own) - late)]])
+        for own in np.split(rows.astype(np.float16), np.cumsum(raw["counts"])[:-1])
+    ]
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:

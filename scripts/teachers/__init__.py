@@ -20,16 +20,18 @@ Teach = Callable[[Sequence[Wave]], list[Targets]]
 
 class Teacher(NamedTuple):
     """load: makes the teacher from the folder of its weights. knows: which kinds of sound it is asked about. size: how many
-    numbers are kept of what it says of a moment."""
+    numbers are kept of what it says of a moment. late: how many moments later a row is learnt, so that students who read
+    from left to right have heard all that it is about."""
 
     load: Callable[[Path], Teach]
     knows: Callable[[str], bool] = lambda kind: True
     size: int = 64
+    late: int = 0
 
 
 TEACHERS = {
-    "speaker": Teacher(speaker.load),
-    "speech": Teacher(speech.load, lambda kind: "speech" in kind),
-    "pitch": Teacher(pitch.load),
+    "speaker": Teacher(speaker.load, size=128),
+    "speech": Teacher(speech.load, lambda kind: "speech" in kind, late=9),
+    "pitch": Teacher(pitch.load, size=32),
     "chroma": Teacher(chroma.load),
 }
