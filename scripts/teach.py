@@ -4,9 +4,9 @@
 
 OUT/shards/KIND/shard-NNNNNN.tar are shards of FLAC clips, as scripts/open_sound.py and `hear-axlstm shards` write them. It
 makes OUT/teachers, the wheels with the weights; OUT/raw/TEACHER/KIND/shard-NNNNNN.npz, all that a teacher said; and
-OUT/taught/KIND/shard-NNNNNN.tar, in which KEY.flac has KEY.TEACHER.npy beside it: float16, (moments, 64), a row for every
-40 ms. OUT/taught/TEACHER.npz is the map from the one to the other: the 64 strongest directions of a principal component
-analysis, each brought to mean 0 and variance 1.
+OUT/taught/KIND/shard-NNNNNN.tar, in which KEY.flac has KEY.TEACHER.npy beside it: float16, a row for every 40 ms.
+OUT/taught/TEACHER.npz is the map from the one to the other: the strongest directions of a principal component analysis, each
+brought to mean 0 and variance 1.
 
 What is newer than what it is made of is not made again; new shards change the maps, and with them all of OUT/taught.
 """
