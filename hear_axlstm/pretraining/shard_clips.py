@@ -117,7 +117,7 @@ class ShardClips:
         Raises AudioError when it cannot be read.
         """
         own = self.taught.get(self.members[index].key, {})
-        return {teacher: _read(own[teacher], _numbers) for teacher in teachers if teacher in own}
+        return {teacher: _read(own[teacher], _target) for teacher in teachers if teacher in own}
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -125,7 +125,7 @@ class ShardClips:
         first: dict[str, Member] = {}
         for own in self.taught.values():
             first = own | first
-        return {teacher: _read(member, _numbers).shape[1] for teacher, member in sorted(first.items())}
+        return {teacher: _read(member, _target).shape[1] for teacher, member in sorted(first.items())}
 
 
 def _members(shard: Path) -> list[Member]:
@@ -157,16 +157,17 @@ def _read(member: Member, decode: Callable[[io.BytesIO], T]) -> T:
 
 
 def _log_mel(content: io.BytesIO) -> Tensor:
-    mel = _numbers(content)
-    if mel.shape[1] != N_MELS:
-        raise AudioError(f"shape {mel.shape}, {mel.dtype}; expected floating point (frames, {N_MELS})")
-    return torch.from_numpy(mel).float()
+    return torch.from_numpy(_numbers(content, N_MELS, f"(frames, {N_MELS})")).float()
 
 
-def _numbers(content: io.BytesIO) -> NDArray[np.floating]:
+def _target(content: io.BytesIO) -> NDArray[np.floating]:
+    return _numbers(content, None, "(moments, numbers)")
+
+
+def _numbers(content: io.BytesIO, columns: int | None, expected: str) -> NDArray[np.floating]:
     array: NDArray[np.floating] = np.load(content, allow_pickle=False)
-    if array.ndim != 2 or not array.size or array.dtype.kind != "f":
-        raise AudioError(f"shape {array.shape}, {array.dtype}; expected floating point (frames, {N_MELS})")
+    if array.ndim != 2 or not array.size or array.dtype.kind != "f" or columns not in (None, array.shape[1]):
+        raise AudioError(f"shape {array.shape}, {array.dtype}; expected floating point {expected}")
     if not np.isfinite(array).all():
         raise AudioError("holds NaN or infinity; expected finite numbers")
     return array
