@@ -144,6 +144,7 @@ class _Run:
         with log:
             try:
                 for passes in made:
+                    trainer.grow(self.schedule.blocks(self.step))
                     lr = self.schedule.at(self.step)
                     loss = trainer.update(passes, lr, log.seen)
                     self.step += 1

@@ -14,6 +14,7 @@ from typing import Any
 
 from hear_axlstm.config import EncoderConfig, Precision, check_choice, config_from_dict, variant_config
 from hear_axlstm.errors import ConfigError
+from hear_axlstm.pretraining.growth import blocks_at
 from hear_axlstm.pretraining.objective import LossOver
 from hear_axlstm.weights.find import find_weights
 from hear_axlstm.weights.load import read_header
@@ -36,7 +37,8 @@ KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {  # the type of a field
 class Recipe:
     """The settings of a run; every default is that of the papers.
 
-    encoder: the architecture. init: weights to begin with, as ``load_model`` takes them: a file, a folder, a Hub repository
+    encoder: the architecture. growth: how many of its blocks are trained in each of equal parts of the run; none: all of
+    them. init: weights to begin with, as ``load_model`` takes them: a file, a folder, a Hub repository
     or a variant; None: random ones. shards: folders, tar files or patterns, webdataset style. shares: how many clips come
     from each of them in turn; none: every clip of all of them once an epoch. synthetic: the share of clips
     that are synthesised; None: all without shards, none with them. subset: the share of the shards' clips that is used; of
@@ -53,6 +55,7 @@ class Recipe:
     """
 
     encoder: EncoderConfig
+    growth: tuple[int, ...] = ()
     init: str | None = None
     shards: tuple[str, ...] = ()
     shares: tuple[int, ...] = ()
@@ -82,6 +85,16 @@ class Recipe:
         check_choice("precision", self.precision, Precision)
         columns, rows = self.encoder.grid
         checks = {
+            "growth": (
+                not self.growth
+                or (
+                    list(self.growth) == sorted(self.growth)
+                    and self.growth[0] >= 1
+                    and self.growth[-1] == self.encoder.depth
+                ),
+                f"numbers of blocks that rise from 1 or more to {self.encoder.depth}",
+            ),
+            "compile": (not (self.compile and self.growth), "false in a run with growth"),
             "init": (self.init is None or (isinstance(self.init, str) and self.init != ""), "the name or path of weights"),
             "synthetic": (self.synthetic is None or 0 <= self.synthetic <= 1, "0 to 1"),
             "shards": (bool(self.shards) or self.synthetic in (None, 1), "some when synthetic is below 1"),
@@ -132,11 +145,12 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up to ``lr``, then half a cosine to 0, by update as in the released script."""
+    """Linear warm-up to ``lr``, then half a cosine to 0, by update as in the released script; and the course of growth."""
 
     lr: float
     warmup: int
     total: int
+    growth: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, recipe: Recipe, shard_clips: int) -> Schedule:
@@ -147,7 +161,11 @@ class Schedule:
             if not epoch:
                 raise ConfigError("nothing says how long this run is; give steps (--steps N), or epoch_clips in the recipe")
             total = max(1, recipe.epochs * epoch // recipe.batch)
-        return cls(recipe.lr, round(total * recipe.warmup_epochs / recipe.epochs), total)
+        return cls(recipe.lr, round(total * recipe.warmup_epochs / recipe.epochs), total, recipe.growth)
+
+    def blocks(self, step: int) -> int:
+        """How many blocks are trained in update ``step``; 0: as many as were before."""
+        return blocks_at(self.growth, step, self.total) if self.growth else 0
 
     def at(self, step: int) -> float:
         """The learning rate of update ``step``, which counts from 0.

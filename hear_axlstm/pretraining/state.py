@@ -97,7 +97,7 @@ class RunFolder:
     def save(self, step: int, trainer: Trainer) -> None:
         """Write all that a run needs to go on after ``step`` updates. Raises OSError, and then the file before is whole."""
         parts = {part: module.state_dict() for part, module in trainer.modules.items()}
-        facts = {"format": FORMAT, "step": step}
+        facts = {"format": FORMAT, "step": step, "blocks": trainer.blocks}
         write_checkpoint(self.path / CHECKPOINT, METADATA_KEY, facts, parts, trainer.optimizer, trainer.scaler)
 
     def load(self, trainer: Trainer) -> int:
@@ -109,6 +109,7 @@ class RunFolder:
         def restored(facts: dict[str, Any], parts: dict[str, dict[str, Tensor]]) -> int:
             for part in {*parts, *trainer.modules}:
                 trainer.modules[part].load_state_dict(parts[part])
+            trainer.train_blocks(facts.get("blocks", trainer.blocks))
             return int(facts["step"])
 
         if not self.has_checkpoint:

@@ -24,6 +24,7 @@ from hear_axlstm.finetuning.tuner import decay_groups
 from hear_axlstm.ops import wide
 from hear_axlstm.patches import steps_from_tokens
 from hear_axlstm.pretraining.batches import Batch
+from hear_axlstm.pretraining.growth import copy_up, train_first
 from hear_axlstm.pretraining.objective import reconstruction_loss, teaching_loss
 from hear_axlstm.pretraining.processes import Processes
 from hear_axlstm.pretraining.recipe import Recipe
@@ -86,7 +87,7 @@ class Trainer:
     start: an encoder whose weights to begin with, mask token and head included. targets: those of MaskedModel. processes:
     this one among all that train. dtype: of matrix products; gradients are scaled for float16. settled: False from the
     moment an update changes the weights until whoever called it has taken note, and sets it True; only then may a checkpoint
-    be written.
+    be written. blocks: how many of them are trained.
     """
 
     def __init__(
@@ -116,12 +117,15 @@ class Trainer:
         self.encoder.checkpointing = recipe.checkpointing
         self.heads = model.heads
         self.optimizer = optimizer_of(model, recipe)
+        self.blocks = recipe.growth[0] if recipe.growth else recipe.encoder.depth
+        copy_up(self.encoder, self.blocks)
         self._average: AveragedModel | None = None
         if recipe.ema is not None:
             self._average = AveragedModel(self.encoder, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
         if recipe.compile:
             compile_blocks(self.encoder)
-        self._model = self.processes.shared(model)
+        self.model = model
+        self.train_blocks(self.blocks)
         self._clips = recipe.batch // self.processes.count
 
     @property
@@ -130,6 +134,19 @@ class Trainer:
         average = {} if self._average is None else {"ema": self._average}
         heads = {"heads": self.heads} if len(self.heads) else {}
         return {"encoder": self.encoder, **average, **heads}
+
+    def train_blocks(self, blocks: int) -> None:
+        """Train this many blocks from now on, as they are."""
+        self.blocks = blocks
+        train_first(self.encoder, blocks)
+        self._model = self.processes.shared(self.model)  # anew: it exchanges the gradients that there are at first
+
+    def grow(self, blocks: int) -> None:
+        """Have more blocks join, until there are this many; fewer than there are change nothing."""
+        if blocks > self.blocks:
+            for encoder in {self.encoder, self.result}:
+                copy_up(encoder, self.blocks)
+            self.train_blocks(blocks)
 
     @property
     def result(self) -> Encoder:

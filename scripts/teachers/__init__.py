@@ -1,4 +1,4 @@
-"""What knows something of sound already, and says of every 40 ms what it hears: three small networks and a spectrum.
+"""What knows something of sound already, and says of every 40 ms what it hears: three small networks and two spectra.
 
 Each module has ``load(wheels) -> teacher``, where ``wheels`` is the folder that its weights are kept in. A teacher takes
 clips at 16 kHz and gives (moments, D) float32 for each; row m is about the samples 640 m to 640 (m + 1).
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hear_axlstm.audio import Wave
-from teachers import chroma, pitch, speaker, speech
+from teachers import chroma, pitch, speaker, spectrum, speech
 
 Targets = NDArray[np.float32]
 Teach = Callable[[Sequence[Wave]], list[Targets]]
@@ -34,4 +34,5 @@ TEACHERS = {
     "speech": Teacher(speech.load, lambda kind: "speech" in kind, late=9),
     "pitch": Teacher(pitch.load, size=32),
     "chroma": Teacher(chroma.load),
+    "spectrum": Teacher(spectrum.load, size=96),
 }

@@ -268,7 +268,7 @@ def test_tensorboard_is_shown_the_curve(tmp_path):
 def command(tmp_path, name, *options):
     path = tmp_path / "recipe.toml"
     encoder = "family = 'axlstm'\nwidth = 16\ndepth = 2\npatch = [8, 16]\n"
-    path.write_text(f"steps = 60\nbatch = 2\nbase_lr = 0.1\nema = 0.9\n[encoder]\n{encoder}")
+    path.write_text(f"steps = 60\nbatch = 2\nbase_lr = 0.1\nema = 0.9\ngrowth = [1, 2]\n[encoder]\n{encoder}")
     return ["pretrain", str(path), "-o", str(tmp_path / name), "--cpu", *options]
 
 

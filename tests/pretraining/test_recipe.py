@@ -87,6 +87,15 @@ def test_a_file_may_do_without_a_base(tmp_path):
         ('base = "axlstm-tiny"\nshards = "folder"', "shards is 'folder'; expected a list of strings"),
         ('base = "axlstm-tiny"\nmask_ratio = 1.0', "mask_ratio is 1.0; expected a share of the patches"),
         ('base = "axlstm-tiny"\nsynthetic = 0.5', "shards is ..; expected some when synthetic is below 1"),
+        (
+            'base = "axlstm-tiny"\ngrowth = [6, 3, 12]',
+            "growth is .6, 3, 12.; expected numbers of blocks that rise from 1 or more to 12",
+        ),
+        (
+            'base = "axlstm-tiny"\ngrowth = [3, 6]',
+            "growth is .3, 6.; expected numbers of blocks that rise from 1 or more to 12",
+        ),
+        ('base = "axlstm-tiny"\ngrowth = [3, 12]\ncompile = true', "compile is True; expected false in a run with growth"),
         ('base = "axlstm-tiny"\nsubset = 0', "subset is 0; expected above 0"),
         ('base = "axlstm-tiny"\nloss = "visible"', "loss is 'visible'; expected one of 'masked', 'all'"),
         ('base = "axlstm-tiny"\nwarmup_epochs = 101', "warmup_epochs is 101; expected 0 to 100"),
