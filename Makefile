@@ -48,7 +48,7 @@ bench: $(VENV)/.tested ## how fast the encoders are on this machine; ARGS=--help
 gpu: ## check and measure everything on a CUDA device, in eight minutes, into OUT; on a CPU, to try it: make gpu REHEARSE=1
 	PYTHONPATH=. $(GPU_PYTHON) -m benchmarks.gpu --out '$(OUT)' $(if $(REHEARSE),--rehearse) $(ARGS)
 
-gpu-train: ## go on with the pretraining of the default weights for SECONDS=600, on a CUDA device, into OUT
+gpu-train: ## go on with the pretraining of axlstm-tiny-synth for SECONDS=600, on a CUDA device, into OUT
 	PYTHONPATH=. $(GPU_PYTHON) -m benchmarks.gpu.train --seconds $(or $(SECONDS),600) --out '$(OUT)' $(ARGS)
 
 fuzz: $(VENV)/.tested ## damage sounds and weights and read them, for about a minute; ARGS=--help for more

@@ -1,9 +1,9 @@
 """Put the weights of a pretraining run into the package, halved, and describe them in weights_manifest.json.
 
-    python scripts/bundle.py RUN VARIANT --recipe NAME --layout time --sound "..." --device "..." \\
-        --sound-folder sound/speech --sound-folder sound/music [--default]
+    python scripts/bundle.py RUN VARIANT --recipe NAME --layout time --sound "..." --device "..." [--default]
 
-RUN is the folder that `hear-axlstm pretrain` wrote. The files in the sound folders are what similarity is centred on.
+RUN is the folder that `hear-axlstm pretrain` wrote. Similarity is centred on clips as its recipe draws them from shards,
+which must still be there.
 """
 
 import itertools
@@ -11,10 +11,14 @@ import json
 from pathlib import Path
 
 import click
-from centre import describe, measured
+from centre import SOUNDS, describe, measured
 
+from hear_axlstm.audio import Wave
 from hear_axlstm.config import Layout
 from hear_axlstm.embedder import Embedder
+from hear_axlstm.pretraining.batches import Plan
+from hear_axlstm.pretraining.recipe import Recipe, read_recipe
+from hear_axlstm.pretraining.shard_clips import ShardClips
 from hear_axlstm.pretraining.state import CURVE, WEIGHTS, read_curve
 from hear_axlstm.storage import write_text
 from hear_axlstm.weights.find import PACKAGE, manifest_path
@@ -25,31 +29,32 @@ POINTS = 20  # of the loss curve, each the mean of the updates since the one bef
 LICENCE = "Apache-2.0"  # the package's own
 
 
+def heard(recipe: Recipe) -> list[Wave]:
+    """SOUNDS clips, as a recipe draws them from its shards. Raises ClickException when it has none."""
+    if not recipe.shards:
+        raise click.ClickException("the run was trained without shards; expected some, on which similarity is centred")
+    shards = ShardClips(recipe.shards)
+    plan = Plan(recipe, len(shards), shards.groups)
+    return [shards.wave(plan.drawn(place)) for place in range(SOUNDS)]
+
+
 @click.command()
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("variant")
 @click.option("--recipe", required=True, help="Its name.")
 @click.option("--layout", type=click.Choice(Layout.__args__), required=True, help="The better one, by `hear-axlstm probe`.")
 @click.option("--sound", required=True, help="What it was trained on, in a phrase.")
-@click.option(
-    "--sound-folder",
-    "folders",
-    required=True,
-    multiple=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Of sound that it was trained on, or that is like it; again for more.",
-)
 @click.option("--device", required=True, help="What it was trained with.")
 @click.option("--default", is_flag=True, help="What load_model() returns.")
-def main(
-    run: Path, variant: str, recipe: str, layout: Layout, sound: str, folders: tuple[Path, ...], device: str, default: bool
-) -> None:
+def main(run: Path, variant: str, recipe: str, layout: Layout, sound: str, device: str, default: bool) -> None:
     encoder, header = load_weights(run / WEIGHTS)
     made = header["provenance"]
     losses = [float(row["loss"]) for row in read_curve(run / CURVE)]
     edges = [round(point * len(losses) / POINTS) for point in range(POINTS + 1)]
     training = {
         "recipe": recipe,
+        "init": made.get("init", {}).get("name"),
+        "teachers": list(made["recipe"]["targets"]),
         "steps": made["steps"],
         "batch": made["recipe"]["batch"],
         "device": device,
@@ -61,7 +66,7 @@ def main(
     provenance = {"sound": sound, "hear_axlstm": made["hear_axlstm"], **training}
     parameters = sum(p.numel() for p in encoder.parameters())
     model = Embedder(encoder, layout=layout)
-    encoder.layout, encoder.centring = layout, measured(model, variant, folders).facts(model)
+    encoder.layout, encoder.centring = layout, measured(model, variant, heard(read_recipe(recipe))).facts(model)
     save_weights(encoder.half(), PACKAGE / file, provenance)
 
     manifest = json.loads(manifest_path().read_text(encoding="utf-8"))

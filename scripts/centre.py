@@ -14,24 +14,30 @@ import click
 from safetensors.torch import load_file
 
 from hear_axlstm import Embedder, embed, load_model
+from hear_axlstm.audio import Wave
 from hear_axlstm.centring import Centring
+from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.storage import sha256_of, write_text
 from hear_axlstm.weights.find import PACKAGE, find_weights, manifest_path
 from hear_axlstm.weights.load import read_header
 from hear_axlstm.weights.save import write_weights
 
-SOUNDS = 500  # more of them measured the same
+SOUNDS = 500  # or fewer; more measured the same
 SUFFIXES = {".flac", ".wav", ".ogg", ".opus", ".mp3"}
 
 
-def measured(model: Embedder, name: str, folders: tuple[Path, ...]) -> Centring:
-    """The centring of a model on at most SOUNDS files below the folders, taken evenly."""
+def some(folders: tuple[Path, ...]) -> list[Path]:
+    """At most SOUNDS files below the folders, taken evenly."""
     files = sorted(path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    chosen = files[:: -(-len(files) // SOUNDS)]
-    found = embed(chosen, model, progress=True)
+    return files[:: -(-len(files) // SOUNDS)]
+
+
+def measured(model: Embedder, name: str, sounds: list[Path] | list[Wave]) -> Centring:
+    """The centring of a model on files, or on clips at 16 kHz."""
+    found = embed(sounds, model, sample_rate=SAMPLE_RATE, progress=True)
     if found.failures:
-        raise click.ClickException(f"{len(found.failures)} files failed: {next(iter(found.failures.values()))}")
-    return Centring.measured(found.matrix, f"the training sound of {name} ({len(chosen):,} clips)")
+        raise click.ClickException(f"{len(found.failures)} sounds failed: {next(iter(found.failures.values()))}")
+    return Centring.measured(found.matrix, f"the training sound of {name} ({len(sounds):,} clips)")
 
 
 def describe(variant: str, entry: dict) -> None:
@@ -48,7 +54,7 @@ def describe(variant: str, entry: dict) -> None:
 def main(weights: str, folders: tuple[Path, ...]) -> None:
     path = find_weights(weights)
     model, header = load_model(path), read_header(path)
-    facts = measured(model, path.stem, folders).facts(model)
+    facts = measured(model, path.stem, some(folders)).facts(model)
     write_weights(header["config"], load_file(path), path, header["provenance"], layout=header["layout"], centring=facts)
     manifest = json.loads(manifest_path().read_text(encoding="utf-8"))
     for variant, entry in manifest["variants"].items():

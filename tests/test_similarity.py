@@ -13,6 +13,7 @@ from hear_axlstm import centring as rules
 from hear_axlstm.centring import Centring, centring_of, nearest
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import AudioError, ConfigError
+from hear_axlstm.weights.find import read_manifest
 
 FORMANTS = {"a": (730, 1090, 2440), "i": (270, 2290, 3010)}
 
@@ -172,7 +173,7 @@ def test_neighbours_print_as_a_table_that_says_what_it_was_centred_on(result):
     lines = repr(result.neighbours(2)).splitlines()
     assert len(lines) == 7
     assert lines[0].startswith("voice a 110.wav  voice a 140.wav 0.")
-    assert lines[-1] == "cosines, centred on the training sound of axlstm-tiny-synth (480 clips)"
+    assert lines[-1] == f"cosines, centred on {centring_of(hear_axlstm.load_model()).source}"
 
 
 def test_many_neighbours_print_in_short(model):
@@ -203,7 +204,7 @@ def test_embeddings_of_another_size_ask_for_their_weights():
     with pytest.raises(ConfigError, match=r"have 5 numbers, but the bundled weights give 960; .*model="):
         hear_axlstm.similarity(np.ones(5), np.ones(5))
     with pytest.raises(ConfigError, match=r"shape \(2, 5\)"):
-        hear_axlstm.similarity(np.ones((2, 5)), model="axlstm-tiny-synth")
+        hear_axlstm.similarity(np.ones((2, 5)), model=read_manifest()["default"])
 
 
 def test_a_list_of_embeddings_may_have_some_that_failed(matrix):

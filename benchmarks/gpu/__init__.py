@@ -21,5 +21,5 @@ pretraining.py  a short pretraining run, and one that is interrupted and resumed
 evaluator.py    the batched evaluator beside the sequential one
 speed.py        encoders, single operations, the fused norm, tiles, training
 
-train.py        `make gpu-train`, which goes on with the pretraining of the default weights
+train.py        `make gpu-train`, which goes on with the pretraining of axlstm-tiny-synth
 """

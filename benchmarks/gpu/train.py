@@ -1,8 +1,8 @@
-"""Goes on with the pretraining of the default weights for some seconds: python -m benchmarks.gpu.train --seconds 1500
+"""Goes on with the pretraining of axlstm-tiny-synth for some seconds: python -m benchmarks.gpu.train --seconds 1500
 
 The run is in a folder (build/gpu-train), and the next call goes on with it. What is worth keeping is written to --out as
-well, each below 16 MiB for the default weights: the weights in half precision, whose header has the recipe, recipe.json and
-curve.csv. Each call adds to the run as many updates as it can make, over which the learning rate falls to 0.
+well, each below 16 MiB: the weights in half precision, whose header has the recipe, recipe.json and curve.csv. Each call
+adds to the run as many updates as it can make, over which the learning rate falls to 0.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from hear_axlstm.pretraining.recipe import Recipe, read_recipe
 from hear_axlstm.pretraining.shard_clips import ShardClips
 from hear_axlstm.pretraining.state import CURVE, INIT, RECIPE, WEIGHTS, RunFolder, read_curve
 from hear_axlstm.pretraining.trainer import Trainer
-from hear_axlstm.weights.find import read_manifest
 from hear_axlstm.weights.load import load_weights
 from hear_axlstm.weights.save import save_weights
 
+NAME = "axlstm-tiny-synth"  # weights that were trained as the papers train
 WARM_UP, TIMED = 2, 5  # updates by which the pace is measured
 SHARE, END = 0.85, 0.95  # of the time that is left: for updates, and when they are stopped should they take longer
 
@@ -39,7 +39,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, required=True, help="time of this call, its end included")
     parser.add_argument("--run", type=Path, default=Path("build/gpu-train"), help="folder of the run")
     parser.add_argument("--out", type=Path, default=Path("build/gpu"), help="folder for the weights, recipe and curve")
-    parser.add_argument("--init", help="weights to begin with; the default weights")
+    parser.add_argument("--init", help=f"weights to begin with; {NAME}")
     parser.add_argument("--shards", action="append", default=[], help="recorded sound for half of the clips; again for more")
     parser.add_argument("--batch", type=int, default=1024, help="clips of an update")
     parser.add_argument("--cpu", action="store_true", help="on the CPU")
@@ -64,15 +64,15 @@ def settings(options: argparse.Namespace) -> tuple[Recipe, int]:
     """The recipe of the run, new or begun, and how many updates it has made."""
     folder = RunFolder(options.run)
     recorded, rows = (folder.recorded(), read_curve(options.run / CURVE)) if folder.has_checkpoint else ({}, [])
-    init = options.init or (recorded.get(INIT) or {}).get("name") or read_manifest()["default"]
+    init = options.init or (recorded.get(INIT) or {}).get("name") or NAME
     data: dict[str, Any] = {"shards": options.shards, "synthetic": 0.5} if options.shards else {"synthetic": 1.0}
     return read_recipe(init=init, batch=options.batch, **data), int(rows[-1]["step"]) if rows else 0
 
 
-def keep(weights: Path, options: argparse.Namespace, name: str) -> None:
+def keep(weights: Path, options: argparse.Namespace) -> None:
     """Write the weights in half precision, with what the run's own say of themselves, and how they came about."""
     encoder, header = load_weights(weights)
-    save_weights(encoder.half(), options.out / f"{name}.safetensors", header["provenance"], layout=header["layout"])
+    save_weights(encoder.half(), options.out / f"{NAME}.safetensors", header["provenance"], layout=header["layout"])
     for file in (RECIPE, CURVE):
         shutil.copyfile(options.run / file, options.out / file)
 
@@ -88,7 +88,6 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGALRM, stop)
-    name = read_manifest()["default"]
     try:
         recipe, done = settings(options)
         seconds = pace(recipe, cpu=options.cpu)
@@ -106,11 +105,11 @@ def main() -> int:
         if not weights.is_file():
             tell("no update was made: give it more --seconds, or a smaller --batch")
             return 1
-        keep(weights, options, name)
+        keep(weights, options)
     except HearAxlstmError as error:
         tell(f"error: {error}")
         return 1
-    tell(f"in {options.out}: {name}.safetensors, {RECIPE}, {CURVE}; the same command goes on")
+    tell(f"in {options.out}: {NAME}.safetensors, {RECIPE}, {CURVE}; the same command goes on")
     return 0
 
 

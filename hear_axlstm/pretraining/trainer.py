@@ -31,29 +31,36 @@ from hear_axlstm.pretraining.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
+HEAD_WIDTH = 384  # between a moment and what a teacher says of it
+
 
 class MaskedModel(nn.Module):
     """An encoder that guesses the patches it does not see, and what teachers say; the loss is float32 in every precision.
 
-    targets: how many numbers each teacher says of a moment. Each has one linear map from the moment's joined tokens.
+    targets: how many numbers each teacher says of a moment. Each has a small network from the moment's joined tokens: with
+    linear maps instead, the tokens keep less of what no teacher says.
     """
 
     def __init__(self, encoder: Encoder, recipe: Recipe, targets: Mapping[str, int]) -> None:
         super().__init__()
         self.encoder, self.recipe = encoder, recipe
         width = encoder.config.embedding_size
-        self.heads = nn.ModuleDict({teacher: nn.Linear(width, size) for teacher, size in targets.items()})
+        self.heads = nn.ModuleDict({teacher: _head(width, size) for teacher, size in targets.items()})
 
     def forward(self, batch: Batch) -> Tensor:
         """The loss of one pass, a scalar."""
-        recipe, config, head = self.recipe, self.encoder.config, self.encoder.head
+        recipe, config, guess_of = self.recipe, self.encoder.config, self.encoder.head
         tokens = self.encoder(batch.spectrogram, batch.mask)
-        guess = wide(head(tokens.to(head[0].weight.dtype)))
+        guess = wide(guess_of(tokens.to(guess_of[0].weight.dtype)))
         loss = recipe.reconstruction * reconstruction_loss(guess, batch.spectrogram, batch.mask, config.patch, recipe.loss)
         moments = steps_from_tokens(tokens, config.grid, "time")
-        for teacher, linear in self.heads.items():
-            loss = loss + recipe.targets[teacher] * teaching_loss(wide(linear(moments)), batch.targets[teacher])
+        for teacher, head in self.heads.items():
+            loss = loss + recipe.targets[teacher] * teaching_loss(wide(head(moments)), batch.targets[teacher])
         return loss
+
+
+def _head(width: int, size: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(width, HEAD_WIDTH), nn.GELU(), nn.Linear(HEAD_WIDTH, size))
 
 
 def optimizer_of(model: nn.Module, recipe: Recipe) -> AdamW:

@@ -13,6 +13,7 @@ import hear_axlstm
 from hear_axlstm.classification.apply import load_classifier
 from hear_axlstm.classification.run import classify
 from hear_axlstm.errors import ConfigError, OutputError, WeightsError
+from hear_axlstm.weights.find import read_manifest
 from tests.conftest import tone
 
 RATE = 16_000
@@ -55,7 +56,7 @@ def test_a_folder_becomes_scores_files_and_a_classifier(sounds, model, tmp_path)
     assert b"\r" not in (out / "predictions.csv").read_bytes()
     assert json.loads((out / "scores.json").read_text())["accuracy"] == 1.0
     found = load_classifier(out)
-    assert found.facts["model"] == "axlstm-tiny-synth"
+    assert found.facts["model"] == read_manifest()["default"]
     assert found.facts["clips"] == {"clicks": 4, "noise": 4, "tone": 4}
     predicted = found.predict(sounds / "noise")
     assert predicted.labels == ["noise"] * 4

@@ -7,11 +7,11 @@ import torch
 
 from hear_axlstm import embed, load_embeddings, load_model
 from hear_axlstm.weights import names
-from hear_axlstm.weights.find import find_weights
+from hear_axlstm.weights.find import find_weights, read_manifest
 from hear_axlstm.weights.names import weights_name
 from hear_axlstm.weights.save import fingerprint, save_weights
 
-BUNDLED = "axlstm-tiny-synth"
+BUNDLED = read_manifest()["default"]
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def named(model):
     return f"axlstm-tiny {fingerprint(model.encoder)[:6]}"
 
 
-@pytest.mark.parametrize("given", ["", BUNDLED, "axlstm_tiny_synth", "path", "copy", "model"])
+@pytest.mark.parametrize("given", ["", BUNDLED, BUNDLED.replace("-", "_"), "path", "copy", "model"])
 def test_bundled_weights_have_one_name(tmp_path, given):
     copy = tmp_path / "copy.safetensors"
     shutil.copy(find_weights(), copy)
