@@ -302,6 +302,6 @@ def test_two_processes_are_one(tmp_path):
 def test_every_recipe_trains(tmp_path, name):
     """One update of two clips by an encoder of two blocks, without what only a long run repays, and without shards."""
     settled = read_recipe(name, synthetic=1.0, steps=1, batch=2, epoch_clips=8, compile=False, precision="float32")
-    settled = replace(settled, encoder=replace(settled.encoder, depth=2), shards=(), shares=(), targets={})
+    settled = replace(settled, encoder=replace(settled.encoder, depth=2), growth=(), shards=(), shares=(), targets={})
     pretrain(settled, tmp_path / "run", cpu=True)
     assert 0.5 < losses(tmp_path / "run")[0] < 5
