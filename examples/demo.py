@@ -99,7 +99,7 @@ def main(folder):
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     raw = unit @ unit.T
     found = hear_axlstm.neighbours(embeddings, 1)
-    weights = f"{read_manifest()['default']}, trained on synthesised sound"
+    weights = f"{read_manifest()['default']}, which are not the papers' AudioSet model"
     print(f"\n{len(names)} sounds, {embeddings.shape[1]} floats each; weights: {weights}\n")
     print(f"{'sound':22}  {'seconds':>7}  {'most similar':22}  similarity  raw cosine")
     for row, (name, (other,), (cosine,)) in enumerate(zip(names, found.indices, found.cosines, strict=True)):
