@@ -121,6 +121,9 @@ class Trainer:
             model = MaskedModel(self.encoder, recipe, targets).to(self.device)
         if start is not None:
             self.encoder.load_state_dict(start.state_dict())
+            if recipe.growth and self.processes.is_main:
+                text = "of the initial weights, blocks 1 to %d are used: growth begins with them; growth = [] keeps all"
+                logger.warning(text, recipe.growth[0])
         self.encoder.checkpointing = recipe.checkpointing
         self.heads = model.heads
         self.optimizer = optimizer_of(model, recipe)

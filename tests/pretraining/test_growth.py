@@ -60,6 +60,16 @@ def test_the_weights_of_an_encoder_that_waits_are_those_of_its_first_blocks():
         assert torch.equal(first(SPECTROGRAM), said(trainer)[1])
 
 
+def test_growth_says_which_of_the_initial_blocks_it_takes(caplog):
+    start = Encoder(RECIPE.encoder)
+    trainer = Trainer(RECIPE, cpu=True, start=start)
+    assert caplog.messages == [
+        "of the initial weights, blocks 1 to 1 are used: growth begins with them; growth = [] keeps all"
+    ]
+    assert torch.equal(trainer.encoder.blocks[0].up.weight, start.blocks[0].up.weight)
+    assert torch.equal(trainer.encoder.blocks[3].up.weight, start.blocks[0].up.weight)
+
+
 def test_an_encoder_does_not_shrink():
     trainer = Trainer(RECIPE, cpu=True)
     for blocks, expected in ((2, 2), (1, 2), (0, 2), (4, 4)):
