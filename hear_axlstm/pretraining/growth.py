@@ -6,24 +6,12 @@ that the encoder says the same before and after (Gong et al., 2019, stack traine
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from hear_axlstm.encoder import Encoder
 
 OUTPUTS = {"axlstm": ("down",), "ssam": ("out_proj",), "ssast": ("proj", "mlp.2")}  # layers that add to the stream
-
-
-def blocks_at(growth: Sequence[int], step: int, total: int) -> int:
-    """How many blocks are trained in update ``step``, which counts from 0: ``growth`` has that of each of equal parts.
-
-    >>> [blocks_at([3, 12], step, total=4) for step in range(4)]
-    [3, 3, 12, 12]
-    """
-    return growth[min(math.floor(step * len(growth) / total), len(growth) - 1)]
 
 
 def train_first(encoder: Encoder, blocks: int) -> None:

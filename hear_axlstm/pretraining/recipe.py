@@ -14,7 +14,6 @@ from typing import Any
 
 from hear_axlstm.config import EncoderConfig, Precision, check_choice, config_from_dict, variant_config
 from hear_axlstm.errors import ConfigError
-from hear_axlstm.pretraining.growth import blocks_at
 from hear_axlstm.pretraining.objective import LossOver
 from hear_axlstm.weights.find import find_weights
 from hear_axlstm.weights.load import read_header
@@ -137,6 +136,11 @@ class Recipe:
         """The learning rate at the end of the warm-up."""
         return self.base_lr * self.batch / LR_BATCH
 
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """How many blocks are trained in each of equal parts of the run."""
+        return self.growth or (self.encoder.depth,)
+
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain JSON values, from which ``recipe.json`` is made."""
         lists = {name: list(value) for name, value in asdict(self).items() if isinstance(value, tuple)}
@@ -150,7 +154,7 @@ class Schedule:
     lr: float
     warmup: int
     total: int
-    growth: tuple[int, ...] = ()
+    stages: tuple[int, ...]
 
     @classmethod
     def of(cls, recipe: Recipe, shard_clips: int) -> Schedule:
@@ -161,16 +165,20 @@ class Schedule:
             if not epoch:
                 raise ConfigError("nothing says how long this run is; give steps (--steps N), or epoch_clips in the recipe")
             total = max(1, recipe.epochs * epoch // recipe.batch)
-        return cls(recipe.lr, round(total * recipe.warmup_epochs / recipe.epochs), total, recipe.growth)
+        return cls(recipe.lr, round(total * recipe.warmup_epochs / recipe.epochs), total, recipe.stages)
 
     def blocks(self, step: int) -> int:
-        """How many blocks are trained in update ``step``; 0: as many as were before."""
-        return blocks_at(self.growth, step, self.total) if self.growth else 0
+        """How many blocks are trained in update ``step``, which counts from 0.
+
+        >>> [Schedule(1.0, warmup=0, total=4, stages=(3, 12)).blocks(step) for step in range(4)]
+        [3, 3, 12, 12]
+        """
+        return self.stages[step * len(self.stages) // self.total]
 
     def at(self, step: int) -> float:
         """The learning rate of update ``step``, which counts from 0.
 
-        >>> [Schedule(1.0, warmup=2, total=6).at(step) for step in (0, 1, 2, 4)]
+        >>> [Schedule(1.0, warmup=2, total=6, stages=(12,)).at(step) for step in (0, 1, 2, 4)]
         [0.0, 0.5, 1.0, 0.5]
         """
         if step < self.warmup:

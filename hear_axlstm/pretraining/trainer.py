@@ -125,9 +125,8 @@ class Trainer:
                 text = "of the initial weights, blocks 1 to %d are used: growth begins with them; growth = [] keeps all"
                 logger.warning(text, recipe.growth[0])
         self.encoder.checkpointing = recipe.checkpointing
-        self.heads = model.heads
         self.optimizer = optimizer_of(model, recipe)
-        self.blocks = recipe.growth[0] if recipe.growth else recipe.encoder.depth
+        self.blocks = recipe.stages[0]
         copy_up(self.encoder, self.blocks)
         self._average: AveragedModel | None = None
         if recipe.ema is not None:
@@ -142,7 +141,7 @@ class Trainer:
     def modules(self) -> dict[str, nn.Module]:
         """The modules that a checkpoint must keep, by name."""
         average = {} if self._average is None else {"ema": self._average}
-        heads = {"heads": self.heads} if len(self.heads) else {}
+        heads = {"heads": self.model.heads} if len(self.model.heads) else {}
         return {"encoder": self.encoder, **average, **heads}
 
     def train_blocks(self, blocks: int) -> None:
