@@ -24,7 +24,6 @@ from hear_axlstm.finetuning.tuner import decay_groups
 from hear_axlstm.ops import wide
 from hear_axlstm.patches import steps_from_tokens
 from hear_axlstm.pretraining.batches import Batch
-from hear_axlstm.pretraining.growth import copy_up, train_first
 from hear_axlstm.pretraining.objective import reconstruction_loss, teaching_loss
 from hear_axlstm.pretraining.processes import Processes
 from hear_axlstm.pretraining.recipe import Recipe
@@ -32,6 +31,7 @@ from hear_axlstm.pretraining.recipe import Recipe
 logger = logging.getLogger(__name__)
 
 HEAD_WIDTH = 384  # between a moment and what a teacher says of it
+OUTPUTS = {"axlstm": ("down",), "ssam": ("out_proj",), "ssast": ("proj", "mlp.2")}  # a block's layers that add to the stream
 
 
 class MaskedModel(nn.Module):
@@ -86,6 +86,34 @@ def compile_blocks(encoder: Encoder) -> None:
             if isinstance(module, Scan):
                 module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]
         block.compile(dynamic=False)
+
+
+def train_first(encoder: Encoder, blocks: int) -> None:
+    """Train so many blocks, and have those above pass on what they get."""
+    for index, block in enumerate(encoder.blocks):
+        vars(block).pop("forward", None)
+        if index >= blocks:
+            block.forward = _pass_on
+        block.requires_grad_(index < blocks)
+
+
+def _pass_on(x: Tensor, update: Tensor | None, backend: str = "auto") -> tuple[Tensor, Tensor | None]:
+    return x, update
+
+
+@torch.no_grad()
+def copy_up(encoder: Encoder, blocks: int) -> None:
+    """Make all blocks above the first ``blocks`` copies of those, in turn, that add nothing to the stream yet.
+
+    So an encoder that grows says the same before and after (Gong et al., 2019, stack trained blocks; zeros keep what was
+    learnt).
+    """
+    for index in range(blocks, encoder.config.depth):
+        block = encoder.blocks[index]
+        block.load_state_dict(encoder.blocks[index % blocks].state_dict())
+        for name in OUTPUTS[encoder.config.family]:
+            for parameter in block.get_submodule(name).parameters():
+                parameter.zero_()
 
 
 class Trainer:
