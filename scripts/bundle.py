@@ -1,14 +1,16 @@
 """Put the weights of a pretraining run into the package, halved, and describe them in weights_manifest.json.
 
-    python scripts/bundle.py RUN VARIANT --recipe NAME --layout time --sound "..." --device "..." [--default]
+    python scripts/bundle.py VARIANT --course RUN RECIPE... --layout time --sound "..." --device "..." [--default]
 
-RUN is the folder that `hear-axlstm pretrain` wrote. Similarity is centred on clips as its recipe draws them from shards,
-which must still be there.
+RUN is a folder that `hear-axlstm pretrain` wrote by the recipe of that name; where it began with another run's weights, that
+one's course is given before it. Similarity is centred on clips as the last recipe draws them from shards; they must be there
+still.
 """
 
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 from centre import SOUNDS, describe, measured
@@ -38,32 +40,42 @@ def heard(recipe: Recipe) -> list[Wave]:
     return [shards.wave(plan.drawn(place)) for place in range(SOUNDS)]
 
 
-@click.command()
-@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("variant")
-@click.option("--recipe", required=True, help="Its name.")
-@click.option("--layout", type=click.Choice(Layout.__args__), required=True, help="The better one, by `hear-axlstm probe`.")
-@click.option("--sound", required=True, help="What it was trained on, in a phrase.")
-@click.option("--device", required=True, help="What it was trained with.")
-@click.option("--default", is_flag=True, help="What load_model() returns.")
-def main(run: Path, variant: str, recipe: str, layout: Layout, sound: str, device: str, default: bool) -> None:
-    encoder, header = load_weights(run / WEIGHTS)
-    made = header["provenance"]
+def trained(run: Path, recipe: str, before: dict[str, Any] | None) -> dict[str, Any]:
+    """How a run was trained. before: how what it began with was trained, where that was a run, too."""
+    made = load_weights(run / WEIGHTS)[1]["provenance"]
     losses = [float(row["loss"]) for row in read_curve(run / CURVE)]
     edges = [round(point * len(losses) / POINTS) for point in range(POINTS + 1)]
-    training = {
+    return {
         "recipe": recipe,
-        "init": made.get("init", {}).get("name"),
-        "teachers": list(made["recipe"]["targets"]),
+        "init": before or made.get("init", {}).get("name"),
+        "teachers": made["recipe"]["targets"],
         "steps": made["steps"],
         "batch": made["recipe"]["batch"],
-        "device": device,
         "loss_curve": [
             [last, round(sum(losses[first:last]) / (last - first), 4)] for first, last in itertools.pairwise(edges)
         ],
     }
+
+
+@click.command()
+@click.argument("variant")
+@click.option("--course", "courses", nargs=2, multiple=True, required=True, help="A run's folder, and its recipe's name.")
+@click.option("--layout", type=click.Choice(Layout.__args__), required=True, help="The better one, by `hear-axlstm probe`.")
+@click.option("--sound", required=True, help="What it was trained on, in a phrase.")
+@click.option("--device", required=True, help="What it was trained with.")
+@click.option("--default", is_flag=True, help="What load_model() returns.")
+def main(variant: str, courses: tuple[tuple[str, str], ...], layout: Layout, sound: str, device: str, default: bool) -> None:
+    training: dict[str, Any] | None = None
+    fingerprint: str | None = None
+    for run, recipe in courses:
+        encoder, header = load_weights(Path(run) / WEIGHTS)
+        begun = header["provenance"].get("init", {}).get("sha256")
+        if fingerprint not in (None, begun):
+            raise click.ClickException(f"{run} did not begin with the weights of the course before; expected those")
+        training, fingerprint = trained(Path(run), recipe, training), header["sha256"]
     file = Path("bundled") / f"{variant}.safetensors"
-    provenance = {"sound": sound, "hear_axlstm": made["hear_axlstm"], **training}
+    training = {**training, "device": device}
+    provenance = {"sound": sound, "hear_axlstm": header["provenance"]["hear_axlstm"], **training}
     parameters = sum(p.numel() for p in encoder.parameters())
     model = Embedder(encoder, layout=layout)
     encoder.layout, encoder.centring = layout, measured(model, variant, heard(read_recipe(recipe))).facts(model)
@@ -86,7 +98,7 @@ def main(run: Path, variant: str, recipe: str, layout: Layout, sound: str, devic
     if default:
         manifest["default"] = variant
     write_text(manifest_path(), json.dumps(manifest, indent=2) + "\n")
-    click.echo(f"loss {losses[0]:.3f} -> {training['loss_curve'][-1][1]:.3f}")
+    click.echo(f"loss {training['loss_curve'][0][1]:.3f} -> {training['loss_curve'][-1][1]:.3f}")
 
 
 if __name__ == "__main__":
