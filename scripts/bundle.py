@@ -40,10 +40,9 @@ def heard(recipe: Recipe) -> list[Wave]:
     return [shards.wave(plan.drawn(place)) for place in range(SOUNDS)]
 
 
-def trained(run: Path, recipe: str, before: dict[str, Any] | None) -> dict[str, Any]:
-    """How a run was trained. before: how what it began with was trained, where that was a run, too."""
-    made = load_weights(run / WEIGHTS)[1]["provenance"]
-    losses = [float(row["loss"]) for row in read_curve(run / CURVE)]
+def trained(recipe: str, made: dict[str, Any], curve: Path, before: dict[str, Any] | None) -> dict[str, Any]:
+    """How a run was trained. made: what its weights say of that. before: the same of the run that it began with, if any."""
+    losses = [float(row["loss"]) for row in read_curve(curve)]
     edges = [round(point * len(losses) / POINTS) for point in range(POINTS + 1)]
     return {
         "recipe": recipe,
@@ -69,13 +68,13 @@ def main(variant: str, courses: tuple[tuple[str, str], ...], layout: Layout, sou
     fingerprint: str | None = None
     for run, recipe in courses:
         encoder, header = load_weights(Path(run) / WEIGHTS)
-        begun = header["provenance"].get("init", {}).get("sha256")
-        if fingerprint not in (None, begun):
+        made = header["provenance"]
+        if fingerprint not in (None, made.get("init", {}).get("sha256")):
             raise click.ClickException(f"{run} did not begin with the weights of the course before; expected those")
-        training, fingerprint = trained(Path(run), recipe, training), header["sha256"]
+        training, fingerprint = trained(recipe, made, Path(run) / CURVE, training), header["sha256"]
     file = Path("bundled") / f"{variant}.safetensors"
     training = {**training, "device": device}
-    provenance = {"sound": sound, "hear_axlstm": header["provenance"]["hear_axlstm"], **training}
+    provenance = {"sound": sound, "hear_axlstm": made["hear_axlstm"], **training}
     parameters = sum(p.numel() for p in encoder.parameters())
     model = Embedder(encoder, layout=layout)
     encoder.layout, encoder.centring = layout, measured(model, variant, heard(read_recipe(recipe))).facts(model)
