@@ -22,6 +22,7 @@ WINGS = {"quota", "parallel", "progress", "audio", "centring", "files", "classif
     "synthesis",
     "pretraining",
     "evaluation",
+    "doors",
     "cli",
 }
 LINES, CLASSES, CALLS, SMALL = 1_500, 24, 5, 40
