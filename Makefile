@@ -8,7 +8,7 @@ GPU_PYTHON := python3
 OUT ?= build/gpu
 
 .DEFAULT_GOAL := help
-.PHONY: help demo suite test test-core test-python test-lowest check docs bench gpu gpu-train fuzz wheel clean
+.PHONY: help demo suite test test-core test-python test-lowest test-doors check docs bench gpu gpu-train fuzz wheel clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test-python: ## the same with another Python, in an environment apart: make test
 
 test-lowest: ## the same with the lowest versions that pyproject.toml admits
 	$(MAKE) test-core VENV=.venv-lowest CONSTRAINTS=build/lowest.txt
+
+test-doors: $(VENV)/.doors ## set up, then run the tests of the doors; with the lowest versions of the tools: .ci/run has how
+	$(PYTEST) tests/doors $(ARGS)
 
 check: $(VENV)/.tested ## formatting, lint, types
 	$(VENV)/bin/ruff format --check .
@@ -64,6 +67,12 @@ build/lowest.txt: pyproject.toml
 	mkdir -p build
 	grep -oE '"[A-Za-z0-9_-]+>=[0-9.]+' pyproject.toml | tr -d '"' | sed 's/>=/==/' > $@
 
+# The lowest versions of what opens the doors, beside the torch that the tests were seen to pass with.
+build/lowest-doors.txt: pyproject.toml requirements/constraints.txt
+	mkdir -p build
+	sed -n '/^av = /,/^doors = /p' pyproject.toml | grep -oE '"[A-Za-z0-9_-]+(\[[a-z]+\])?>=[0-9.]+' | sed -E 's/"|\[[a-z]+\]//g; s/>=/==/' > $@
+	grep '^torch==' requirements/constraints.txt >> $@
+
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
@@ -72,6 +81,10 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 
 $(VENV)/.core: $(VENV)/.installed
 	$(PIP) -e '.[all,test]'
+	touch $@
+
+$(VENV)/.doors: $(VENV)/.installed
+	$(PIP) -e '.[all,doors,test]'
 	touch $@
 
 $(VENV)/.tested: $(VENV)/.installed requirements/kit.txt
