@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hear_axlstm.config import CHUNK_FRAMES, HOP, MIN_SAMPLES, SAMPLE_RATE, require
+from hear_axlstm.config import CHUNK_FRAMES, HOP, MIN_SAMPLES, SAMPLE_RATE, check_choice, require
 from hear_axlstm.doors.torch_export import Exportable, What, exportable, fixed_samples, program
 from hear_axlstm.embedder import Embedder
-from hear_axlstm.errors import BackendError
+from hear_axlstm.errors import BackendError, HearAxlstmError
 from hear_axlstm.frontend import log_mel
 from hear_axlstm.hear import _unwrapped, load_model
 from hear_axlstm.storage import replacing
@@ -67,6 +67,7 @@ def export(
     """
     target = Path(path)
     require(target.suffix == ".onnx" and not target.is_dir(), f"the file is {str(target)!r}; expected NAME.onnx")
+    check_choice("what", what, What)
     fixed_samples(seconds)
     missing = [name for name in PACKAGES if not _can_import(name)]
     require(not missing, f"ONNX needs {', '.join(missing)}: pip install 'hear-axlstm[onnx]'")
@@ -98,13 +99,13 @@ def _converted(model: Embedder, what: What, seconds: float | None) -> Any:
     """The graph, an onnx.ModelProto. Raises BackendError."""
     options: dict[str, Any] = {"input_names": INPUTS, "output_names": OUTPUTS[what], "opset_version": OPSET}
     with _quiet():
-        exported = program(model, what, seconds)
         try:
-            made = torch.onnx.export(exported, dynamo=True, verbose=False, **options)
-        except torch.onnx.OnnxExporterError as error:
-            raise BackendError(
-                f"torch {torch.__version__} cannot write this model as ONNX: {error}; try a newer one"
-            ) from error
+            made = torch.onnx.export(program(model, what, seconds), dynamo=True, verbose=False, **options)
+        except HearAxlstmError:
+            raise
+        except Exception as error:  # whatever torch's exporters raise
+            cause = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}" if str(error).strip() else repr(error)
+            raise BackendError(f"torch {torch.__version__} cannot write ONNX of this ({cause}); 2.13 can") from error
     assert made is not None
     return made.model_proto
 

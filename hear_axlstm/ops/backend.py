@@ -35,7 +35,7 @@ def find_kernel(operation: str, backend: Backend, *operands: Tensor | None) -> C
     Raises BackendError when a backend that was named cannot run here, ConfigError when there is none of that name.
     """
     if torch.compiler.is_compiling():
-        exporting = torch.compiler.is_exporting()
+        exporting = torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling()
         return importlib.import_module("hear_axlstm.kernels.exported").find(operation) if exporting else None
     if backend == "auto":
         backend = os.environ.get("HEAR_AXLSTM_BACKEND", "auto")  # type: ignore[assignment]
