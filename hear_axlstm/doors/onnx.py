@@ -98,14 +98,15 @@ def _can_import(name: str) -> bool:
 def _converted(model: Embedder, what: What, seconds: float | None) -> Any:
     """The graph, an onnx.ModelProto. Raises BackendError."""
     options: dict[str, Any] = {"input_names": INPUTS, "output_names": OUTPUTS[what], "opset_version": OPSET}
-    with _quiet():
+    with _quiet(), torch.autocast("cpu", enabled=False):
         try:
             made = torch.onnx.export(program(model, what, seconds), dynamo=True, verbose=False, **options)
         except HearAxlstmError:
             raise
         except Exception as error:  # whatever torch's exporters raise
-            cause = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}" if str(error).strip() else repr(error)
-            raise BackendError(f"torch {torch.__version__} cannot write ONNX of this ({cause}); 2.13 can") from error
+            cause = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            known = "torch 2.13 and onnxscript 0.7 do, as far as is known"
+            raise BackendError(f"torch {torch.__version__} cannot write ONNX of this ({cause}); {known}") from error
     assert made is not None
     return made.model_proto
 

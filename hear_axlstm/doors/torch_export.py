@@ -83,8 +83,8 @@ class Exportable(nn.Module):
         index = self.counted(torch.sym_max(1, whole_steps(audio.shape[1], patch_frames)))
         steps = steps[first + index // columns, index % columns]
         counts = whole_steps(lengths, patch_frames).clamp(min=1)[:, None]
-        centres = HOP_MS * (patch_frames * index + (patch_frames - 1) / 2)
-        middles = HOP_MS * (lengths[:, None] // HOP) / 2  # of clips too short for the centre of their only step
+        centres = HOP_MS * (patch_frames * index.float() + (patch_frames - 1) / 2)
+        middles = HOP_MS * (lengths[:, None] // HOP).float() / 2  # of clips too short for the centre of their only step
         times = torch.where(counts == 1, torch.minimum(centres, middles), centres)
         return steps.masked_fill((index >= counts).unsqueeze(2), 0.0), times.masked_fill(index >= counts, math.nan)
 
@@ -123,7 +123,8 @@ def exportable(model: Embedder, what: What = "scene") -> Exportable:
     if inner.device.type == "meta":
         raise ConfigError("the model is on the meta device, without values; expected weights: load_model reads them")
     with torch.inference_mode(False), torch.no_grad():
-        tensors = {name: tensor.detach().to("cpu", copy=True) for name, tensor in inner.encoder.state_dict().items()}
+        state = {name: value for name, value in inner.encoder.state_dict().items() if isinstance(value, Tensor)}
+        tensors = {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
         require_fit(inner.encoder.config, kinds_of(tensors), "the model")
         encoder = fill(inner.encoder.config, tensors, "the model").requires_grad_(False)
         return Exportable(encoder, inner.layout, what).eval()

@@ -114,7 +114,7 @@ def test_a_program_of_fixed_time_is_saved_and_loaded(tmp_path):
 
 @torch.no_grad()
 def test_a_compiled_module_computes_what_the_model_does():
-    model = active_model(AXLSTM)
+    model = active_model(SSAST)
     compiled = torch.compile(exportable(model), backend="aot_eager", dynamic=True, fullgraph=True)
     torch.testing.assert_close(compiled(ragged(), torch.tensor(RAGGED)), model(ragged(), RAGGED), **CLOSE)
 
