@@ -22,6 +22,7 @@ This page is made by `python -m benchmarks.page` from `results/`, which these co
     python -m benchmarks.latency                                         # a call beside its matrix products alone
     python -m benchmarks.start                                           # from the start of a process to what it is for
     python -m benchmarks.peers                                           # beside other encoders and runtimes
+    python -m benchmarks.exported                                        # ONNX files beside our own path on a CPU
     python -m benchmarks.long                                            # ten hours under a memory limit
     make gpu OUT=benchmarks/results                                      # everything on a GPU: see GPU.md
 
@@ -87,6 +88,9 @@ def page():
     for record in read_records(RESULTS / "start.json"):
         rows = [[row[column] for column in start.COLUMNS] for row in record["start"]]
         parts.append(f"## Start: {heading(record)}\n\n{table(start.COLUMNS, rows)}")
+    for record in read_records(RESULTS / "exported.json"):
+        table_of_record = rows_table(record["exported"])
+        parts.append(f"## ONNX files: {heading(record)}, onnxruntime {record['onnxruntime']}\n\n{table_of_record}")
     for record in read_records(RESULTS / "long.json"):
         row = {name.replace("_", " "): str(value) for name, value in record["long"].items()}
         parts.append(

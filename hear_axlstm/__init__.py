@@ -26,6 +26,7 @@ from hear_axlstm.weights.find import find_weights, list_models
 if TYPE_CHECKING:
     from hear_axlstm.classification.apply import load_classifier
     from hear_axlstm.classification.run import classify
+    from hear_axlstm.doors.onnx import export
     from hear_axlstm.embedder import Embedder
     from hear_axlstm.encoder import Encoder, build_encoder
     from hear_axlstm.files import Embedded, embed, load_embeddings
@@ -54,6 +55,7 @@ __all__ = [
     "classify",
     "convert_checkpoint",
     "embed",
+    "export",
     "find_weights",
     "finetune",
     "get_scene_embeddings",
@@ -92,6 +94,7 @@ __getattr__ = later(
         "classify": "classification.run",
         "convert_checkpoint": "weights.released",
         "embed": "files",
+        "export": "doors.onnx",
         "finetune": "finetuning",
         "get_scene_embeddings": "hear",
         "get_timestamp_embeddings": "hear",

@@ -23,10 +23,10 @@ MIN_SAMPLES = N_FFT // 2 + 1  # the shortest clip that reflect padding can centr
 KINDS: dict[Any, str] = {int: "a whole number", bool: "true or false"}  # of options
 
 
-def require(condition: bool, message: str) -> None:
-    """Raise ConfigError unless ``condition`` holds."""
+def require(condition: bool, message: str, error: type[Exception] = ConfigError) -> None:
+    """Raise an error unless ``condition`` holds."""
     if not condition:
-        raise ConfigError(message)
+        raise error(message)
 
 
 def check_choice(name: str, value: object, choices: Any) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from hear_axlstm import config
 from hear_axlstm.config import CHUNK_FRAMES, DEFAULT_LAYOUT, MIN_SAMPLES, SAMPLE_RATE, Layout, Precision, check_choice
 from hear_axlstm.encoder import Encoder, Layers, layer_numbers
 from hear_axlstm.errors import AudioError, ConfigError
@@ -24,11 +25,7 @@ CHUNKS_PER_BATCH = {"cuda": 256, "cpu": min(max(8, os.cpu_count() or 1), 64)}  #
 
 def check_audio(audio: Tensor, lengths: Tensor | Sequence[int] | None) -> list[int]:
     """The length of every clip in samples. Raises AudioError on anything that cannot be embedded."""
-
-    def require(condition: bool, message: str) -> None:
-        if not condition:
-            raise AudioError(message)
-
+    require = partial(config.require, error=AudioError)
     require(isinstance(audio, Tensor), f"audio is a {type(audio).__name__}; expected a torch.Tensor: use torch.from_numpy")
     plain = audio.layout == torch.strided and not (audio.is_nested or audio.is_meta)
     require(plain, "audio is sparse, nested or on the meta device; expected a dense tensor: audio.to_dense() may make one")

@@ -39,7 +39,7 @@ def _analysis(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]
         return window.to(device, dtype), mel_filters().to(device, dtype)
 
 
-def _reflected(audio: Tensor, end: Tensor, first: int, last: int) -> Tensor:
+def reflected(audio: Tensor, end: Tensor, first: int, last: int) -> Tensor:
     """Samples first .. last - 1 of every clip, mirrored about the clip's own ends.
 
         index  -3 -2 -1 |0  1  2  3| 4  5         a clip of 4 samples
@@ -71,7 +71,7 @@ def log_mel_frames(audio: Tensor, lengths: Sequence[int]) -> Tensor:
     blocks = []
     for start in range(0, total, step):
         stop = min(start + step, total)
-        wave = _reflected(audio, end, start * HOP - N_FFT // 2, (stop - 1) * HOP + N_FFT // 2)
+        wave = reflected(audio, end, start * HOP - N_FFT // 2, (stop - 1) * HOP + N_FFT // 2)
         blocks.append(log_mel_power(wave))
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
 
@@ -93,19 +93,25 @@ def log_mel(audio: Tensor, lengths: Tensor | Sequence[int] | None = None) -> Ten
     own = [audio.shape[1]] * len(audio) if lengths is None else [int(length) for length in lengths]
     with torch.autocast(audio.device.type, enabled=False):
         mel = log_mel_frames(audio, own)
-        frames = torch.tensor([1 + length // HOP for length in own], device=mel.device)[:, None, None]
-        count = frames * N_MELS
-        inside = torch.arange(mel.shape[1], device=mel.device)[:, None] < frames
-        # Sums are about the first value, so that silence has exactly no deviation; in place, so that hours of audio fit.
-        deviation = mel.sub_(mel[:, :1, :1].clone()).masked_fill_(~inside, 0.0)
-        sums = SUMS.get(mel.device.type, torch.float64)
-        mean = deviation.sum(2, keepdim=True).to(sums).sum(1, keepdim=True) / count
-        deviation = deviation.sub_(mean.to(mel.dtype)).masked_fill_(~inside, 0.0)
-        norms = torch.linalg.vector_norm(deviation, dim=2, keepdim=True).to(sums)
-        std = (torch.linalg.vector_norm(norms, dim=1, keepdim=True) / (count - 1).to(sums).sqrt()).to(mel.dtype)
-        if not is_recorded() and (bad := (~torch.isfinite(std.flatten())).nonzero().flatten().tolist()):
-            raise AudioError(
-                f"clip {bad[0]} of the batch ({len(bad)} in all) holds NaN, infinity or samples too large to analyse; "
-                "expected finite samples in [-1, 1]: look at the file it was read from"
-            )
-        return deviation / (std + STD_OFFSET)
+        mel = standardised(mel, torch.tensor([1 + length // HOP for length in own], device=mel.device))
+    if not is_recorded() and (bad := mel[:, 0, 0].isnan().nonzero().flatten().tolist()):
+        raise AudioError(
+            f"clip {bad[0]} of the batch ({len(bad)} in all) holds NaN, infinity or samples too large to analyse; "
+            "expected finite samples in [-1, 1]: look at the file it was read from"
+        )
+    return mel
+
+
+def standardised(mel: Tensor, frames: Tensor, offset: float | Tensor = STD_OFFSET) -> Tensor:
+    """(x - mean) / (std + offset) over each clip's own frames, 0 beyond, in mel's memory: (B, N, F), (B,) -> (B, N, F)."""
+    frames = frames[:, None, None]
+    count = frames * N_MELS
+    inside = torch.arange(mel.shape[1], device=mel.device)[:, None] < frames
+    # Sums are about the first value, so that silence has exactly no deviation; in place, so that hours of audio fit.
+    deviation = mel.sub_(mel[:, :1, :1].clone()).masked_fill_(~inside, 0.0)
+    sums = SUMS.get(mel.device.type, torch.float64)
+    mean = deviation.sum(2, keepdim=True).to(sums).sum(1, keepdim=True) / count
+    deviation = deviation.sub_(mean.to(mel.dtype)).masked_fill_(~inside, 0.0)
+    norms = torch.linalg.vector_norm(deviation, dim=2, keepdim=True).to(sums)
+    std = (torch.linalg.vector_norm(norms, dim=1, keepdim=True) / (count - 1).to(sums).sqrt()).to(mel.dtype)
+    return deviation / (std + offset)

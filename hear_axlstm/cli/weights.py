@@ -1,4 +1,4 @@
-"""The commands about weights: ``models``, ``download``, ``convert`` and ``publish``."""
+"""The commands about weights: ``models``, ``download``, ``convert``, ``export`` and ``publish``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, get_args
 import click
 
 import hear_axlstm
-from hear_axlstm.cli.common import FAILED, main, reported, show
+from hear_axlstm.cli.common import FAILED, layout_option, main, reported, show
 from hear_axlstm.config import InputGate, known_name
 from hear_axlstm.weights.find import architecture, find_weights, list_models, read_manifest
 
@@ -79,6 +79,27 @@ def convert_command(source: Path, target: Path, **options: Any) -> None:
     with reported(FAILED):
         config = hear_axlstm.convert_checkpoint(source, target, **options)
         show(f"{target}: {config}")
+
+
+@main.command("export")
+@click.argument("model", metavar="FILE|FOLDER|REPO|VARIANT")
+@click.argument("target", metavar="TARGET.onnx", type=click.Path(path_type=Path))
+@click.option(
+    "--what",
+    type=click.Choice(["scene", "timestamps", "tokens"]),
+    default="scene",
+    help="Export this: an embedding of each clip, one every 40 ms, or the encoder's tokens.",
+)
+@click.option("--seconds", type=float, help="Fix how long clips are; by default a graph takes any length.")
+@layout_option
+def export_command(model: str, target: Path, what: Any, seconds: float | None, layout: Any) -> None:
+    """Write a model as an ONNX file, from waveform at 16 kHz to embedding.
+
+    The file is there only if ONNX Runtime computes with it what torch does. How far they differ is printed.
+    """
+    with reported(FAILED):
+        deviation = hear_axlstm.export(hear_axlstm.load_model(model, layout=layout), target, what, seconds)
+        show(f"{target}: {what}, {target.stat().st_size / 1e6:.1f} MB, {deviation:.0e} from torch")
 
 
 @main.command("publish")

@@ -21,6 +21,7 @@ Backend = Literal["auto", "torch", "triton", "numba"]
 KERNELS = {"torch": "scan.saving", "triton": "cuda", "numba": "cpu"}  # modules of hear_axlstm.kernels
 
 logger = logging.getLogger(__name__)
+_log_once = functools.cache(logger.info)
 
 
 def find_kernel(operation: str, backend: Backend, *operands: Tensor | None) -> Callable[..., Any] | None:
@@ -28,13 +29,14 @@ def find_kernel(operation: str, backend: Backend, *operands: Tensor | None) -> C
 
     backend: "torch", "triton" or "numba", which runs or is refused; "auto" is what HEAR_AXLSTM_BACKEND says, else
     Triton on CUDA and Numba on a CPU where they can, else torch, with one line in the log for each reason. The first
-    operand's device and dtype decide. Whatever the backend, the plain body runs where a kernel would be wrong: while
-    something traces, transforms or watches torch operations, and in a process that was forked after kernels ran.
+    operand's device and dtype decide. Whatever the backend, where a kernel would be wrong the plain body runs: while
+    something traces, transforms or watches torch operations, and after a fork. For torch.export: ``kernels.exported``.
 
     Raises BackendError when a backend that was named cannot run here, ConfigError when there is none of that name.
     """
     if torch.compiler.is_compiling():
-        return None
+        exporting = torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling()
+        return importlib.import_module("hear_axlstm.kernels.exported").find(operation) if exporting else None
     if backend == "auto":
         backend = os.environ.get("HEAR_AXLSTM_BACKEND", "auto")  # type: ignore[assignment]
     check_choice("backend", backend, Backend)
@@ -47,7 +49,7 @@ def find_kernel(operation: str, backend: Backend, *operands: Tensor | None) -> C
     if obstacle := kernels.obstacle(operation, given):
         if backend != "auto":
             raise BackendError(f"backend {backend!r} cannot run: {obstacle}; choose 'auto' or 'torch'")
-        _log_once(name, obstacle)
+        _log_once("going on with torch operations, without %s kernels: %s", name, obstacle)
         return None
     process.used_kernels |= name != "torch"
     return kernels.find(operation)
@@ -87,8 +89,3 @@ def is_recorded() -> bool:
         return torch.compiler.is_exporting()
     transformed = torch._C._functorch.peek_interpreter_stack() is not None  # vmap, grad, jvp
     return transformed or torch._C._len_torch_dispatch_stack() > 0 or torch.jit.is_tracing()  # type: ignore[attr-defined]
-
-
-@functools.cache
-def _log_once(name: str, obstacle: str) -> None:
-    logger.info("going on with torch operations, without %s kernels: %s", name, obstacle)
