@@ -1,7 +1,7 @@
 """The operations of ``ops`` written for a GPU (Triton) and for a CPU (Numba).
 
 ``ops.backend`` finds them by name: cuda.py and cpu.py say what can run, a folder for each operation holds its kernels, and
-graphs.py replays a whole encoder on CUDA.
+graphs.py replays a whole encoder on CUDA. exported.py has the forms that torch.export records.
 """
 
 from __future__ import annotations

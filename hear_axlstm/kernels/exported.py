@@ -29,22 +29,12 @@ def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, *, reverse: bool =
     return F.silu(F.conv1d(padded, taps, wide(bias), groups=len(weight)).mT).to(x.dtype)
 
 
-def gated_mlstm(
-    c: Tensor,
-    v: Tensor,
-    z: Tensor,
-    gates: Tensor,
-    mix: Tensor,
-    norm_weight: Tensor,
-    skip: Tensor,
-    *,
-    input_gate: InputGate = "exp",
-    reverse: bool = False,
-) -> Tensor:
+def gated_mlstm(*operands: Tensor, input_gate: InputGate = "exp", reverse: bool = False) -> Tensor:
     """The operation of ``ops.mlstm`` with all queries at once: weights of all tokens for all tokens are held, (B, H, L, L).
 
     exp(a_s - cummax(a)_t) of that module needs the running maximum, which ONNX has not: it is the largest of a row here.
     """
+    c, v, z, gates, mix, norm_weight, skip = operands
     with torch.autocast(c.device.type, enabled=False):
         kind, (c, v, z, mix) = c.dtype, map(wide, (c, v, z, mix))
         log_i, log_f = wide(gates).mT.chunk(2, dim=1)  # (B, H, L) each
