@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from hear_axlstm.audio import ffmpeg
+from hear_axlstm.audio import containers
 from hear_axlstm.errors import AudioError
 from hear_axlstm.files.sounds import FileSound, NoSound, Source
 from hear_axlstm.progress import several
@@ -27,10 +27,10 @@ FilePath = str | bytes | os.PathLike[str]
 def find_files(inputs: Iterable[FilePath], left_out: list[Path] | None = None) -> list[FileSound | NoSound]:
     """Every input file by its own name, and every audio file below an input folder by its path inside that folder.
 
-    A folder's audio files are those whose suffix is one of ``SUFFIXES``, or of those that ffmpeg reads where that is there;
-    hidden files and folders are passed over. Folders that links lead to are searched like others, each once. The same file
-    by the same name is given once. What cannot be read, such as a folder without permission or a link to nothing, is a
-    ``NoSound``, which says why.
+    A folder's audio files are those whose suffix is one of ``SUFFIXES``, or of those that PyAV or ffmpeg reads, where
+    there is one; hidden files and folders are passed over. Folders that links lead to are searched like others, each once.
+    The same file by the same name is given once. What cannot be read, such as a folder without permission or a link to
+    nothing, is a ``NoSound``, which says why.
     left_out: a list that gets the folders' files of other suffixes, but for embeddings.
     """
     found: dict[tuple[str, str], FileSound | NoSound] = {}
@@ -40,13 +40,13 @@ def find_files(inputs: Iterable[FilePath], left_out: list[Path] | None = None) -
 
 
 def is_audio(path: Path) -> bool:
-    """Whether a file's suffix is one of audio, of those that only ffmpeg reads as well."""
-    return path.suffix.lower() in SUFFIXES | ffmpeg.SUFFIXES
+    """Whether a file's suffix is one of audio, of those that only PyAV and ffmpeg read as well."""
+    return path.suffix.lower() in SUFFIXES | containers.SUFFIXES
 
 
 def unread(left_out: Sequence[Path]) -> list[Path]:
-    """The files left out that are sounds, but of kinds that only ffmpeg reads, which is not there."""
-    return [path for path in left_out if ffmpeg.is_needed(path)]
+    """The files left out that are sounds, but of kinds that only PyAV and ffmpeg read, which are not there."""
+    return [path for path in left_out if containers.is_needed(path)]
 
 
 def counted(left_out: Sequence[Path]) -> str:
@@ -116,7 +116,7 @@ class _Walk:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._suffixes = SUFFIXES | ffmpeg.SUFFIXES if ffmpeg.is_there() else SUFFIXES
+        self._suffixes = SUFFIXES | containers.SUFFIXES if containers.is_there() else SUFFIXES
         self.found: dict[str, FileSound | NoSound] = {}
         self.others: list[str] = []
         self._folders, self._links = [""], list[str]()
