@@ -51,11 +51,18 @@ def fetched(address: str) -> BinaryIO:
                     raise AudioError(f"holds more than {LARGEST >> 30} GB; download it, and pass the file")
     except AudioError:
         raise
-    except FileNotFoundError as error:
-        raise AudioError("there is nothing at this address; mend it") from error
     except Exception as error:  # of whatever library fetches from there
-        said = str(error).partition("\n")[0].replace(address, "it")[:200]
-        raise AudioError(f"cannot be fetched ({type(error).__name__}: {said}); mend the address, or download it") from error
+        raise AudioError(_why(error)) from error
     size = content.tell()
     content.seek(0)
     return io.BytesIO(content.read()) if size <= IN_MEMORY else cast(BinaryIO, content)
+
+
+def _why(error: BaseException) -> str:
+    """What went wrong, by the first cause; without addresses, which may have secrets in them."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, FileNotFoundError) or getattr(error, "status", None) == 404:
+        return "there is nothing at this address; mend it"
+    said = re.sub(r"\w+://\S+", "it", str(error).partition("\n")[0])[:200]
+    return f"cannot be fetched ({type(error).__name__}: {said}); mend the address, or download it"
