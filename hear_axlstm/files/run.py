@@ -215,7 +215,7 @@ def _collected(planned: Plan, outcomes: Iterable[Outcome], bar: SoundBar, timest
         paths=planned.paths,
         durations=np.array([planned.seconds.get(index, np.nan) for index in indices]),
         skipped=planned.skipped,
-        padded=[planned.names[index] for index in done if planned.pad_short and _is_short(planned.seconds[index])],
+        padded=[planned.names[index] for index in sorted(done) if planned.pad_short and _is_short(planned.seconds[index])],
         failures=Failures(planned.failures),
         audio_seconds=sum(planned.seconds[index] for index in done),
     )
