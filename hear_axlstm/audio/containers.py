@@ -41,6 +41,8 @@ GET = (
     "convert it to FLAC elsewhere"
 )
 
+OLDEST_PYAV = (17, 1)
+
 File = str | os.PathLike[str] | BinaryIO
 
 
@@ -138,9 +140,9 @@ def _way(file: File) -> Any:
 
 @cache
 def has_pyav() -> bool:
-    """Whether PyAV is installed, and can be imported."""
+    """Whether there is a PyAV that is new enough: earlier ones end the process over some damaged files."""
     try:
-        import_module("av")
+        major, minor = import_module("av").__version__.split(".")[:2]
     except (ImportError, OSError):
         return False
-    return True
+    return (int(major), int(minor)) >= OLDEST_PYAV

@@ -63,6 +63,8 @@ def _track(container: Any) -> Track:
     if not container.streams.audio:
         raise AudioError("it has no audio track; leave it out")
     stream = container.streams.audio[0]
+    if stream.codec_context is None:
+        raise AudioError("its first audio track is in a coding that nothing here decodes; replace the file")
 
     def seconds(ticks: int | None, base: Any) -> float:
         return math.nan if ticks is None else float(ticks * base)

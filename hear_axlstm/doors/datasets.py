@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.files import embed
-from hear_axlstm.files.result import Array
+from hear_axlstm.files.outcomes import Array
 from hear_axlstm.hear import load_model
 
 if TYPE_CHECKING:
@@ -69,14 +69,18 @@ class Embed:
         if self.column not in batch:
             raise ConfigError(f"rows have no column {self.column!r}, but {', '.join(batch)}; say which: Embed(column=...)")
         stored = getattr(batch, "pa_table", None)  # where datasets would decode it
-        kind = stored.schema.field(self.column).type if stored is not None else None
-        if stored is not None and {"bytes", "path"} <= {kind.field(number).name for number in range(kind.num_fields)}:
+        if stored is not None and _holds_files(stored.schema.field(self.column).type):
             sounds = stored[self.column].to_pylist()
         else:
             sounds = batch[self.column]
         if type(batch).__name__ == "LazyRow" or not isinstance(sounds, list):
             raise ConfigError("this is one row, not a batch; pass batched=True to map")
         return sounds
+
+
+def _holds_files(kind: Any) -> bool:
+    """Whether an Arrow type is that of files, as ``Audio`` features keep them."""
+    return {"bytes", "path"} <= {kind.field(number).name for number in range(kind.num_fields)}
 
 
 def _row(sound: Any) -> Any:
