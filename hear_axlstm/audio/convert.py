@@ -142,6 +142,7 @@ def _content(sound: Any) -> Any:
 
 
 def _at_rate(values: Any, rate: Any, channels_first: bool | None = None) -> _Samples:
+    rate = rate.item() if is_number(rate) and hasattr(rate, "item") else rate
     if not (isinstance(rate, Real) and MIN_RATE <= float(rate) <= MAX_RATE):
         advice = "; pass sample_rate, or (samples, rate)" if rate is None else ""
         raise AudioError(f"is at {rate!r} Hz; expected {MIN_RATE:,} to {MAX_RATE:,} Hz{advice}")

@@ -78,6 +78,14 @@ def test_timestamps_layers_and_padding_are_of_the_whole_stream(model):
                 np.testing.assert_allclose(first, second, atol=1e-5)
 
 
+def test_what_cannot_be_pickled_is_decoded_here_while_processes_decode_files(model, sound_folder):
+    with open(sound_folder / "b.flac", "rb") as file:
+        mixed = [sound_folder / "a.wav", file, (noise(4_000).numpy(), SAMPLE_RATE), sound_folder / "below/c.ogg"]
+        result = embed(mixed, model, workers=2)
+        np.testing.assert_array_equal(result.matrix, embed(iter(mixed), model, workers=1).matrix)
+    assert result.failures == {}
+
+
 def test_the_paths_of_a_generator_are_one_plan(model, sound_folder, tmp_path):
     paths = [sound_folder / name for name in ("a.wav", "b.flac", "below/c.ogg")]
     result = embed(iter(paths), model, out=tmp_path / "out", batch_seconds=0.1)

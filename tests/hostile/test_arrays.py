@@ -69,6 +69,7 @@ negative = torch.complex(torch.zeros(len(WAVE)), -torch.from_numpy(WAVE)).conj()
         ((WAVE, np.int64(RATE)), 0),
         ({"array": WAVE, "sampling_rate": RATE, "path": None}, 0),
         ({"raw": WAVE, "sampling_rate": RATE}, 0),
+        ({"array": torch.from_numpy(WAVE), "sampling_rate": torch.tensor(RATE)}, 0),
         ({"array": None, "raw": WAVE, "sampling_rate": RATE}, 0),
         ({"audio": {"array": WAVE, "sampling_rate": RATE}}, 0),
         ({"audio": WAVE}, 0),
