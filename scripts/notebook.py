@@ -54,7 +54,8 @@ def page(notebook: Any) -> tuple[str, dict[str, bytes]]:
                 pictures[f"pictures/{tag}.png"] = base64.b64decode(data["image/png"])
                 parts.append(f"![{tag}](pictures/{tag}.png)")
             else:
-                parts.append(f"```text\n{data['text/plain'].rstrip()}\n```")
+                lines = [line.rstrip() for line in data["text/plain"].rstrip().splitlines()]
+                parts.append("\n".join(["```text", *lines, "```"]))
     title, *rest = parts
     heading, _, text = title.partition("\n")
     return "\n\n".join([f"{heading}\n{NOTE}{text}", *rest]) + "\n", pictures
