@@ -124,6 +124,8 @@ class HearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         expected = "expected a name or a path, by which other processes find it; save_weights writes a model to a file"
         require(isinstance(self.model, str | os.PathLike), f"model is a {type(self.model).__name__}; {expected}")
         check_choice("on_error", self.on_error, OnError)
+        is_folder = self.cache is None or isinstance(self.cache, str | os.PathLike)
+        require(is_folder, f"cache is {self.cache!r}; expected a folder, or None")
         if self.layout is not None:
             check_choice("layout", self.layout, Layout)
         rate, is_rate = self.sample_rate, isinstance(self.sample_rate, Real)
@@ -152,7 +154,7 @@ class HearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return sounds, rows
 
     def _sound(self, entry: Any, name: str) -> Given:
-        if _is_missing(entry):
+        if _is_missing(entry) or isinstance(entry, Real):
             return NoSound(name, f"is {entry!r}; expected a sound")
         if isinstance(entry, str | os.PathLike) and os.path.isdir(os.path.expanduser(entry)):
             return NoSound(

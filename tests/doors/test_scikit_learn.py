@@ -3,7 +3,9 @@
 import logging
 import os
 import pickle
+import runpy
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -259,6 +261,7 @@ def test_what_cannot_be_embedded_is_named(paths, small, tmp_path):
         None: "row 1: is None",
         float("nan"): "row 1: is nan",
         pandas.NA: "row 1: is <NA>",
+        3: "row 1: is 3; expected a sound",
         "": "row 1: an empty path",
     }.items():
         with pytest.raises(AudioError, match=f"1 of 2 sounds cannot be embedded: .*{named}.*on_error='nan'"):
@@ -308,6 +311,7 @@ def test_what_is_no_column_of_sounds_is_refused(sounds, said, small):
         ({"on_error": "ignore"}, "on_error is 'ignore'"),
         ({"layout": "wide"}, "layout is 'wide'"),
         ({"sample_rate": 0}, "sample_rate is 0"),
+        ({"cache": True}, "cache is True; expected a folder"),
         ({"sample_rate": None}, "sample_rate is None"),
         ({"model": Encoder(AxLSTMConfig(width=16, depth=1))}, "model is a Encoder; expected a name or a path"),
         ({"model": "axlstm-tinny"}, "axlstm-tinny"),
@@ -334,6 +338,12 @@ def test_weights_that_are_gone_are_an_error(paths, tmp_path):
     shutil.move(tmp_path / "gone.safetensors", tmp_path / "elsewhere")
     with pytest.raises(WeightsError, match=r"gone\.safetensors"):
         step.transform(paths)
+
+
+def test_without_scikit_learn_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.base", None)
+    with pytest.raises(ImportError, match=r"pip install 'hear-axlstm\[sklearn\]'"):
+        runpy.run_path(scikit_learn.__file__)
 
 
 class Repeated(HearEmbedding):
