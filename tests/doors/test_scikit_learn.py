@@ -77,8 +77,12 @@ def encoded(monkeypatch):
     batches = []
 
     def decode(planned, *arguments):
-        batches.append([sound.name for batch in planned for sound in batch])
-        return real(planned, *arguments)
+        return real(noted(planned), *arguments)
+
+    def noted(planned):
+        for batch in planned:
+            batches.append([sound.name for sound in batch])
+            yield batch
 
     real = run.decode_batches
     monkeypatch.setattr(run, "decode_batches", decode)
