@@ -183,6 +183,10 @@ class Workers:
             return self._threads.submit(function, *arguments)
         return self._threads.submit(self._call, function, *arguments)
 
+    def submit_here(self, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
+        """Have ``function(*arguments)`` run by a thread of this process, also what cannot be pickled."""
+        return self._threads.submit(function, *arguments)
+
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         worker = self._idle.get()  # there are as many as threads
         try:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from hear_axlstm.audio import audio_seconds, files, prepare_array, read_audio
+from hear_axlstm.audio import audio_seconds, files, read_audio, to_wave
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import AudioError
 from tests.conftest import tone
@@ -79,10 +79,10 @@ def test_a_broken_file_names_itself_and_the_cause(tmp_path):
 
 def test_arrays_of_several_kinds():
     wave = tone(440, 1)
-    assert np.array_equal(prepare_array(wave, SAMPLE_RATE, "x"), wave)
-    assert np.array_equal(prepare_array(np.stack([wave, wave], axis=1), SAMPLE_RATE, "x"), wave)
-    np.testing.assert_allclose(prepare_array((wave * 32_768).astype(np.int16), SAMPLE_RATE, "x"), wave, atol=4e-5)
-    assert peak_hertz(prepare_array(tone(440, 1, 48_000), 48_000, "x")) == pytest.approx(440, abs=1)
+    assert np.array_equal(to_wave(wave, SAMPLE_RATE, "x"), wave)
+    assert np.array_equal(to_wave(np.stack([wave, wave], axis=1), SAMPLE_RATE, "x"), wave)
+    np.testing.assert_allclose(to_wave((wave * 32_768).astype(np.int16), SAMPLE_RATE, "x"), wave, atol=4e-5)
+    assert peak_hertz(to_wave(tone(440, 1, 48_000), 48_000, "x")) == pytest.approx(440, abs=1)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_arrays_of_several_kinds():
 )
 def test_bad_arrays_say_what_was_expected(samples, message):
     with pytest.raises(AudioError, match=f"x: .*{message}"):
-        prepare_array(samples, SAMPLE_RATE, "x")
+        to_wave(samples, SAMPLE_RATE, "x")
 
 
 def test_tags_of_an_mp3_print_nothing_and_change_nothing(tmp_path, capfd):

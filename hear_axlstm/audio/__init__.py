@@ -1,6 +1,6 @@
-"""Audio files and arrays -> mono float32 samples at 16 kHz."""
+"""Sounds in every form -> mono float32 samples at 16 kHz."""
 
-from hear_axlstm.audio.arrays import array_seconds, is_number, prepare_array, with_rate
+from hear_axlstm.audio.convert import sound_seconds, to_wave
 from hear_axlstm.audio.files import (
     TOO_SHORT,
     Wave,
@@ -15,21 +15,22 @@ from hear_axlstm.audio.files import (
 )
 from hear_axlstm.audio.sources import MAX_RATE, MIN_RATE
 
+prepare_array = to_wave  # its name before
+
 __all__ = [
     "MAX_RATE",
     "MIN_RATE",
     "TOO_SHORT",
     "Wave",
-    "array_seconds",
     "audio_blocks",
     "audio_seconds",
     "checked",
-    "is_number",
     "native_blocks",
     "prepare_array",
     "read_audio",
     "read_unless_longer",
+    "sound_seconds",
+    "to_wave",
     "warn_if_loud",
-    "with_rate",
     "write_flac",
 ]

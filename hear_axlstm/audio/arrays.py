@@ -1,21 +1,16 @@
-"""Samples in memory -> mono float32 samples at 16 kHz."""
+"""Samples in memory, in an array, a tensor or a list -> mono float32 samples at the rate that they have."""
 
 from __future__ import annotations
 
-import io
 import logging
-import os
 import sys
 from numbers import Real
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 
-from hear_axlstm.audio.files import Wave, audio_seconds, checked, read_audio
-from hear_axlstm.audio.sources import MAX_RATE, MIN_RATE
-from hear_axlstm.config import SAMPLE_RATE
+from hear_axlstm.audio.files import Wave
 from hear_axlstm.errors import AudioError
 
 EXPECTED = "expected (n_samples,) or (n_samples, channels), floats in [-1, 1] or int8, int16 or int32"
@@ -26,97 +21,26 @@ QUIET = 1 << 24  # a peak that integers of 32 bits hardly stay below, unless the
 logger = logging.getLogger(__name__)
 
 
-def prepare_array(samples: Any, sample_rate: float, name: str, pad: bool = False) -> Wave:
-    """Mono float32 at 16 kHz from samples in memory: (n,) or (n, channels), floats in [-1, 1] or int8, int16 or int32.
+def mixed(samples: Any, name: str, channels_first: bool | None = None) -> Wave:
+    """The mean of the channels of samples, (n,) or (n, channels) or (channels, n), as float32.
 
-    Up to 8 channels may come first, (channels, n), as torchaudio has them, where n is 25 times as large at least.
+    channels_first: whether they are (channels, n); None: where that can be told, by the shape. name: what the log calls it.
 
-    Integers are scaled by their type's range; int32 that seem to hold fewer bits get a warning in the log. Arrays, tensors
-    on any device and lists are taken; pairs (samples, rate), or (rate, samples) as scipy reads files, and dicts
-    {"array": samples, "sampling_rate": rate}, whose rate goes before ``sample_rate``; and what a file holds: bytes, an open
-    file, {"bytes": bytes}. pad: as ``read_audio`` has it.
-
-    Shape: -> (n_samples,). Raises AudioError, which starts with ``name``.
+    Raises AudioError, without the name.
     """
-    try:
-        if (file := _as_file(samples)) is not None:
-            return read_audio(file, name, pad)
-        samples, sample_rate = _unpacked(samples, sample_rate)
-        array = _scaled(_array(samples), name)
-        array = array.T if _channels_first(samples, array.shape) else array
-    except AudioError as error:
-        raise _named(error, name) from error
+    array = _scaled(_array(samples, channels_first), name)
+    if array.ndim == 2 and has_channels_first(samples, array.shape, channels_first):
+        array = array.T
     with np.errstate(over="ignore"):  # it becomes infinite, which is refused
         mono = array.astype(np.float32)
-        mono = mono if mono.ndim == 1 else mono.mean(axis=1, dtype=np.float32)
-    if sample_rate != SAMPLE_RATE:
-        mono = soxr.resample(mono, sample_rate, SAMPLE_RATE)
-    return checked(mono, name, pad)
+        return mono if mono.ndim == 1 else mono.mean(axis=1, dtype=np.float32)
 
 
-def array_seconds(samples: Any, sample_rate: float, name: str) -> float:
-    """The duration of what ``prepare_array`` takes, without looking at the values.
-
-    Raises AudioError, which starts with ``name``, on some of what that does not take.
-    """
-    try:
-        if (file := _as_file(samples)) is not None:
-            return audio_seconds(file, name)
-        samples, sample_rate = _unpacked(samples, sample_rate)
-        shape = tuple(samples.shape) if hasattr(samples, "shape") else _array(samples).shape
-        _check_shape(samples, shape)
-        return int(shape[_channels_first(samples, shape)]) / float(sample_rate)
-    except AudioError as error:
-        raise _named(error, name) from error
-
-
-def _as_file(samples: Any) -> BinaryIO | str | os.PathLike[str] | None:
-    """The file that samples are still in: open, named, or its bytes; None where they are in none."""
-    if isinstance(samples, dict) and "array" not in samples:
-        samples = samples.get("bytes") or samples.get("path")
-    if isinstance(samples, bytes | bytearray):
-        return io.BytesIO(samples)
-    if isinstance(samples, str | os.PathLike):
-        return samples
-    if not (hasattr(samples, "read") and hasattr(samples, "seek")):
-        return None
-    try:
-        seeks = not isinstance(samples, io.TextIOBase) and samples.seekable()
-    except (AttributeError, ValueError):
-        seeks = False
-    if not seeks:
-        raise AudioError(f"is a {type(samples).__name__} that is text, closed or cannot seek; pass bytes: file.read()")
-    return samples
-
-
-def _unpacked(samples: Any, sample_rate: float) -> tuple[Any, float]:
-    """The samples and their rate. Raises AudioError, without the name."""
-    if isinstance(samples, dict):
-        if not {"array", "sampling_rate"} <= samples.keys():
-            raise AudioError(f"is a dict of {', '.join(map(str, samples))}; expected array and sampling_rate, or bytes")
-        samples, sample_rate = samples["array"], samples["sampling_rate"]
-    elif (pair := _pair(samples)) is not None:
-        samples, sample_rate = pair
-    elif isinstance(samples, tuple) and len(samples) == 1:  # a row of torch's TensorDataset
-        samples = samples[0]
-    if not (isinstance(sample_rate, Real) and MIN_RATE <= sample_rate <= MAX_RATE):
-        raise AudioError(f"is at {sample_rate!r} Hz; expected {MIN_RATE:,} to {MAX_RATE:,} Hz")
-    return samples, sample_rate
-
-
-def with_rate(item: Any) -> bool:
-    """Whether an item is a pair of samples and a rate, or begins with (samples, rate), as torchaudio's rows do."""
-    return _pair(item) is not None
-
-
-def _pair(item: Any) -> tuple[Any, Any] | None:
-    """The samples and the rate of an item ``with_rate``; None where it is none."""
-    if not (isinstance(item, tuple) and len(item) >= 2):
-        return None
-    samples, rate = item[1::-1] if len(item) == 2 and is_number(item[0]) else item[:2]
-    if not (is_number(rate) and (isinstance(samples, list) or bool(getattr(samples, "ndim", 0)))):
-        return None
-    return samples, rate.item() if hasattr(rate, "item") else rate
+def length(samples: Any, channels_first: bool | None = None) -> int:
+    """How many samples of a channel there are, by the shape alone. Raises AudioError, without the name."""
+    shape = tuple(samples.shape) if hasattr(samples, "shape") else _array(samples, channels_first).shape
+    _check_shape(samples, shape, channels_first)
+    return int(shape[len(shape) == 2 and has_channels_first(samples, shape, channels_first)])
 
 
 def is_number(value: Any) -> bool:
@@ -124,14 +48,26 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) or (getattr(value, "ndim", None) == 0 and not isinstance(value, str | bytes))
 
 
-def _array(samples: Any) -> NDArray[Any]:
+def is_tensor(value: Any) -> bool:
+    """Whether a value is a tensor of torch, without importing that: whoever has one did."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def has_channels_first(samples: Any, shape: tuple[int, ...], known: bool | None = None) -> bool:
+    """Whether an array has its channels first: as is known, or by its shape. A list of lists is none: it may be sounds."""
+    if known is not None:
+        return known
+    return hasattr(samples, "shape") and 0 < shape[0] <= CHANNELS and shape[1] >= SAMPLES_A_CHANNEL * shape[0]
+
+
+def _array(samples: Any, channels_first: bool | None) -> NDArray[Any]:
     """The samples as numbers, in one or two dimensions. Raises AudioError, without the name."""
     kind = type(samples).__name__
-    torch = sys.modules.get("torch")  # whoever has a tensor has imported it
     try:
-        if torch and isinstance(samples, torch.Tensor):
+        if is_tensor(samples):
             samples = samples.detach().cpu().resolve_conj().resolve_neg()
-            samples = samples.float() if samples.is_floating_point() and samples.dtype != torch.float64 else samples
+            samples = samples.float() if samples.is_floating_point() and samples.itemsize != 8 else samples
         array = np.asarray(samples.filled(np.nan) if np.ma.is_masked(samples) else samples)
     except Exception as error:  # of whatever library it is from
         if isinstance(samples, tuple):
@@ -140,26 +76,18 @@ def _array(samples: Any) -> NDArray[Any]:
         raise AudioError(f"is a {kind} that gives no array ({error}); {EXPECTED}") from error
     if array.dtype.kind not in "biufc":
         raise AudioError(f"is a {kind} that holds no numbers ({array.dtype}); {EXPECTED}")
-    _check_shape(samples, array.shape)
+    _check_shape(samples, array.shape, channels_first)
     return array
 
 
-def _check_shape(samples: Any, shape: tuple[int, ...]) -> None:
+def _check_shape(samples: Any, shape: tuple[int, ...], channels_first: bool | None) -> None:
     if not shape:
         raise AudioError(f"a single number; {EXPECTED}")
-    if len(shape) > 2 or (len(shape) == 2 and not 0 < shape[1] <= shape[0] and not _channels_first(samples, shape)):
+    if len(shape) == 1 or (len(shape) == 2 and 0 not in shape and has_channels_first(samples, shape, channels_first)):
+        return
+    if len(shape) > 2 or not 0 < shape[1] <= shape[0]:
         advice = "; for a batch pass list(batch), for channels first the transposed array" if len(shape) == 2 else ""
         raise AudioError(f"has shape {shape}; {EXPECTED}{advice}")
-
-
-def _channels_first(samples: Any, shape: tuple[int, ...]) -> bool:
-    """Whether an array has its channels first. A list of lists is none: it may hold several sounds."""
-    return (
-        hasattr(samples, "shape")
-        and len(shape) == 2
-        and 0 < shape[0] <= CHANNELS
-        and shape[1] >= SAMPLES_A_CHANNEL * shape[0]
-    )
 
 
 def _scaled(array: NDArray[Any], name: str) -> NDArray[np.floating]:
@@ -181,7 +109,3 @@ def _scaled(array: NDArray[Any], name: str) -> NDArray[np.floating]:
             peak,
         )
     return array / -float(np.iinfo(array.dtype).min)
-
-
-def _named(error: AudioError, name: str) -> AudioError:
-    return error if str(error).startswith(f"{name}: ") else AudioError(f"{name}: {error}")

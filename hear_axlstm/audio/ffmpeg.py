@@ -1,54 +1,25 @@
-"""Sound that libsndfile does not read, such as AAC in .m4a and .mp4, decoded by the program ffmpeg where there is one."""
+"""FFmpeg's decoders in a process of their own: the programs ffprobe and ffmpeg, which read files by path."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from threading import Timer
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hear_axlstm.audio.sources import MAX_RATE, MIN_RATE, status_of
+from hear_axlstm.audio import containers
+from hear_axlstm.audio.containers import NO_SOUND, STRICT, File, Track, in_seconds
+from hear_axlstm.audio.sources import status_of
 from hear_axlstm.errors import AudioError
-from hear_axlstm.progress import several
 
-SUFFIXES = frozenset(
-    ".m4a .m4b .m4r .aac .mp4 .m4v .mov .3gp .3g2 .wma .asf .wmv .webm .weba .mka .mkv .amr .awb .ac3 .eac3 .ape .wv .tta "
-    ".dts .mpc .avi .flv .ts .mpg .mpeg .vob".split()
-)
-# What such files hold. Play lists, which name other files or addresses, are none of these.
-CONTAINERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,aac,loas,asf,matroska,webm,amr,amrnb,amrwb,ac3,eac3,ape,wv,tta,dts,mpc,mpc8,avi,flv,mpegts,mpeg,"
-    "mpegvideo,wav,mp3,ogg,flac,caf,aiff"
-)
-SAFE = ("-v", "error", "-protocol_whitelist", "file,pipe", "-format_whitelist", CONTAINERS)
-STRICT = ("-err_detect", "crccheck+bitstream+buffer+explode")
 SILENT_SECONDS = 120.0  # that a program may take to give something; then it is ended
-MISSING_SECONDS = 0.25  # that may be missing of what a container promises
-BLOCK_SECONDS, BLOCK_VALUES = 60, 1 << 25  # decoded at once
-GET = "it is read by the program ffmpeg: install that (apt, brew or conda install ffmpeg), or convert it to FLAC elsewhere"
-
-
-@dataclass(frozen=True)
-class Track:
-    """The first audio track of a file: rate in Hz, channels, seconds; NaN where nothing says how long it is.
-
-    promised: seconds that must be there; NaN where the file only gives an estimate.
-    """
-
-    rate: int
-    channels: int
-    seconds: float
-    promised: float
 
 
 def is_there() -> bool:
@@ -56,26 +27,13 @@ def is_there() -> bool:
     return bool(shutil.which("ffmpeg") and shutil.which("ffprobe"))
 
 
-def is_needed(source: Any) -> bool:
-    """Whether a source is a file of a kind that only ffmpeg reads, by its suffix."""
-    return isinstance(source, str | os.PathLike) and Path(source).suffix.lower() in SUFFIXES
-
-
-def find_track(path: str | os.PathLike[str]) -> Track:
-    """What ffprobe says of a file. Raises AudioError, without the name, when it has no audio track or cannot be read."""
+def find_track(path: File, formats: str) -> Track:
+    """As ``containers`` has it; of a path alone."""
+    assert isinstance(path, str | os.PathLike)
     status_of(path)
     entries = "stream=sample_rate,channels,duration,start_time:stream_tags=DURATION:format=duration,nb_streams,format_name"
-    command: list[str | bytes] = [
-        "ffprobe",
-        *SAFE,
-        "-select_streams",
-        "a:0",
-        "-show_entries",
-        entries,
-        "-of",
-        "json",
-        _url(path),
-    ]
+    shown = ["-select_streams", "a:0", "-show_entries", entries, "-of", "json"]
+    command: list[str | bytes] = ["ffprobe", *_safe(formats), *shown, _url(path)]
     try:
         done = subprocess.run(  # noqa: S603 - our own arguments
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SILENT_SECONDS, check=False
@@ -88,43 +46,25 @@ def find_track(path: str | os.PathLike[str]) -> Track:
     if not found.get("streams"):
         raise AudioError("it has no audio track; leave it out")
     stream, container = found["streams"][0], found["format"]
+    said = {
+        "track": in_seconds(stream.get("duration")),
+        "container": in_seconds(container.get("duration")),
+        "start": in_seconds(stream.get("start_time")),
+        "end": in_seconds(stream.get("tags", {}).get("DURATION")),
+    }
     rate, channels = int(stream["sample_rate"]), int(stream["channels"])
-    if not (MIN_RATE <= rate <= MAX_RATE and channels > 0):
-        raise AudioError(
-            f"its header says {rate:,} Hz and {several(channels, 'channel')}; expected {MIN_RATE:,} to {MAX_RATE:,} Hz"
-        )
-    own = _seconds(stream.get("duration")) if "mov" in container["format_name"] else math.nan
-    if math.isnan(own):  # matroska says when the track ends
-        own = _seconds(stream.get("tags", {}).get("DURATION")) - max(_seconds(stream.get("start_time"), 0.0), 0.0)
-    if math.isnan(own) and container["format_name"] == "asf" and container["nb_streams"] == 1:
-        own = _seconds(container.get("duration"))
-    whole = _seconds(stream.get("duration"), _seconds(container.get("duration")))
-    return Track(rate, channels, whole if math.isnan(own) else own, own)
+    return Track.of(container["format_name"], container["nb_streams"], rate, channels, said)
 
 
-def decoded(path: str | os.PathLike[str]) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """The samples of a file's first audio track at its own rate, block by block, with the rate.
-
-    Shape: -> Hz and (n_samples,) each, a minute at most, float32, mono. Raises AudioError, without the name, when anything
-    is wrong with the file or missing in it.
-    """
-    track = find_track(path)
-    frames = min(BLOCK_SECONDS * track.rate, BLOCK_VALUES // track.channels)
+def decoded(path: File, formats: str) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """As ``containers`` has it; of a path alone."""
+    assert isinstance(path, str | os.PathLike)
+    track = find_track(path, formats)
+    frames = min(containers.BLOCK_SECONDS * track.rate, containers.BLOCK_VALUES // track.channels)
     form = ["-f", "f32le", "-c:a", "pcm_f32le", "-ar", str(track.rate), "-ac", str(track.channels)]
-    command: list[str | bytes] = [
-        "ffmpeg",
-        "-nostdin",
-        "-hide_banner",
-        *SAFE,
-        "-xerror",
-        *STRICT,
-        "-i",
-        _url(path),
-        "-map",
-        "0:a:0",
-        *form,
-        "pipe:1",
-    ]
+    strict = ["-xerror", "-err_detect", STRICT]
+    command: list[str | bytes] = ["ffmpeg", "-nostdin", "-hide_banner", *_safe(formats), *strict, "-i", _url(path)]
+    command += ["-map", "0:a:0", *form, "pipe:1"]
     count = 0
     with (
         tempfile.TemporaryFile() as said,
@@ -145,10 +85,11 @@ def decoded(path: str | os.PathLike[str]) -> Iterator[tuple[int, NDArray[np.floa
         complaints = said.read()
     if code or complaints.strip():
         raise _refused(path, complaints)
-    if count / track.rate < track.promised - MISSING_SECONDS:
-        raise AudioError(
-            f"holds {count / track.rate:.1f} s of the {track.promised:.1f} s that it promises; replace the file"
-        )
+    track.check(count / track.rate)
+
+
+def _safe(formats: str) -> tuple[str, ...]:
+    return ("-v", "error", "-protocol_whitelist", "file,pipe", "-format_whitelist", formats)
 
 
 def _read(pipe: BinaryIO | Any, size: int, process: subprocess.Popen[bytes]) -> bytes:
@@ -167,19 +108,10 @@ def _url(path: str | os.PathLike[str]) -> bytes:
     return b"file:" + os.fsencode(path)
 
 
-def _seconds(text: str | None, otherwise: float = math.nan) -> float:
-    """The number of "3.5" or "00:00:03.5"."""
-    try:
-        parts = [float(part) for part in (text or "").split(":")]
-        return sum(part * 60**power for power, part in enumerate(reversed(parts)))
-    except ValueError:
-        return otherwise
-
-
 def _refused(path: str | os.PathLike[str], said: bytes) -> AudioError:
     """What ffmpeg complained of first, without the name and the address in it."""
     lines = said.decode(errors="replace").strip().splitlines() or ["it ended without a word"]
     if "not on whitelist" in lines[0]:
-        return AudioError("it is of none of the kinds that hold sound; leave it out")
+        return AudioError(NO_SOUND)
     first = lines[0].replace(_url(path).decode(errors="replace") + ": ", "")
     return AudioError(f"cannot be decoded (ffmpeg: {first[first.find('] ') + 1 :].strip()}); replace the file")

@@ -8,14 +8,14 @@ import os
 from array import array
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import BinaryIO, TypeGuard
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from hear_axlstm.audio import ffmpeg
+from hear_axlstm.audio import containers
 from hear_axlstm.audio.parts import check_the_count
 from hear_axlstm.audio.sources import Stream, header_seconds, regular, streams
 from hear_axlstm.config import MIN_SAMPLES, SAMPLE_RATE
@@ -26,6 +26,7 @@ Wave = NDArray[np.float32]
 Source = str | os.PathLike[str] | BinaryIO  # a path, or a file that is open for reading and can seek
 UNREADABLE = (soundfile.SoundFileError, OSError, TypeError, ValueError, RuntimeError)  # what libsndfile and soxr raise
 UNKNOWN = "Format not recognised."  # libsndfile's word for what is no sound, or coded otherwise
+UNKNOWN_CODE = 1
 BLOCK_SECONDS = 60  # decoded and resampled at once: long recordings need little more than their 16 kHz samples
 BLOCK_VALUES = 1 << 25  # decoded at once, all channels counted
 TOO_SHORT = "too short to embed"  # in the reason, by which advice is given
@@ -40,18 +41,23 @@ def audio_seconds(source: Source, name: str = "") -> float:
     name: what errors call it; the path when left out. Raises AudioError, which names the file and the cause.
     """
     try:
-        if _is_for_ffmpeg(source):
-            seconds = None if math.isnan(track := ffmpeg.find_track(source).seconds) else track
+        seconds = None
+        if _is_for_others(source):
+            seconds = containers.find_track(source).seconds
         else:
             with _file(source) as file:
                 seconds = header_seconds(file)
+            if seconds is None and containers.has_track(source):
+                seconds = containers.find_track(source, containers.FORMATS).seconds
     except UNREADABLE as error:
         raise _named(source, name, error) from error
-    return sum(len(block) / rate for rate, block in native_blocks(source, name)) if seconds is None else seconds
+    if seconds is None or math.isnan(seconds):
+        return sum(len(block) / rate for rate, block in native_blocks(source, name))
+    return seconds
 
 
 def read_audio(source: Source, name: str = "", pad: bool = False) -> Wave:
-    """Decode a file of any format, rate and channel count that libsndfile or ffmpeg reads. Channels are averaged.
+    """Decode a file of any format, rate and channel count that libsndfile or FFmpeg reads. Channels are averaged.
 
     name: what errors call it; the path when left out. pad: whether a sound too short to embed is padded with zeros.
 
@@ -98,15 +104,28 @@ def native_blocks(source: Source, name: str = "") -> Iterator[tuple[int, Wave]]:
     Shape: -> Hz and (n_samples,) each, a minute at most, float32, mono. Raises AudioError with name and cause.
     """
     try:
-        if _is_for_ffmpeg(source):
-            yield from ffmpeg.decoded(source)
+        if _is_for_others(source):
+            yield from containers.decoded(source)
             return
         with _file(source) as file:
-            for stream in streams(file):
-                for block in _mono(stream):
-                    yield stream.samplerate, block
+            blocks = _by_libsndfile(file)
+            try:
+                first = next(blocks, None)
+            except soundfile.LibsndfileError as error:
+                if error.code != UNKNOWN_CODE or not containers.has_track(source):
+                    raise
+                blocks, first = containers.decoded(source, containers.FORMATS), None
+            if first is not None:
+                yield first
+            yield from blocks
     except UNREADABLE as error:
         raise _named(source, name, error) from error
+
+
+def _by_libsndfile(file: BinaryIO) -> Iterator[tuple[int, Wave]]:
+    for stream in streams(file):
+        for block in _mono(stream):
+            yield stream.samplerate, block
 
 
 def _mono(stream: Stream) -> Iterator[Wave]:
@@ -154,8 +173,9 @@ def write_flac(target: str | os.PathLike[str] | BinaryIO, wave: Wave) -> None:
     soundfile.write(target, wave, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
 
 
-def _is_for_ffmpeg(source: Source) -> TypeGuard[str | os.PathLike[str]]:
-    return ffmpeg.is_needed(source) and ffmpeg.is_there()
+def _is_for_others(source: Source) -> bool:
+    """Whether a file is decoded by others than libsndfile at once, by its suffix."""
+    return containers.is_needed(source) and containers.is_there(source)
 
 
 def _file(source: Source) -> AbstractContextManager[BinaryIO]:
@@ -169,12 +189,11 @@ def _named(source: Source, name: str, error: Exception) -> AudioError:
     said = str(error)
     if not isinstance(error, AudioError):
         said = said.partition(": ")[2] or said
-        advice = (
-            f"; {ffmpeg.GET}"
-            if ffmpeg.is_needed(source) and not ffmpeg.is_there()
-            else "; convert it to FLAC"
-            if said == UNKNOWN
-            else ""
-        )
+        advice = ""
+        if containers.is_needed(source) and not containers.is_there(source):
+            advice = f"; {containers.GET}"
+        elif said == UNKNOWN:
+            others = "" if containers.is_there(source) else "PyAV may read it, pip install 'hear-axlstm[av]'; or "
+            advice = f"; {others}convert it to FLAC"
         said = f"cannot be decoded ({said}){advice}"
     return AudioError(f"{name}: {said}" if name else said)

@@ -89,19 +89,19 @@ def tell_short(failures: Mapping[str, str], how: str) -> None:
 
 
 def tell_unread(left_out: Sequence[Path]) -> bool:
-    """Print how many files in folders are sounds that only ffmpeg reads, if there are any. Whether there are."""
-    from hear_axlstm.audio import ffmpeg
+    """Print how many files in folders are sounds that only PyAV and ffmpeg read, if there are any. Whether there are."""
+    from hear_axlstm.audio import containers
     from hear_axlstm.files.find import by_suffix, unread
 
     missed = unread(left_out)
     if missed:
         count = several(len(missed), "sound")
-        tell(f"NOT READ: {count} in folders ({by_suffix(missed)}): {ffmpeg.GET}; then repeat the command")
+        tell(f"NOT READ: {count} in folders ({by_suffix(missed)}): {containers.GET}; then repeat the command")
     return bool(missed)
 
 
 def tell_left_out(left_out: Sequence[Path], *folders: Path, quiet: bool) -> bool:
-    """Print which files a command on labelled sounds has left out. Whether some are sounds that only ffmpeg reads.
+    """Print which files a command on labelled sounds has left out. Whether some are sounds that only PyAV and ffmpeg read.
 
     folders: of classes; sounds that lie beside those are told by themselves. quiet: whether to print NOT READ alone.
     """

@@ -88,8 +88,8 @@ def embed_command(
     """Embed audio files, and all audio files below folders.
 
     The command writes NAME.embedding.npy (with --timestamps also NAME.timestamps.json) as hear-eval-kit does, or parquet. A
-    second run embeds files that are new or have changed. Files such as .m4a and .mp4 are read where the program ffmpeg is
-    installed.
+    second run embeds files that are new or have changed. Files such as .m4a and .mp4 are read where the extra [av]
+    or the program ffmpeg is installed.
     """
     from hear_axlstm.files import embed
     from hear_axlstm.files.find import counted, find_files

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 from hear_axlstm import later
 
 if TYPE_CHECKING:
-    from hear_axlstm.files.find import Plan, plan
     from hear_axlstm.files.load import load_embeddings
     from hear_axlstm.files.outcomes import Outcome, encode
+    from hear_axlstm.files.planning import Plan, plan
     from hear_axlstm.files.result import Embedded, Row
     from hear_axlstm.files.run import embed
     from hear_axlstm.files.write import open_folder, sink
@@ -25,13 +25,13 @@ __getattr__ = later(
     {
         "Embedded": "result",
         "Outcome": "outcomes",
-        "Plan": "find",
+        "Plan": "planning",
         "Row": "result",
         "embed": "run",
         "encode": "outcomes",
         "load_embeddings": "load",
         "open_folder": "write",
-        "plan": "find",
+        "plan": "planning",
         "sink": "write",
     },
 )

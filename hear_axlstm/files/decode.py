@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hear_axlstm.audio import Wave, read_unless_longer
 from hear_axlstm.config import SAMPLE_RATE
-from hear_axlstm.files.find import reason
+from hear_axlstm.files.planning import reason
 from hear_axlstm.files.sounds import FileSound, Sound
 from hear_axlstm.parallel import WorkerDiedError, Workers, ordered_map, processors
 
@@ -61,7 +61,7 @@ def decode_batches(batches: Iterable[Sequence[Sound]], processes: int = 0) -> Ge
 
 def _load(sound: Sound, workers: Workers) -> Future[Wave] | Future[Wave | None]:
     return (
-        workers.submit(sound.load)
+        workers.submit_here(sound.load)
         if sound.path is None
         else workers.submit(read_unless_longer, sound.path, LONGEST_SECONDS, sound.pad)
     )

@@ -16,8 +16,8 @@ from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Layers
 from hear_axlstm.errors import AudioError, HearAxlstmError
 from hear_axlstm.files.decode import DecodedBatch, decode_batches
-from hear_axlstm.files.find import unnamed
 from hear_axlstm.files.long import embed_long
+from hear_axlstm.files.planning import unnamed
 from hear_axlstm.files.sounds import FileSound, Sound, Source
 
 BATCHES_LATE = {"cuda": 1}  # batches given to the device before the results of one are fetched; 0 elsewhere

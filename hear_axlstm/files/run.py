@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,11 +21,12 @@ from hear_axlstm.errors import ConfigError
 from hear_axlstm.files import Format
 from hear_axlstm.files.bar import SoundBar
 from hear_axlstm.files.decode import decode_batches
-from hear_axlstm.files.find import BATCH_SECONDS, Plan, add_failure, as_sounds, plan
 from hear_axlstm.files.folder import HEADER
+from hear_axlstm.files.items import are_held, as_sounds
 from hear_axlstm.files.outcomes import Outcome, encode_ahead
+from hear_axlstm.files.planning import BATCH_SECONDS, WINDOW_BATCHES, Plan, add_failure
 from hear_axlstm.files.result import Embedded, Failures
-from hear_axlstm.files.sounds import ArraySound, Given, NoSound
+from hear_axlstm.files.sounds import ArraySound, Given, NoSound, Sound
 from hear_axlstm.files.write import centring_of, check_place, open_folder, sink
 from hear_axlstm.hear import load_model
 from hear_axlstm.ops.backend import find_device
@@ -34,7 +36,7 @@ from hear_axlstm.weights.find import list_models
 from hear_axlstm.weights.names import weights_name
 
 BATCH_SECONDS_ON = {"cuda": 1024.0}  # audio encoded in one call, padding included; BATCH_SECONDS elsewhere
-UNWRITABLE = "arrays cannot be written to a folder"
+UNWRITABLE = "arrays, and sounds at addresses, cannot be written to a folder"
 NAMED = 3  # failures in the log
 
 logger = logging.getLogger(__name__)
@@ -62,9 +64,10 @@ def embed(
     While a batch is encoded, the next ones are decoded and the last ones written.
 
     sounds: one or many, in a list, a generator or a data set, mixed: audio files and folders of them, or what ``find_files``
-    found; arrays, (n_samples,) or (n_samples, channels) or (channels, n_samples) of up to 8 channels, at ``sample_rate`` Hz;
-    pairs (array, sample rate); dictionaries with "array" and "sampling_rate", also under "audio". Files that share a name
-    are called by their paths, arrays by their index.
+    found; addresses; arrays, (n_samples,) or (n_samples, channels) or (channels, n_samples) of up to 8 channels, at
+    ``sample_rate`` Hz; and what else ``hear_axlstm.audio.to_wave`` takes: pairs (array, sample rate), rows of data sets,
+    decoders, bytes, open files. Files that share a name are called by their paths, what has no name by its index. Of a
+    generator or a data set few sounds are held at a time.
     model: what ``load_model`` returns, or takes: a variant, a file, a folder; the bundled default when left out.
     device: where ``load_model`` puts the model, "cpu" when left out. A model that is given stays where it is.
     out: a folder to write to (files only): NAME.embedding.npy and NAME.timestamps.json, or parquet. A second run does
@@ -88,23 +91,25 @@ def embed(
     require(out is not None or not prune, "prune removes embeddings from a folder; say from which: out=...")
     clock = _Clock()
     left_out: list[Path] = []
-    found = as_sounds(sounds, sample_rate, left_out)
+    found: Iterable[Given] = as_sounds(sounds, sample_rate, left_out)
+    listed = list[Given]()
     if out is not None:
         out = Path(os.path.expanduser(out))
-        found = _writable(found)
-        check_place(out, found)
+        found = listed = _writable(found)
+        check_place(out, listed)
     model = _loaded(model, device)
     kind: dict[str, Any] = {"timestamps": timestamps, "layers": layers}
     options: dict[str, Any] = {"format": format, "pad_short": pad_short, "overwrite": overwrite}
     folder = None
-    if out is not None and _is_to_be_opened(out, found, pad_short, overwrite):
+    if out is not None and _is_to_be_opened(out, listed, pad_short, overwrite):
         folder = open_folder(out, model, **options, **kind)
     pruned = folder.prune() if folder is not None and prune else []
     batch_seconds = batch_seconds or BATCH_SECONDS_ON.get(model.device.type, BATCH_SECONDS)
     is_done = folder.is_done if folder else None
-    planned = plan(found, batch_seconds=batch_seconds, pad_short=pad_short, is_done=is_done)
+    planned = Plan(pad_short=pad_short)
+    batches = _begun(planned.batch(found, batch_seconds, is_done, are_held=are_held(sounds), at_once=WINDOW_BATCHES))
     clock.lap("prepare")
-    decoded = decode_batches(planned.batches, _processes(workers, planned, model))
+    decoded = decode_batches(batches, _processes(workers, planned, model))
     outcomes = encode_ahead(decoded, model, lap=clock.lap, **kind)
     written = outcomes if folder is None else sink(outcomes, folder)
     with closing(decoded), closing(written), SoundBar(planned, model, progress) as bar:
@@ -121,12 +126,21 @@ def embed(
     return result
 
 
-def _writable(found: list[Given]) -> list[Given]:
+def _writable(found: Iterable[Given]) -> list[Given]:
     """The sounds with a failure for each array. Raises ConfigError when there is nothing else."""
-    if found and all(isinstance(sound, ArraySound) for sound in found):
+    advice, has_files, kept = f"{UNWRITABLE}; save the sound to a file", False, list[Given]()
+    for one in found:
+        has_files |= not isinstance(one, ArraySound)
+        kept.append(NoSound(one.name, advice, address=one.address) if isinstance(one, ArraySound) else one)
+    if kept and not has_files:
         raise ConfigError(f"{UNWRITABLE}; embed them without out, and then result.save('embeddings.npz')")
-    advice = f"{UNWRITABLE}; save the sound to a file"
-    return [NoSound(one.name, advice) if isinstance(one, ArraySound) else one for one in found]
+    return kept
+
+
+def _begun(batches: Iterator[list[Sound]]) -> Iterator[list[Sound]]:
+    """The batches, the first of which is planned already."""
+    first = next(batches, None)
+    return iter(()) if first is None else chain([first], batches)
 
 
 def _is_to_be_opened(out: Path, sounds: list[Given], pad_short: bool, overwrite: bool) -> bool:
@@ -175,20 +189,19 @@ def _check(format: Format, batch_seconds: float | None, workers: int | None) -> 
 
 
 def _processes(workers: int | None, planned: Plan, model: Embedder) -> int:
-    """How many processes decode: no more than there are files."""
+    """How many processes decode: no more than there are files, where all are known."""
     if workers is None:
         workers = processors() if model.device.type == "cuda" else 0
-    return min(workers, sum(sound.path is not None for batch in planned.batches for sound in batch))
+    return min(workers, sum(bool(planned.paths[index]) for index in planned.order) if planned.is_whole else workers)
 
 
 def _collected(planned: Plan, outcomes: Iterable[Outcome], bar: SoundBar, timestamps: bool) -> Embedded:
     """The result of a plan, in the order given, of outcomes that may have arrays."""
     done: dict[int, Outcome] = {}
-    failures = Failures(planned.failures)
     for outcome in outcomes:
         if outcome.failure:
             done.pop(outcome.index, None)
-            add_failure(failures, outcome.name, outcome.source and outcome.source.path, outcome.failure)
+            add_failure(planned.failures, outcome.name, outcome.source and outcome.source.path, outcome.failure)
         else:
             done[outcome.index] = outcome
         bar.finish(outcome)
@@ -202,8 +215,8 @@ def _collected(planned: Plan, outcomes: Iterable[Outcome], bar: SoundBar, timest
         paths=planned.paths,
         durations=np.array([planned.seconds.get(index, np.nan) for index in indices]),
         skipped=planned.skipped,
-        padded=[planned.names[index] for index in done if planned.pad_short and _is_short(planned.seconds[index])],
-        failures=failures,
+        padded=[planned.names[index] for index in sorted(done) if planned.pad_short and _is_short(planned.seconds[index])],
+        failures=Failures(planned.failures),
         audio_seconds=sum(planned.seconds[index] for index in done),
     )
 

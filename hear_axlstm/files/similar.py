@@ -16,6 +16,7 @@ from hear_axlstm.config import require
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.files import Embedded, embed
+from hear_axlstm.files.items import is_one
 from hear_axlstm.hear import load_model
 from hear_axlstm.progress import several
 
@@ -98,11 +99,8 @@ def _is_sound(given: Any) -> bool:
 
 
 def _is_one_sound(given: Any) -> bool:
-    """Whether this is a file's path, samples with their rate, or a data set's dictionary."""
-    if isinstance(given, str | os.PathLike):
-        return not os.path.isdir(given)
-    is_pair = isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], Real) and not isinstance(given[0], Real)
-    return is_pair or isinstance(given, dict)
+    """Whether this is one sound, rather than a folder of sounds or several."""
+    return is_one(given) and not (isinstance(given, str | os.PathLike) and os.path.isdir(given))
 
 
 def _as_array(given: Any) -> Array:

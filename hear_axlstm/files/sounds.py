@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from hear_axlstm.audio import Wave, array_seconds, audio_seconds, prepare_array, read_audio
+from hear_axlstm.audio import Wave, audio_seconds, read_audio, sound_seconds, to_wave
+from hear_axlstm.audio.convert import held
 from hear_axlstm.audio.sources import status_of
 from hear_axlstm.errors import AudioError
 
@@ -50,6 +51,11 @@ class FileSound:
     seconds: float = 0.0
     pad: bool = False
 
+    @property
+    def place(self) -> str:
+        """Where it is found."""
+        return str(self.path)
+
     def measured(self) -> float:
         """The duration by the file's header, in seconds. Raises AudioError."""
         return audio_seconds(self.path)
@@ -61,24 +67,38 @@ class FileSound:
 
 @dataclass(frozen=True, eq=False)
 class ArraySound:
-    """What ``prepare_array`` takes, at ``sample_rate`` Hz where it says no rate. name: what results call it."""
+    """What ``to_wave`` takes, at ``sample_rate`` Hz where it says no rate. name: what results call it.
+
+    address: where it is fetched from, as ``held`` does; empty for what is in memory.
+    """
 
     name: str
     samples: Any
-    sample_rate: float
+    sample_rate: float | None = None
     index: int = 0
     seconds: float = 0.0
     pad: bool = False
+    address: str = ""
     path: None = None
     source: None = None
 
+    @property
+    def place(self) -> str:
+        """Where it is found; empty in memory."""
+        return self.address
+
+    def held(self) -> Self:
+        """The sound with what can be read twice, if it was at an address or in a pipe. Raises AudioError."""
+        samples = held(self.samples)
+        return self if samples is self.samples else replace(self, samples=samples)
+
     def measured(self) -> float:
         """The duration, in seconds. Raises AudioError where there is none."""
-        return array_seconds(self.samples, self.sample_rate, self.name)
+        return sound_seconds(self.samples, self.sample_rate, self.name)
 
     def load(self) -> Wave:
         """The samples, (n,), mono float32 at 16 kHz. Raises AudioError."""
-        return prepare_array(self.samples, self.sample_rate, self.name, pad=self.pad)
+        return to_wave(self.samples, self.sample_rate, self.name, pad=self.pad)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +108,12 @@ class NoSound:
     name: str
     reason: str
     path: Path | None = None
+    address: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where it was to be found; empty in memory."""
+        return str(self.path) if self.path else self.address
 
     def measured(self) -> float:
         """Raises AudioError."""

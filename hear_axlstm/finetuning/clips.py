@@ -17,7 +17,7 @@ from hear_axlstm.classification.labelled import Labelled
 from hear_axlstm.config import CHUNK_FRAMES, MIN_SAMPLES, N_MELS
 from hear_axlstm.errors import AudioError
 from hear_axlstm.files.decode import LONGEST_SECONDS, decode_batches
-from hear_axlstm.files.find import plan
+from hear_axlstm.files.planning import plan
 from hear_axlstm.files.result import Failures
 from hear_axlstm.frontend import log_mel
 from hear_axlstm.patches import scene_steps

@@ -21,6 +21,7 @@ Backend = Literal["auto", "torch", "triton", "numba"]
 KERNELS = {"torch": "scan.saving", "triton": "cuda", "numba": "cpu"}  # modules of hear_axlstm.kernels
 
 logger = logging.getLogger(__name__)
+process = importlib.import_module("hear_axlstm.kernels").process  # now, so that any process forked from here on is told
 
 
 def find_kernel(operation: str, backend: Backend, *operands: Tensor | None) -> Callable[..., Any] | None:
@@ -39,7 +40,6 @@ def find_kernel(operation: str, backend: Backend, *operands: Tensor | None) -> C
         backend = os.environ.get("HEAR_AXLSTM_BACKEND", "auto")  # type: ignore[assignment]
     check_choice("backend", backend, Backend)
     given = [operand for operand in operands if operand is not None]
-    process = importlib.import_module("hear_axlstm.kernels").process
     if process.forked or is_watched(*given):
         return None
     name = backend if backend != "auto" else "numba" if given[0].device.type == "cpu" else "triton"

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from hear_axlstm.audio import Wave, prepare_array
+from hear_axlstm.audio import Wave, to_wave
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.synthesis.programs import run_program
@@ -148,7 +148,7 @@ def play(notes: Sequence[Note], soundfont: Path, seconds: float) -> Wave:
             raise AudioError(
                 f"{PROGRAM} wrote no sound with {soundfont}; see whether it works: {PROGRAM} --version"
             ) from error
-    music = prepare_array(samples, rate, f"music with {soundfont.name}")[:length]
+    music = to_wave(samples, rate, f"music with {soundfont.name}")[:length]
     return np.pad(music, (0, length - len(music)))
 
 

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import soundfile
 
-from hear_axlstm.audio import Wave, prepare_array
+from hear_axlstm.audio import Wave, to_wave
 from hear_axlstm.config import SAMPLE_RATE, check_choice
 from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.synthesis.programs import find_program, run_program
@@ -99,7 +99,7 @@ def speak(text: str, voice: Voice) -> Wave:
     Digits are read in the voice's language, [[...]] as phoneme mnemonics, and <...> as SSML.
     Raises ConfigError when espeak-ng is not installed or does not know the variant, AudioError when it gives no sound.
     """
-    return prepare_array(*_speak(text, voice), f"speech by {voice}")
+    return to_wave(*_speak(text, voice), f"speech by {voice}")
 
 
 def _speak(text: str, voice: Voice) -> tuple[Wave, int]:
@@ -177,7 +177,7 @@ def random_speech(rng: np.random.Generator, split: Split, seconds: float) -> Wav
         text = random_text(rng, math.ceil(WORDS * voice.rate / 60 * seconds))
         try:
             samples, rate = _speak(text, voice)
-            speech = prepare_array(samples, round(rate * tract), f"speech by {voice}")[:length]
+            speech = to_wave(samples, round(rate * tract), f"speech by {voice}")[:length]
             break
         except AudioError:
             if attempt == ATTEMPTS - 1:

@@ -10,7 +10,7 @@ import soundfile
 import torch
 
 import hear_axlstm
-from hear_axlstm.audio import ffmpeg, read_audio
+from hear_axlstm.audio import containers, read_audio
 from hear_axlstm.cli.common import there_already
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.files import find as sounds
@@ -137,17 +137,17 @@ def test_the_folders_are_searched_once_and_other_files_counted(run, sound_folder
 
 
 def test_without_ffmpeg_they_are_not_overlooked(run, sound_folder, weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(ffmpeg, "is_there", lambda: False)
+    monkeypatch.setattr(containers, "is_there", lambda file="": False)
     for name in ("speech.m4a", "below/film.MP4"):
         (sound_folder / name).write_bytes(b"\0\0\0\x20ftypM4A ")
     command = ["embed", sound_folder, "-o", tmp_path / "out", "--model", weights]
     result = run(*command, "--quiet")
     assert result.exit_code == 1
     assert result.stderr.startswith("NOT READ: 2 sounds in folders (1 .mp4, 1 .m4a): ")
-    assert "install that (apt, brew or conda install ffmpeg)" in result.stderr
+    assert "pip install 'hear-axlstm[av]', or apt, brew or conda install ffmpeg" in result.stderr
     named = run(*command[:1], sound_folder / "speech.m4a", *command[2:])
     assert named.exit_code == 1
-    assert "failed: speech.m4a: cannot be decoded (Format not recognised.); it is read by the program ffmpeg" in named.stderr
+    assert "failed: speech.m4a: cannot be decoded (Format not recognised.); it is read by PyAV or" in named.stderr
 
 
 def test_a_folder_without_sound_says_how_to_read_what_is_there(run, weights, tmp_path):

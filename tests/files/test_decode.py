@@ -11,7 +11,8 @@ from hear_axlstm import parallel
 from hear_axlstm.audio import read_audio
 from hear_axlstm.files import decode
 from hear_axlstm.files.decode import decode_batches
-from hear_axlstm.files.find import ArraySound, FileSound, find_files
+from hear_axlstm.files.find import find_files
+from hear_axlstm.files.sounds import ArraySound, FileSound
 from tests.conftest import noise
 from tests.processes import is_running, read_or_wait_for_ever, wait_until
 

@@ -6,7 +6,8 @@ import numpy as np
 import soundfile
 
 from hear_axlstm.config import SAMPLE_RATE
-from hear_axlstm.files.find import find_files, plan
+from hear_axlstm.files import plan
+from hear_axlstm.files.find import find_files
 from tests.conftest import tone
 
 NAMES = ["a.wav", "b.flac", "below/c.ogg"]

@@ -3,6 +3,7 @@
 import json
 import logging
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -251,7 +252,10 @@ def test_a_folder_that_is_called_like_a_home_is_read(model, sound_folder, monkey
     ("path", "hint"),
     [
         ("below\\c.ogg", "; on this system folders are separated by /, as in below/c.ogg"),
-        ("https://here.org/c.ogg", "; nothing is fetched from the net: download it first, and pass the file"),
+        (
+            Path("https://here.org/c.ogg"),
+            "; an address is fetched where it is passed as text, by embed without out: else download it first",
+        ),
         ("below/*.ogg", "; patterns are not expanded: pass the folder, or Path(folder).glob('*.wav')"),
         ("absent.ogg", ""),
     ],

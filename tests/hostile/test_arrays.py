@@ -1,16 +1,18 @@
 """What is given as samples in memory: each is taken with its right value, or refused with what it is and the way."""
 
 import io
-import os
+import subprocess
+import sys
 import tempfile
 from contextlib import suppress
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 
-from hear_axlstm.audio import array_seconds, prepare_array
+from hear_axlstm.audio import sound_seconds, to_wave
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import AudioError
 from hear_axlstm.files import decode, embed
@@ -21,8 +23,8 @@ WAVE = tone(440, 0.5)
 
 
 def taken(samples, rate=RATE):
-    seconds = array_seconds(samples, rate, "it")
-    wave = prepare_array(samples, rate, "it")
+    seconds = sound_seconds(samples, rate, "it")
+    wave = to_wave(samples, rate, "it")
     assert wave.dtype == np.float32
     assert seconds == pytest.approx(len(wave) / RATE, abs=1e-3)
     return wave
@@ -66,9 +68,18 @@ negative = torch.complex(torch.zeros(len(WAVE)), -torch.from_numpy(WAVE)).conj()
         ((torch.from_numpy(WAVE), float(RATE)), 0),
         ((WAVE, np.int64(RATE)), 0),
         ({"array": WAVE, "sampling_rate": RATE, "path": None}, 0),
+        ({"raw": WAVE, "sampling_rate": RATE}, 0),
+        ({"array": torch.from_numpy(WAVE), "sampling_rate": torch.tensor(RATE)}, 0),
+        ({"array": None, "raw": WAVE, "sampling_rate": RATE}, 0),
+        ({"audio": {"array": WAVE, "sampling_rate": RATE}}, 0),
+        ({"audio": WAVE}, 0),
+        ({"audio": content(subtype="FLOAT"), "label": 1}, 0),
+        ({"audio": {"bytes": content(subtype="FLOAT"), "path": None}}, 0),
+        ({"bytes": content(subtype="FLOAT")}, 0),
         ({"bytes": content(subtype="FLOAT"), "path": "gone.wav"}, 0),
         (content(subtype="FLOAT"), 0),
         (bytearray(content("FLAC")), 1e-4),
+        (memoryview(content("FLAC")), 1e-4),
         (io.BytesIO(content(subtype="FLOAT")), 0),
     ],
     ids=lambda value: None if isinstance(value, int | float) else type(value).__name__,
@@ -80,7 +91,7 @@ def test_what_is_taken_has_the_right_value(samples, tolerance):
 
 def test_a_rate_that_comes_with_the_samples_goes_before_the_one_given():
     fast = tone(440, 0.5, 48_000)
-    expected = prepare_array(fast, 48_000, "it")
+    expected = to_wave(fast, 48_000, "it")
     for samples in ((fast, 48_000), {"array": fast, "sampling_rate": 48_000}, content(rate=48_000, subtype="FLOAT")):
         np.testing.assert_allclose(taken(samples, 8_000), expected, rtol=0, atol=1e-6)
 
@@ -132,7 +143,9 @@ BAD = [
     ((WAVE, "high"), r"a tuple \(ndarray, str\); expected \(samples, rate\)"),
     ({"array": WAVE, "sampling_rate": None}, "is at None Hz"),
     ({"array": WAVE}, "a dict of array; expected array and sampling_rate, or bytes"),
-    ({"audio": WAVE}, "a dict of audio; expected"),
+    ({"audio": None}, "a dict of audio; expected"),
+    ({"audio": "https://here.org/a.wav"}, "its path is an address, and none is fetched that stands in a row"),
+    ({"bytes": None, "path": "memory://a.wav"}, "its path is an address"),
     ({"bytes": None, "path": None}, "a dict of bytes, path; expected"),
     ({"bytes": None, "path": "gone.wav"}, "no such file"),
     (b"", "the file is empty"),
@@ -145,25 +158,86 @@ BAD = [
 @pytest.mark.parametrize(("samples", "message"), BAD, ids=map(str, range(len(BAD))))
 def test_what_is_refused_says_what_it_is(samples, message):
     with pytest.raises(AudioError, match=f"^it: .*{message}"):
-        prepare_array(samples, RATE, "it")
+        to_wave(samples, RATE, "it")
     with suppress(AudioError):  # it need not look at values
-        array_seconds(samples, RATE, "it")
+        sound_seconds(samples, RATE, "it")
 
 
-def test_a_file_that_is_closed_or_cannot_seek_says_so(tmp_path):
+def test_a_file_that_is_closed_says_so():
     file = io.BytesIO(content())
     file.close()
-    reader, writer = os.pipe()
-    with os.fdopen(reader, "rb") as pipe, os.fdopen(writer, "wb"):
-        for stream in (file, pipe):
-            for function in (prepare_array, array_seconds):
-                with pytest.raises(AudioError, match=r"^it: is a \w+ that is text, closed or cannot seek; pass bytes"):
-                    function(stream, RATE, "it")
+    for function in (to_wave, sound_seconds):
+        with pytest.raises(AudioError, match=r"^it: is a BytesIO that is text, closed or cannot be read; pass bytes"):
+            function(file, RATE, "it")
+
+
+@pytest.mark.parametrize("kind", [subprocess.PIPE, "raw", "reader"])
+def test_a_pipe_is_read_whole(kind, tmp_path, model):
+    """It is read once, though ``embed`` asks for the duration before it decodes."""
+    (tmp_path / "a.wav").write_bytes(content("WAV", subtype="FLOAT"))
+
+    class Reader:
+        def __init__(self, file):
+            self.read = file.read
+
+    for consume in (lambda pipe: to_wave(pipe, None, "it"), lambda pipe: embed([pipe], model).matrix[0]):
+        with subprocess.Popen(
+            [sys.executable, "-c", "import sys; sys.stdout.buffer.write(open('a.wav', 'rb').read())"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            bufsize=0 if kind == "raw" else -1,
+        ) as process:
+            found = consume(Reader(process.stdout) if kind == "reader" else process.stdout)
+        np.testing.assert_array_equal(found, consume(tmp_path / "a.wav"))
+
+
+@pytest.mark.parametrize("samples", [30, 201, 4_000])
+def test_channels_come_first_in_a_pair_with_a_tensor_however_short(samples):
+    """As ``torchaudio.load`` gives them. An array of NumPy, as soundfile gives it, has them last, unless it is long."""
+    left, right = WAVE[:samples], WAVE[1_000 : 1_000 + samples]
+    expected = to_wave(((left + right) / 2, RATE), name="it", pad=True)
+    for pair in (
+        (torch.from_numpy(np.stack([left, right])), RATE),
+        (RATE, torch.from_numpy(np.stack([left, right]))),
+        (np.stack([left, right], axis=1), RATE),
+        (torch.from_numpy(np.stack([left, right], axis=1)), RATE),
+    ):
+        np.testing.assert_allclose(to_wave(pair, name="it", pad=True), expected, atol=1e-7)
+
+
+def test_what_is_short_and_may_be_anything_is_refused():
+    for pair in ((np.zeros((2, 30), np.float32), RATE), (torch.zeros(9, 400), RATE)):
+        with pytest.raises(AudioError, match=r"has shape \(\d, \d+\); expected"):
+            to_wave(pair)
+    with pytest.raises(AudioError, match=r"^sound: is at None Hz; .*; pass sample_rate, or \(samples, rate\)"):
+        to_wave(WAVE)
+
+
+class Decoder:
+    """Any object of the kind: ``tests/doors/test_datasets.py`` has those of torchcodec and datasets."""
+
+    def __init__(self, data, rate, seconds=None):
+        self.data, self.sample_rate = data, rate
+        self.metadata = SimpleNamespace(duration_seconds=seconds)
+
+    def get_all_samples(self):
+        if self.data is None:
+            raise RuntimeError("no stream\nat all")
+        return SimpleNamespace(data=self.data, sample_rate=self.sample_rate)
+
+
+def test_a_decoder_is_asked_for_all_its_samples():
+    stereo = torch.from_numpy(np.stack([WAVE, WAVE]))
+    for sound in (Decoder(stereo, RATE), Decoder(stereo, RATE, 0.5), {"audio": Decoder(stereo, RATE)}):
+        np.testing.assert_array_equal(taken(sound, 8_000), WAVE)
+    np.testing.assert_array_equal(taken(Decoder(stereo, RATE).get_all_samples(), 8_000), WAVE)
+    with pytest.raises(AudioError, match=r"^it: cannot be decoded \(Decoder: no stream\); replace the file"):
+        to_wave(Decoder(None, RATE), name="it")
 
 
 @pytest.mark.parametrize("rate", [0, -1, 999, 2e6, float("nan"), float("inf"), "16000", None, True])
 def test_a_rate_that_no_sound_has_is_refused(rate):
-    for function in (prepare_array, array_seconds):
+    for function in (to_wave, sound_seconds):
         with pytest.raises(AudioError, match=r"^it: is at .* Hz"):
             function(WAVE, rate, "it")
 
@@ -171,24 +245,24 @@ def test_a_rate_that_no_sound_has_is_refused(rate):
 @pytest.mark.parametrize("bits", [16, 24])
 def test_int32_of_fewer_bits_gets_a_warning(caplog, bits):
     samples = (WAVE * 2.0 ** (bits - 1)).astype(np.int32)
-    prepare_array(samples, RATE, "it")
+    to_wave(samples, RATE, "it")
     assert caplog.text.count("it: is int32 with a peak of") == 1
     caplog.clear()
-    prepare_array(np.zeros(600, np.int32), RATE, "it")
-    prepare_array((WAVE * 2.0**31).astype(np.int32), RATE, "it")
+    to_wave(np.zeros(600, np.int32), RATE, "it")
+    to_wave((WAVE * 2.0**31).astype(np.int32), RATE, "it")
     assert not caplog.text
 
 
 def test_floats_that_hold_integers_get_a_warning(caplog):
-    prepare_array(WAVE * 32_768, RATE, "it")
+    to_wave(WAVE * 32_768, RATE, "it")
     assert caplog.text.count("it: peaks at 16384; expected samples in [-1, 1]") == 1
     caplog.clear()
-    prepare_array(WAVE * 4, RATE, "it")  # loud, or not normalised, as resampled and mixed sounds are
+    to_wave(WAVE * 4, RATE, "it")  # loud, or not normalised, as resampled and mixed sounds are
     assert not caplog.text
 
 
 def taken_otherwise(samples):
-    """Whether ``embed`` understands more than ``prepare_array``: bytes may be a path, and a row's sound is under "audio"."""
+    """Whether ``embed`` understands more than ``to_wave``: bytes may be a path, and a row's sound is under "audio"."""
     return isinstance(samples, bytes) or (isinstance(samples, dict) and "audio" in samples)
 
 

@@ -15,7 +15,7 @@ import torch
 from hear_axlstm import embed, errors
 from hear_axlstm.audio import read_unless_longer
 from hear_axlstm.config import SAMPLE_RATE
-from hear_axlstm.files import find, plan
+from hear_axlstm.files import plan, sounds
 from hear_axlstm.files.find import find_files
 from tests.conftest import noise, tone
 
@@ -190,7 +190,7 @@ def test_one_thing_that_is_no_sound_leaves_the_others_alone(model, kind):
 @pytest.mark.parametrize("error", [MemoryError, OverflowError, UnicodeError, ZeroDivisionError, RecursionError])
 @pytest.mark.parametrize("step", ["audio_seconds", "read_unless_longer"])
 def test_whatever_loading_a_sound_raises_is_its_own_failure(model, sound_folder, monkeypatch, error, step):
-    real = {"audio_seconds": find.FileSound.measured, "read_unless_longer": read_unless_longer}[step]
+    real = {"audio_seconds": sounds.FileSound.measured, "read_unless_longer": read_unless_longer}[step]
 
     def fails(sound, *rest):
         if Path(getattr(sound, "path", sound)).name == "a.wav":
@@ -206,7 +206,7 @@ def test_whatever_loading_a_sound_raises_is_its_own_failure(model, sound_folder,
 
 
 def test_a_file_far_longer_than_its_header_says_is_a_batch_by_itself(model, sound_folder, monkeypatch):
-    monkeypatch.setattr(find.FileSound, "measured", lambda sound: 0.2)
+    monkeypatch.setattr(sounds.FileSound, "measured", lambda sound: 0.2)
     sizes = []
     forward = type(model).forward
     monkeypatch.setattr(

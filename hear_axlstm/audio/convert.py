@@ -1,0 +1,204 @@
+"""A sound in any form in which people have it -> mono float32 samples at 16 kHz, for ``embed`` and every door."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, BinaryIO
+
+import soxr
+
+from hear_axlstm.audio.addresses import LARGEST, fetched, is_address
+from hear_axlstm.audio.arrays import CHANNELS, is_number, is_tensor, length, mixed
+from hear_axlstm.audio.files import Source, Wave, audio_seconds, checked, read_audio
+from hear_axlstm.audio.sources import MAX_RATE, MIN_RATE
+from hear_axlstm.config import SAMPLE_RATE
+from hear_axlstm.errors import AudioError
+
+PIECE = 1 << 20  # bytes that are read from a pipe at once
+
+
+def to_wave(sound: Any, sample_rate: float | None = None, name: str = "sound", pad: bool = False) -> Wave:
+    """Mono float32 at 16 kHz from a sound in any form, resampled by soxr from its own rate; channels are averaged.
+
+    sound: a path or an address; what a file holds: bytes, an open file or pipe, {"bytes": bytes, "path": path}, either of
+    which may be None; samples: (n,) or (n, channels), floats in [-1, 1] or int8, int16 or int32, as an array, a tensor on
+    any device or a list; samples with their rate, which goes before ``sample_rate``: (samples, rate) or (rate, samples),
+    {"array": samples, "sampling_rate": rate}, {"raw": samples, "sampling_rate": rate}; a decoder with get_all_samples(), as
+    torchcodec and datasets have them, or what that gives; or {"audio": any of these}.
+
+    Up to 8 channels may come first, (channels, n), where n is 25 times as large at least; in a pair with a tensor, which is
+    what ``torchaudio.load`` gives, up to 8 rows are channels however short they are. Integers are scaled by their type's
+    range; int32 that seem to hold fewer bits get a warning in the log.
+
+    sample_rate: of samples that come without, in Hz. name: what errors call the sound. pad: as ``read_audio`` has it.
+
+    Shape: -> (n_samples,). Raises AudioError, which starts with ``name``.
+    """
+    try:
+        found = _unwrapped(sound, sample_rate)
+        if not isinstance(found, _Samples):
+            return read_audio(found, name, pad)
+        mono = mixed(found.values, name, found.channels_first)
+    except AudioError as error:
+        raise _named(error, name) from error
+    return checked(mono if found.rate == SAMPLE_RATE else soxr.resample(mono, found.rate, SAMPLE_RATE), name, pad)
+
+
+def sound_seconds(sound: Any, sample_rate: float | None = None, name: str = "sound") -> float:
+    """The duration of what ``to_wave`` takes, without looking at the values where a header or a shape says it.
+
+    Raises AudioError, which starts with ``name``, on some of what that does not take.
+    """
+    try:
+        decoder = _content(sound)
+        known = getattr(getattr(decoder, "metadata", None), "duration_seconds", None) if _is_decoder(decoder) else None
+        if known is not None:
+            return float(known)
+        found = _unwrapped(sound, sample_rate)
+        if not isinstance(found, _Samples):
+            return audio_seconds(found, name)
+        return length(found.values, found.channels_first) / found.rate
+    except AudioError as error:
+        raise _named(error, name) from error
+
+
+def held(sound: Any) -> Any:
+    """The sound, in a file that can be read twice where it is an address or a pipe. Raises AudioError, without a name."""
+    content = _content(sound)
+    if content is sound and isinstance(sound, str) and is_address(sound):
+        return fetched(sound)
+    return _whole(content) if hasattr(content, "read") and not _can_seek(content) else sound
+
+
+def is_row(item: Any) -> bool:
+    """Whether an item is a dictionary that holds a sound, as a row of a data set does."""
+    return isinstance(item, Mapping) and not {"audio", "array", "raw", "bytes", "path"}.isdisjoint(item)
+
+
+def is_sound(item: Any) -> bool:
+    """Whether an item can be nothing but one sound: a row, a decoder, an open file, or samples with their rate."""
+    return is_row(item) or _is_decoder(item) or hasattr(item, "read") or with_rate(item)
+
+
+def with_rate(item: Any) -> bool:
+    """Whether an item is a pair of samples and a rate, or begins with (samples, rate), as torchaudio's rows do."""
+    return _pair(item) is not None
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """Samples in memory and their rate in Hz. channels_first: whether they are (channels, n); None where nobody knows."""
+
+    values: Any
+    rate: float
+    channels_first: bool | None = None
+
+
+def _unwrapped(sound: Any, sample_rate: float | None) -> _Samples | Source:
+    """The samples that a sound is, or the file that they are still in. Raises AudioError, without the name."""
+    content = _content(sound)
+    if isinstance(content, Mapping):
+        if not is_row(content) or "sampling_rate" not in content:
+            has = ", ".join(map(str, content))
+            raise AudioError(f"is a dict of {has}; expected array and sampling_rate, or bytes, or path, not None")
+        return _at_rate(content["raw" if content.get("array") is None else "array"], content["sampling_rate"])
+    if isinstance(content, bytes | bytearray | memoryview):
+        return io.BytesIO(content)
+    if isinstance(content, str | os.PathLike):
+        if not (isinstance(content, str) and is_address(content)):
+            return content
+        if content is not sound:
+            raise AudioError("its path is an address, and none is fetched that stands in a row; pass the address itself")
+        return fetched(content)
+    if hasattr(content, "read"):
+        return content if _can_seek(content) else _whole(content)
+    if _is_decoder(content):
+        return _decoded(content)
+    if (pair := _pair(content)) is not None:
+        values, rate = pair
+        rows = values.shape[0] if is_tensor(values) and values.ndim == 2 else None
+        return _at_rate(values, rate, True if rows is not None and rows <= CHANNELS else None)
+    if isinstance(content, tuple) and len(content) == 1:  # a row of torch's TensorDataset
+        content = content[0]
+    return _at_rate(content, sample_rate)
+
+
+def _content(sound: Any) -> Any:
+    """What dictionaries have around a sound taken off, down to samples with their rate."""
+    while isinstance(sound, Mapping):
+        if sound.get("array") is not None or sound.get("raw") is not None:
+            return sound
+        inner = sound.get("audio")
+        for key in ("bytes", "path"):
+            inner = sound.get(key) if inner is None else inner
+        if inner is None:
+            return sound
+        sound = inner
+    return sound
+
+
+def _at_rate(values: Any, rate: Any, channels_first: bool | None = None) -> _Samples:
+    rate = rate.item() if is_number(rate) and hasattr(rate, "item") else rate
+    if not (isinstance(rate, Real) and MIN_RATE <= float(rate) <= MAX_RATE):
+        advice = "; pass sample_rate, or (samples, rate)" if rate is None else ""
+        raise AudioError(f"is at {rate!r} Hz; expected {MIN_RATE:,} to {MAX_RATE:,} Hz{advice}")
+    return _Samples(values, float(rate), channels_first)
+
+
+def _pair(item: Any) -> tuple[Any, Any] | None:
+    """The samples and the rate of an item ``with_rate``; None where it is none."""
+    if not (isinstance(item, tuple) and len(item) >= 2):
+        return None
+    samples, rate = item[1::-1] if len(item) == 2 and is_number(item[0]) else item[:2]
+    if not (is_number(rate) and (isinstance(samples, list) or bool(getattr(samples, "ndim", 0)))):
+        return None
+    return samples, rate.item() if hasattr(rate, "item") else rate
+
+
+def _is_decoder(item: Any) -> bool:
+    """Whether an item is torchcodec's: a decoder, or the samples that it gives, with their rate."""
+    return hasattr(item, "get_all_samples") or (hasattr(item, "sample_rate") and is_tensor(getattr(item, "data", None)))
+
+
+def _decoded(decoder: Any) -> _Samples:
+    """What torchcodec decodes: (channels, n), at the rate of the file unless whoever made it chose another."""
+    try:
+        samples = decoder.get_all_samples() if hasattr(decoder, "get_all_samples") else decoder
+        return _at_rate(samples.data, samples.sample_rate, True)
+    except AudioError:
+        raise
+    except Exception as error:  # of FFmpeg, through torchcodec
+        said = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise AudioError(f"cannot be decoded ({type(decoder).__name__}: {said}); replace the file") from error
+
+
+def _can_seek(file: Any) -> bool:
+    try:
+        is_binary = hasattr(file, "seek") and not isinstance(file, io.TextIOBase)
+        return is_binary and (not hasattr(file, "seekable") or bool(file.seekable()))
+    except (AttributeError, ValueError):  # closed
+        return False
+
+
+def _whole(file: Any) -> BinaryIO:
+    """What comes out of a pipe. Raises AudioError, without the name."""
+    content = io.BytesIO()
+    try:
+        while piece := file.read(PIECE):
+            content.write(piece)
+            if content.tell() > LARGEST:
+                raise AudioError(f"holds more than {LARGEST >> 30} GB; save it to a file, and pass that")
+    except (OSError, ValueError, TypeError) as error:
+        if isinstance(error, AudioError):
+            raise
+        raise AudioError(f"is a {type(file).__name__} that is text, closed or cannot be read; pass bytes") from error
+    content.seek(0)
+    return content
+
+
+def _named(error: AudioError, name: str) -> AudioError:
+    return error if str(error).startswith(f"{name}: ") else AudioError(f"{name}: {error}")

@@ -1,0 +1,137 @@
+"""What ``embed`` is given, one sound or many in any form -> sounds with their names, one after the other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+from hear_axlstm.audio.addresses import is_address, name_at
+from hear_axlstm.audio.arrays import is_number
+from hear_axlstm.audio.convert import is_row, is_sound, with_rate
+from hear_axlstm.errors import AudioError, ConfigError
+from hear_axlstm.files.find import as_text, below, hint
+from hear_axlstm.files.sounds import ArraySound, Given, NoSound
+
+LONGEST_PATH = 4_096  # bytes: more are no path
+
+
+def as_sounds(items: Any, sample_rate: float | None = None, left_out: list[Path] | None = None) -> Iterator[Given]:
+    """The sounds that items stand for, in order: files, all audio files below folders, arrays, or sounds already.
+
+    items: one of these, or any iterable of them, which is drawn from as the sounds are. Arrays are at ``sample_rate`` Hz
+    unless they come with a rate, and are named by their index. Bytes are a path, or the content of a file; text is a path
+    or an address. left_out: as in ``find_files``.
+
+    Raises ConfigError where ``items`` are nothing of the kind or may be one sound or many, and on an array without a rate;
+    AudioError where they are one path, and nothing is there.
+    """
+    if sample_rate is not None and not (isinstance(sample_rate, Real) and sample_rate >= 1):
+        advice = "pairs (samples, rate) give each sound a rate"
+        raise ConfigError(f"sample_rate is {sample_rate!r:.50}; expected a positive number of Hz for all sounds; {advice}")
+    given = [items] if is_one(items) else _each(items)
+    is_path = isinstance(items, str | os.PathLike) and os.fspath(items) and not _is_address(items)
+    if is_path and not os.path.lexists(path := as_text(items)):
+        raise AudioError(f"{path}: no such file or folder{hint(path)}")
+    return (sound for index, item in enumerate(given) for sound in _sounds_of(item, str(index), sample_rate, left_out))
+
+
+def is_one(items: Any) -> bool:
+    """Whether items are one sound or folder. Raises ConfigError where they may be one sound or many."""
+    shape = getattr(items, "shape", None)
+    if shape is not None and hasattr(items, "dtype"):
+        if len(shape) > 1:
+            advice = "[sound] for one sound with channels, list(batch) for a batch of sounds"
+            raise ConfigError(f"sounds is an array of shape {tuple(shape)}, one sound or many; pass {advice}")
+        return bool(len(shape)) and getattr(items.dtype, "kind", "f") in "biufc"  # others hold names, or objects
+    if isinstance(items, tuple) and with_rate(items) and any(isinstance(part, list) for part in items[:2]):
+        raise ConfigError(
+            "sounds is a pair of a list and a rate; pass the list and sample_rate: embed(clips, sample_rate=rate)"
+        )
+    return isinstance(items, (str, bytes, bytearray, memoryview, os.PathLike, Given)) or is_sound(items)
+
+
+def are_held(items: Any) -> bool:
+    """Whether whoever gives the items holds all of them in memory, so that nothing is won by drawing few at a time."""
+    return isinstance(items, list | tuple) or is_one(items)
+
+
+def _each(items: Any) -> Iterable[Any]:
+    """The items of an iterable or of a data set. Raises ConfigError when it is none, a table, or holds numbers."""
+    if hasattr(items, "columns"):
+        raise ConfigError("sounds is a table; pass its column of paths, such as embed(table['path'])")
+    try:
+        if isinstance(items, Mapping):
+            raise TypeError
+        if isinstance(items, list | tuple):
+            numbers = bool(items) and all(is_number(item) for item in items)
+            return _refused_numbers() if numbers else items
+        items = _undecoded(items)
+        if hasattr(items, "__getitem__") and hasattr(items, "__len__") and not hasattr(items, "__iter__"):
+            return _drawn(items[index] for index in range(len(items)))  # torch's data sets need not end by an IndexError
+        return _drawn(iter(items))
+    except TypeError as error:
+        raise ConfigError(
+            f"sounds is of type {type(items).__name__}; expected a file, a folder, an array, or a list of them"
+        ) from error
+
+
+def _drawn(items: Iterator[Any]) -> Iterator[Any]:
+    """The items, which must not begin with a number. What they raise is noted to be theirs."""
+    count = 0
+    try:
+        for item in items:
+            if not count and is_number(item):
+                _refused_numbers()
+            yield item
+            count += 1
+    except ConfigError:
+        raise
+    except Exception as error:
+        advice = "give None for what cannot be read, and it becomes a failure while the others go on"
+        error.add_note(f"hear_axlstm: raised by what gives the sounds, after {count:,} of them; {advice}")
+        raise
+
+
+def _refused_numbers() -> list[Any]:
+    raise ConfigError("sounds is a list of numbers; expected a list of files or of arrays: [samples] holds one sound")
+
+
+def _undecoded(items: Any) -> Any:
+    """A data set of Hugging Face, or a column of one, with its sounds as files: we decode them at their own rate."""
+    column = getattr(items, "column_name", None)
+    rows = items.source if column is not None and hasattr(items, "source") else items
+    features = getattr(rows, "features", None)
+    if not (isinstance(features, Mapping) and hasattr(rows, "cast_column") and hasattr(rows, "select_columns")):
+        return items
+    sounds = [name for name, feature in features.items() if type(feature).__name__ == "Audio"]
+    name = column or ("audio" if "audio" in sounds else sounds[0] if len(sounds) == 1 else None)
+    if name not in sounds or not hasattr(rows, "__len__"):  # the rows of a stream may have addresses
+        return items
+    rows = rows.select_columns([name]).with_format(None)
+    return (row[name] for row in rows.cast_column(name, replace(features[name], decode=False)))
+
+
+def _sounds_of(item: Any, name: str, sample_rate: float | None, left_out: list[Path] | None) -> Iterable[Given]:
+    """The sound that an item is, or all that are below a folder. name: what it is called if it has no name."""
+    if isinstance(item, Given):
+        return [item]
+    if _is_address(item):
+        return [ArraySound(name_at(item), item, address=item)]
+    if isinstance(item, Mapping) and "audio" in item and "array" not in item and not _is_address(item["audio"]):
+        item = item["audio"]
+    if isinstance(item, str | os.PathLike) or (isinstance(item, bytes) and b"\0" not in item and len(item) <= LONGEST_PATH):
+        return below(item, left_out) if os.fspath(item) else [NoSound(name, "an empty path; expected a file's")]
+    if isinstance(item, list | tuple) and item and all(isinstance(one, str | os.PathLike) for one in item):
+        return [NoSound(name, f"is a {type(item).__name__} of paths; pass all paths in one list")]
+    if sample_rate is None and not is_row(item) and (hasattr(item, "shape") or isinstance(item, list)):
+        advice = "embed(clips, sample_rate=16_000), or pass pairs (samples, rate)"
+        raise ConfigError(f"sound {name} is an array, and nothing says at which sample rate; say it: {advice}")
+    return [ArraySound(name, item, sample_rate)]
+
+
+def _is_address(item: Any) -> bool:
+    return isinstance(item, str) and is_address(item)
