@@ -5,10 +5,13 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install -q -c $(CON
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 # What runs on a GPU takes a Python that has torch already, and installs nothing.
 GPU_PYTHON := python3
+# What MTEB, X-ARES and torchaudio bring along: a build of torch that is not the constraints' one.
+HOSTS := .venv-hosts
+HOSTED := tests/doors/test_mteb.py tests/doors/test_xares.py tests/doors/test_datasets.py tests/test_frontend.py
 OUT ?= build/gpu
 
 .DEFAULT_GOAL := help
-.PHONY: help demo suite test test-core test-python test-lowest test-doors check docs bench gpu gpu-train fuzz wheel clean
+.PHONY: help demo suite test test-core test-python test-lowest test-doors test-hosts check docs bench gpu gpu-train fuzz wheel clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +39,9 @@ test-lowest: ## the same with the lowest versions that pyproject.toml admits
 
 test-doors: $(VENV)/.doors ## set up, then run the tests of the doors; with the lowest versions of the tools: .ci/run has how
 	$(PYTEST) tests/doors $(ARGS)
+
+test-hosts: $(HOSTS)/.hosts ## set up an environment apart, of 6.4 GB, and test the doors to MTEB, X-ARES and torchaudio in it
+	OMP_NUM_THREADS=1 $(HOSTS)/bin/python -m pytest -n 2 --dist loadfile $(HOSTED) $(ARGS)
 
 check: $(VENV)/.tested ## formatting, lint, types
 	$(VENV)/bin/ruff format --check .
@@ -90,6 +96,11 @@ $(VENV)/.doors: $(VENV)/.installed
 $(VENV)/.tested: $(VENV)/.installed requirements/kit.txt
 	$(PIP) -e '.[dev]'
 	$(PIP) --no-deps --ignore-requires-python -r requirements/kit.txt
+	touch $@
+
+$(HOSTS)/.hosts: pyproject.toml
+	$(PYTHON) -m venv $(HOSTS)
+	$(HOSTS)/bin/python -m pip --disable-pip-version-check install -q -e '.[cpu,classify,datasets,mteb,xares,torchaudio,test]'
 	touch $@
 
 $(VENV)/.documented: $(VENV)/.installed
