@@ -23,7 +23,7 @@ from hear_axlstm.hear import _unwrapped
 from hear_axlstm.patches import scene_steps, steps_from_tokens
 
 What = Literal["scene", "timestamps", "tokens"]
-EXAMPLE_SECONDS = 2.5  # of the clips that are recorded where time is dynamic: two chunks
+EXAMPLE_SECONDS = 3.5  # of the clips that are recorded where time is dynamic: two chunks, and two steps of any patch
 
 
 class Exportable(nn.Module):

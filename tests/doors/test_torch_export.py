@@ -105,6 +105,15 @@ def test_a_program_takes_batches_and_lengths_that_it_was_not_made_with(config):
 
 
 @torch.no_grad()
+def test_steps_may_be_as_long_as_a_chunk():
+    model = active_model(SSASTConfig(width=16, depth=1, heads=2, patch=(200, 80)))
+    run = program(model, "timestamps").module()
+    for samples in (50_000, 160_000):
+        audio = noise(2, samples)
+        torch.testing.assert_close(run(audio, torch.tensor([samples] * 2))[0], model.timestamps(audio)[0], **CLOSE)
+
+
+@torch.no_grad()
 def test_a_program_of_fixed_time_is_saved_and_loaded(tmp_path):
     model, audio = active_model(SSAST), noise(3, 24_000)
     torch.export.save(program(model, "timestamps", seconds=1.5), tmp_path / "model.pt2")
