@@ -109,10 +109,10 @@ def decoded(file: File, formats: str = f"{FORMATS},{OURS}") -> Iterator[tuple[in
     yield from _way(file).decoded(file, formats)
 
 
-def has_track(file: File) -> bool:
-    """Whether a file of any name, which libsndfile does not know, has an audio track of a kind that others know."""
+def has_track(file: File, formats: str) -> bool:
+    """Whether a file of any name, which libsndfile does not know, is of one of these formats and has an audio track."""
     try:
-        return is_there(file) and find_track(file, FORMATS) is not None
+        return is_there(file) and find_track(file, formats) is not None
     except AudioError:
         return False
 

@@ -124,6 +124,10 @@ def _unwrapped(sound: Any, sample_rate: float | None) -> _Samples | Source:
         return _at_rate(values, rate, True if rows is not None and rows <= CHANNELS else None)
     if isinstance(content, tuple) and len(content) == 1:  # a row of torch's TensorDataset
         content = content[0]
+    if content is None:
+        raise AudioError("is None; expected a sound")
+    if sample_rate is None and not (hasattr(content, "shape") or isinstance(content, list | tuple)):
+        raise AudioError(f"is a {type(content).__name__}; expected samples with their rate, a path, bytes or an open file")
     return _at_rate(content, sample_rate)
 
 

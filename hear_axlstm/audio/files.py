@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hear_axlstm.audio import containers
 from hear_axlstm.audio.parts import check_the_count
-from hear_axlstm.audio.sources import Stream, header_seconds, regular, streams
+from hear_axlstm.audio.sources import Stream, header_seconds, headless_seconds, headless_streams, regular, streams
 from hear_axlstm.config import MIN_SAMPLES, SAMPLE_RATE
 from hear_axlstm.errors import AudioError
 from hear_axlstm.progress import several
@@ -26,7 +26,7 @@ Wave = NDArray[np.float32]
 Source = str | os.PathLike[str] | BinaryIO  # a path, or a file that is open for reading and can seek
 UNREADABLE = (soundfile.SoundFileError, OSError, TypeError, ValueError, RuntimeError)  # what libsndfile and soxr raise
 UNKNOWN = "Format not recognised."  # libsndfile's word for what is no sound, or coded otherwise
-UNKNOWN_CODE = 1
+UNKNOWN_FORMAT, UNKNOWN_CODING = 1, 4  # libsndfile's codes
 BLOCK_SECONDS = 60  # decoded and resampled at once: long recordings need little more than their 16 kHz samples
 BLOCK_VALUES = 1 << 25  # decoded at once, all channels counted
 TOO_SHORT = "too short to embed"  # in the reason, by which advice is given
@@ -41,14 +41,11 @@ def audio_seconds(source: Source, name: str = "") -> float:
     name: what errors call it; the path when left out. Raises AudioError, which names the file and the cause.
     """
     try:
-        seconds = None
         if _is_for_others(source):
-            seconds = containers.find_track(source).seconds
+            seconds: float | None = containers.find_track(source).seconds
         else:
             with _file(source) as file:
-                seconds = header_seconds(file)
-            if seconds is None and containers.has_track(source):
-                seconds = containers.find_track(source, containers.FORMATS).seconds
+                seconds = _header_seconds(source, file)
     except UNREADABLE as error:
         raise _named(source, name, error) from error
     if seconds is None or math.isnan(seconds):
@@ -108,24 +105,40 @@ def native_blocks(source: Source, name: str = "") -> Iterator[tuple[int, Wave]]:
             yield from containers.decoded(source)
             return
         with _file(source) as file:
-            blocks = _by_libsndfile(file)
+            found, other = streams(file), None
             try:
-                first = next(blocks, None)
+                stream = next(found, None)
             except soundfile.LibsndfileError as error:
-                if error.code != UNKNOWN_CODE or not containers.has_track(source):
+                other = _others(source, error)
+                found = headless_streams(file)
+                stream = None if other else next(found, None)
+                if not (other or stream):
                     raise
-                blocks, first = containers.decoded(source, containers.FORMATS), None
-            if first is not None:
-                yield first
-            yield from blocks
+            while stream is not None:
+                for block in _mono(stream):
+                    yield stream.samplerate, block
+                stream = next(found, None)
+        if other:
+            yield from containers.decoded(source, other)
     except UNREADABLE as error:
         raise _named(source, name, error) from error
 
 
-def _by_libsndfile(file: BinaryIO) -> Iterator[tuple[int, Wave]]:
-    for stream in streams(file):
-        for block in _mono(stream):
-            yield stream.samplerate, block
+def _header_seconds(source: Source, file: BinaryIO) -> float | None:
+    """How long a file lasts by its header; None where that does not say it."""
+    try:
+        return header_seconds(file)
+    except soundfile.LibsndfileError as error:
+        if other := _others(source, error):
+            return containers.find_track(source, other).seconds
+        return headless_seconds(file)
+
+
+def _others(source: Source, error: soundfile.LibsndfileError) -> str:
+    """The formats of others of which one is that of a file that libsndfile refuses; empty for one that is nobody's."""
+    formats = {UNKNOWN_FORMAT: containers.FORMATS, UNKNOWN_CODING: f"{containers.FORMATS},{containers.OURS}"}
+    wanted = formats.get(error.code, "")
+    return wanted if wanted and containers.has_track(source, wanted) else ""
 
 
 def _mono(stream: Stream) -> Iterator[Wave]:

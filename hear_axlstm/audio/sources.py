@@ -81,7 +81,10 @@ def regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 @contextmanager
 def opened(file: BinaryIO) -> Iterator[Stream]:
-    """The first stream of a file. Raises AudioError, without the name, on a header that cannot be true."""
+    """The first stream of a file. Raises AudioError, without the name, on a header that cannot be true.
+
+    Raises LibsndfileError on what libsndfile does not know.
+    """
     size = file.seek(0, os.SEEK_END)
     if not size:
         raise AudioError("the file is empty")
@@ -107,31 +110,37 @@ def opened(file: BinaryIO) -> Iterator[Stream]:
 
 
 def header_seconds(file: BinaryIO) -> float | None:
-    """How long a file lasts; None where its header does not say, or is wrong. Raises AudioError as ``opened`` does."""
-    try:
-        with opened(file) as stream:
-            if stream.format == "MP3" and not mpeg.is_as_promised(file, stream.size, stream.frames):
-                return mpeg.seconds(file, stream.size) or None
-            if stream.format not in ("MP3", "OGG"):
-                for part in find_parts(file, stream.size, stream.format, stream.frames, stream.samplerate):
-                    return part_seconds(part)
-            return stream.expected and stream.expected / stream.samplerate
-    except soundfile.LibsndfileError:
-        return mpeg.seconds(file, file.seek(0, os.SEEK_END)) or None
+    """How long a file lasts; None where its header does not say, or is wrong. Raises as ``opened`` does."""
+    with opened(file) as stream:
+        if stream.format == "MP3" and not mpeg.is_as_promised(file, stream.size, stream.frames):
+            return mpeg.seconds(file, stream.size) or None
+        if stream.format not in ("MP3", "OGG"):
+            for part in find_parts(file, stream.size, stream.format, stream.frames, stream.samplerate):
+                return part_seconds(part)
+        return stream.expected and stream.expected / stream.samplerate
 
 
 def streams(file: BinaryIO) -> Iterator[Stream]:
-    """The streams of a file, one after the other: several in joined files. Raises AudioError as ``opened`` does."""
-    try:
-        with opened(file) as stream:
-            parts = find_parts(file, stream.size, stream.format, stream.frames, stream.samplerate)
-            if not parts:
-                yield stream
-                check_the_end(file, stream.size, stream.format)
-    except soundfile.LibsndfileError:
-        parts = mpeg_parts(file, file.seek(0, os.SEEK_END))  # a recording of a broadcast begins in the middle of a frame
+    """The streams of a file, one after the other: several in joined files. Raises as ``opened`` does."""
+    with opened(file) as stream:
+        parts = find_parts(file, stream.size, stream.format, stream.frames, stream.samplerate)
         if not parts:
-            raise
+            yield stream
+            check_the_end(file, stream.size, stream.format)
+    yield from _streams_of(file, parts)
+
+
+def headless_seconds(file: BinaryIO) -> float | None:
+    """How long a recording of a broadcast lasts, which begins in the middle of a frame of MPEG audio; None for others."""
+    return mpeg.seconds(file, file.seek(0, os.SEEK_END)) or None
+
+
+def headless_streams(file: BinaryIO) -> Iterator[Stream]:
+    """The streams of MPEG audio in a file that libsndfile does not know; none where there are none."""
+    yield from _streams_of(file, mpeg_parts(file, file.seek(0, os.SEEK_END)))
+
+
+def _streams_of(file: BinaryIO, parts: list[Part]) -> Iterator[Stream]:
     for part in parts:
         with _piped(file, part) as handle, Stream(handle, closefd=False) as stream:
             _check_rate(stream)

@@ -109,8 +109,8 @@ def _undecoded(items: Any) -> Any:
         return items
     sounds = [name for name, feature in features.items() if type(feature).__name__ == "Audio"]
     name = column or ("audio" if "audio" in sounds else sounds[0] if len(sounds) == 1 else None)
-    if name not in sounds or not hasattr(rows, "__len__"):  # the rows of a stream may have addresses
-        return items
+    if name not in sounds or not hasattr(rows, "__len__") or rows.format["type"] == "custom":
+        return items  # rows that a function of the user's makes, or those of a stream, which may have addresses
     rows = rows.select_columns([name]).with_format(None)
     return (row[name] for row in rows.cast_column(name, replace(features[name], decode=False)))
 

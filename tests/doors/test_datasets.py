@@ -80,6 +80,14 @@ def test_rows_are_embedded_as_they_are(model, paths, form):
     np.testing.assert_array_equal(result.matrix, embed(paths, model).matrix)
 
 
+def test_a_transform_of_the_users_is_kept(model, paths):
+    def louder(batch):
+        return {"audio": [(0.5 * soundfile.read(row["path"])[0], 16_000) for row in batch["audio"]]}
+
+    made = rows(paths[:1]).with_transform(louder)
+    np.testing.assert_allclose(embed(made, model).matrix, embed(louder(made.with_format(None)[:])["audio"], model).matrix)
+
+
 def test_a_map_adds_the_embeddings_of_each_batch(model, paths, tmp_path):
     mapped = rows(paths).map(Embed(model), batched=True, batch_size=2)
     assert mapped.features["embedding"] == datasets.List(datasets.Value("float32"))

@@ -132,6 +132,18 @@ def test_what_is_called_otherwise_is_known_by_its_content(tmp_path, name, way):
 
 
 @needs_ffmpeg
+@needs_pyav
+def test_samples_that_look_like_mpeg_frames_are_known_by_their_container(tmp_path):
+    """Random integers of 32 bits in Matroska have some; and ALAC in CAF, of which libsndfile does not know all."""
+    soundfile.write(tmp_path / "noise.wav", 0.5 * noise(2, 88_200).numpy().T, 44_100, subtype="PCM_32")
+    expected = whole(tmp_path / "noise.wav")[1]
+    for codec, suffix, options in (("pcm_s32le", ".mka", ()), ("alac", ".caf", ("-sample_fmt", "s32p"))):
+        content = made(codec, suffix, options, (tmp_path / "noise.wav").read_bytes())
+        np.testing.assert_allclose(whole(io.BytesIO(content))[1], expected, rtol=0, atol=2**-23)
+        assert audio_seconds(io.BytesIO(content), "it") == pytest.approx(2, abs=0.1)
+
+
+@needs_ffmpeg
 def test_a_film_gives_its_first_sound(tmp_path, way):
     first, second = (tmp_path / f"{pitch}.wav" for pitch in (440, 880))
     for pitch, path in ((440, first), (880, second)):

@@ -114,7 +114,7 @@ BAD = [
     (np.zeros((600, 2, 1)), r"has shape \(600, 2, 1\)"),
     (0.5, "a single number"),
     (torch.tensor(1.0), "a single number"),
-    (None, "a NoneType that holds no numbers"),
+    (None, "is None; expected a sound"),
     ([None] * 600, "a list that holds no numbers"),
     (["0.5"] * 600, "a list that holds no numbers"),
     ([[0.1], [0.1, 0.2]], "a list that gives no array"),
@@ -211,6 +211,8 @@ def test_what_is_short_and_may_be_anything_is_refused():
             to_wave(pair)
     with pytest.raises(AudioError, match=r"^sound: is at None Hz; .*; pass sample_rate, or \(samples, rate\)"):
         to_wave(WAVE)
+    with pytest.raises(AudioError, match=r"^sound: is a object; expected samples with their rate, a path, bytes or an open"):
+        to_wave(object())
 
 
 class Decoder:
