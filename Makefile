@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 GPU_PYTHON := python3
 # What MTEB, X-ARES and torchaudio bring along: a build of torch that is not the constraints' one.
 HOSTS := .venv-hosts
-HOSTED := tests/doors/test_mteb.py tests/doors/test_xares.py tests/doors/test_datasets.py tests/test_frontend.py
+HOSTED := $(patsubst %,tests/doors/test_%.py,mteb xares datasets torchaudio) tests/test_frontend.py
 OUT ?= build/gpu
 
 .DEFAULT_GOAL := help

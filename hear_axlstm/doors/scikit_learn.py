@@ -18,12 +18,13 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from hear_axlstm.audio import MAX_RATE, MIN_RATE, with_rate
+from hear_axlstm.audio import MAX_RATE, MIN_RATE
+from hear_axlstm.audio.convert import is_sound
 from hear_axlstm.config import Layout, check_choice, require
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.files import embed
-from hear_axlstm.files.find import as_sounds
+from hear_axlstm.files.items import as_sounds
 from hear_axlstm.files.outcomes import Array
 from hear_axlstm.files.sounds import FileSound, Given, NoSound
 from hear_axlstm.hear import load_model
@@ -89,8 +90,9 @@ class HearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def transform(self, X: Any) -> Array:  # noqa: N803
         """The scene embeddings of N sounds, a row each, in their order. Files named several times are embedded once.
 
-        X: a list, array, Series or table of one column: paths; arrays, (n_samples,) or (n_samples, channels); pairs (array,
-        sample rate); dictionaries with "array" and "sampling_rate". Of a 2-D array of numbers each row is a sound.
+        X: a list, array, Series or table of one column: paths and addresses; arrays, (n_samples,) or (n_samples, channels);
+        pairs (array, sample rate); dictionaries with "array" and "sampling_rate"; and what else ``embed`` takes as a sound.
+        Of a 2-D array of numbers each row is a sound.
 
         Shape: -> (N, model's scene_embedding_size), float32. Raises AudioError, ConfigError and WeightsError.
         """
@@ -146,7 +148,7 @@ class HearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         rows, seen = list[int](), dict[str, int]()
         for row, entry in enumerate(_entries(X)):
             sound = self._sound(entry, f"row {row}")
-            key = os.path.abspath(sound.path) if sound.path else f"{row}"
+            key = os.path.abspath(sound.path) if sound.path else sound.name
             if key not in seen:
                 seen[key] = len(sounds)
                 sounds.append(sound)
@@ -161,7 +163,7 @@ class HearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                 str(entry), "a folder; expected a file: pass the files in it, such as sorted(folder.glob('*.wav'))"
             )
         (sound,) = as_sounds([entry], self.sample_rate)
-        return replace(sound, name=str(sound.path or name))
+        return replace(sound, name=sound.place or name)
 
     def _embedded(self, sounds: list[Given], model: Embedder, weights: str) -> tuple[Array, dict[str, str]]:
         """The embeddings of the sounds, NaN where there is none, and why not, by name."""
@@ -199,7 +201,7 @@ def _entries(X: Any) -> list[Any]:  # noqa: N803
     """The sounds that X holds, one a row. Raises ConfigError where it is one sound, several columns, or nothing."""
     kind, shape = type(X).__name__, getattr(X, "shape", None)
     require(not hasattr(X, "toarray"), f"X is a sparse {kind}; {EXPECTED}")
-    if isinstance(X, str | bytes | os.PathLike | Mapping) or hasattr(X, "read") or with_rate(X):
+    if isinstance(X, str | bytes | os.PathLike | Mapping) or is_sound(X):
         raise ConfigError(f"X is a {kind}, one sound or folder; {EXPECTED}: [sound] holds one")
     if hasattr(X, "columns"):
         require(len(X.columns) == 1, f"X is a table of {len(X.columns)} columns; expected one, of sounds: table[['path']]")
