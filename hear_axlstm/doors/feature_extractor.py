@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, ClassVar
@@ -13,7 +13,9 @@ import numpy as np
 import transformers
 from transformers.utils import is_torchaudio_available, logging
 
-from hear_axlstm.audio import is_number, prepare_array, with_rate
+from hear_axlstm.audio import to_wave
+from hear_axlstm.audio.arrays import is_number
+from hear_axlstm.audio.convert import is_sound
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.weights.folder import AUTO_MAP
@@ -67,21 +69,20 @@ class HearAxlstmFeatureExtractor(InPackage, transformers.SequenceFeatureExtracto
     ) -> transformers.BatchFeature:
         """Prepare one sound, or several.
 
-        raw_speech: a list of sounds, an array whose rows are sounds, or a single sound. A sound is a path, samples
-        (n,) or (n, channels) as ``hear_axlstm.embed`` takes them, {"array", "sampling_rate"}, a pair (samples, rate), or
-        bytes of a file. sampling_rate: Hz of samples that come without a rate; left out, they are taken as 16 kHz. Any
-        other is resampled with soxr. padding, return_tensors, max_length, truncation, pad_to_multiple_of and
-        return_attention_mask: as in transformers; the default pads to the longest.
+        raw_speech: a list of sounds, an array whose rows are sounds, or a single sound; each as ``hear_axlstm.embed`` takes
+        it: a path, samples (n,) or (n, channels), {"array", "sampling_rate"}, (samples, rate), a decoder, bytes of a file.
+        sampling_rate: Hz of samples that come without a rate; left out, they are taken as 16 kHz. Any other is resampled
+        with soxr. padding, return_tensors, max_length, truncation, pad_to_multiple_of and return_attention_mask: as in
+        transformers; the default pads to the longest.
 
         Raises AudioError, which names the sound, on one that cannot be embedded, and when there is none.
         """
-        sounds = [_unwrapped(sound) for sound in _sounds(raw_speech)]
-        rate = SAMPLE_RATE if sampling_rate is None else sampling_rate
+        sounds, rate = _sounds(raw_speech), SAMPLE_RATE if sampling_rate is None else sampling_rate
         if not sounds:
             raise AudioError("there are no sounds; expected one at least")
         if sampling_rate is None and any(isinstance(sound, list) or hasattr(sound, "ndim") for sound in sounds):
             logger.warning_once("samples without a rate are taken as 16 kHz; say it: extractor(x, sampling_rate=16_000)")
-        waves = [prepare_array(sound, rate, _name(sound, index)) for index, sound in enumerate(sounds)]
+        waves = [to_wave(sound, rate, _name(sound, index)) for index, sound in enumerate(sounds)]
         return self.pad(transformers.BatchFeature({"input_values": waves}), padding, **options)
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,19 +93,10 @@ class HearAxlstmFeatureExtractor(InPackage, transformers.SequenceFeatureExtracto
 def _sounds(given: Any) -> list[Any]:
     """The sounds of a batch, or a single one in a list."""
     if isinstance(given, Sequence) and not isinstance(given, str | bytes | bytearray):
-        is_one = with_rate(given) or (len(given) > 0 and is_number(given[0]))
+        is_one = is_sound(given) or (len(given) > 0 and is_number(given[0]))
         return [given] if is_one else list(given)
     is_batch = getattr(given, "ndim", 0) >= 2 or (isinstance(given, np.ndarray) and given.dtype.kind in "OU" and given.ndim)
     return list(given) if is_batch else [given]
-
-
-def _unwrapped(sound: Any) -> Any:
-    """A sound out of a row {"audio": sound}, and out of {"raw": samples, "sampling_rate": rate}, as pipelines have them."""
-    while isinstance(sound, Mapping) and "audio" in sound:
-        sound = sound["audio"]
-    if isinstance(sound, Mapping) and "raw" in sound:
-        return {"array": sound["raw"], **{key: value for key, value in sound.items() if key != "raw"}}
-    return sound
 
 
 def _name(sound: Any, index: int) -> str:

@@ -185,9 +185,7 @@ def test_load_model_passes_a_head_by_and_the_folder_names_its_classes(tmp_path):
     assert (found["id2label"], found["problem_type"]) == ({"0": "low", "1": "high"}, "regression")
     assert front_matter((tmp_path / "folder/README.md").read_text())["pipeline_tag"] == "audio-classification"
     with pytest.raises(WeightsError, match="NaN"):
-        with_a_head(
-            tmp_path / "mine.safetensors", {"labels": ["a", "b"], "problem_type": ""}, torch.full((2, 80), torch.nan)
-        )
+        with_a_head(tmp_path / "mine.safetensors", {"labels": ["a", "b"], "problem_type": ""}, torch.nan)
 
 
 @pytest.mark.parametrize("facts", [{}, {"labels": [], "problem_type": ""}, {"labels": ["a", 1], "problem_type": ""}])
