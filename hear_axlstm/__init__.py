@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hear_axlstm.files.similar import neighbours, similarity
     from hear_axlstm.finetuning import finetune
     from hear_axlstm.hear import get_scene_embeddings, get_timestamp_embeddings, load_model
+    from hear_axlstm.weights.folder import pack
     from hear_axlstm.weights.released import convert_checkpoint
     from hear_axlstm.weights.save import save_weights
 
@@ -65,6 +66,7 @@ __all__ = [
     "load_embeddings",
     "load_model",
     "neighbours",
+    "pack",
     "save_weights",
     "similarity",
 ]
@@ -102,6 +104,7 @@ __getattr__ = later(
         "load_embeddings": "files",
         "load_model": "hear",
         "neighbours": "files.similar",
+        "pack": "weights.folder",
         "save_weights": "weights.save",
         "similarity": "files.similar",
     },

@@ -91,6 +91,20 @@ def test_weights_that_come_with_the_package_say_what_they_are(name):
     assert sum(p.numel() for p in encoder.parameters()) == entry["parameters"]
 
 
+MEASURED = json.loads((Path(__file__).parent.parent / "benchmarks/results/open.json").read_text())
+CALLED = {"instruments": "instrument-v1-probe", "pitches": "instrument-pitch-v1-probe"}  # there, of these scores
+
+
+@pytest.mark.parametrize("name", ["axlstm-tiny-open", "ssam-tiny-open"])
+def test_scores_are_those_that_were_measured(name):
+    scores = read_manifest()["variants"][name]["scores"]
+    assert len(scores["tasks"]) == len(MEASURED["tasks"])
+    for task, value in scores["tasks"].items():
+        assert value == pytest.approx(100 * MEASURED["tasks"][CALLED.get(task, task)][name][0], abs=0.051)
+    for key, what in (("mean", name), ("random", f"random:{name}"), ("log_mel", "log-mel")):
+        assert scores[key] == pytest.approx(100 * MEASURED["mean"][what][0], abs=0.051)
+
+
 def test_the_readme_lists_every_variant():
     readme = (Path(__file__).parent.parent / "README.md").read_text()
     assert set(re.findall(r"^\| `((?:axlstm|ssam|ssast)-[a-z0-9-]+)` \|", readme, re.MULTILINE)) == VARIANTS.keys()

@@ -1,4 +1,4 @@
-"""The commands about weights: ``models``, ``download``, ``convert``, ``export`` and ``publish``."""
+"""The commands about weights: ``models``, ``download``, ``convert``, ``export``, ``pack`` and ``publish``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, get_args
 import click
 
 import hear_axlstm
-from hear_axlstm.cli.common import FAILED, layout_option, main, reported, show
+from hear_axlstm.cli.common import FAILED, layout_option, main, out_option, reported, show
 from hear_axlstm.config import InputGate, known_name
 from hear_axlstm.weights.find import architecture, find_weights, list_models, read_manifest
 
@@ -102,6 +102,21 @@ def export_command(model: str, target: Path, what: Any, seconds: float | None, l
         show(f"{target}: {what}, {target.stat().st_size / 1e6:.1f} MB, {deviation:.0e} from torch")
 
 
+@main.command("pack")
+@click.argument("model", metavar="FILE|FOLDER|REPO|VARIANT")
+@out_option("Write into this folder.")
+@click.option("--overwrite", is_flag=True, help="Replace files of the same names that differ.")
+def pack_command(model: str, out: Path, overwrite: bool) -> None:
+    """Write a folder that transformers and sentence-transformers open.
+
+    It holds the weights as they are, a few files of JSON, a line of code that imports this package, and a model card.
+    load_model and --model take it, too.
+    """
+    with reported(FAILED):
+        hear_axlstm.pack(model, out, overwrite=overwrite)
+        show(out)
+
+
 @main.command("publish")
 @click.argument("variant")
 @click.argument("repo", metavar="OWNER/NAME")
@@ -111,7 +126,8 @@ def export_command(model: str, target: Path, what: Any, seconds: float | None, l
 def publish_command(variant: str, repo: str, weights: str) -> None:
     """Push weights and a model card to the Hugging Face Hub.
 
-    The lines that pin the weights in weights_manifest.json are printed.
+    The repository is as `hear-axlstm pack` writes a folder, for transformers and sentence-transformers as well. The lines
+    that pin the weights in weights_manifest.json are printed.
     """
     from hear_axlstm.weights.hub import publish
 

@@ -22,6 +22,7 @@ from hear_axlstm.weights.load import FORMAT, METADATA_KEY
 
 HEADER_BYTES = 4 << 20  # of a safetensors header, which lists the tensors; those of the papers' encoders have 20 kB
 FACTS = {"format": int, "config": dict, "layout": str, "provenance": dict, "sha256": str}  # what a header states
+HEAD, HEAD_FACTS = "classifier.", {"labels": list, "problem_type": str}  # of a linear layer over scene embeddings
 CENTRING = {"mean": list, "directions": list, "gains": list, "source": str, "weights": str}  # of a fact that may be there
 RELEASED_SUFFIXES = {".pth", ".pt", ".ckpt"}
 EXPECTED = "expected a file that `hear-axlstm convert` or hear_axlstm.save_weights wrote"
@@ -91,7 +92,23 @@ def read_options(path: Path, facts: Mapping[str, Any]) -> EncoderConfig:
         raise unclear(path, str(error)) from error
     if "centring" in facts:
         _check_centring(path, facts["centring"], config.embedding_size)
+    if "head" in facts:
+        _check_head(path, facts["head"])
     return config
+
+
+def encoder_part(named: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What belongs to the encoder of all that a file names: without the head, where the facts say that there is one."""
+    return {name: value for name, value in named.items() if not ("head" in facts and name.startswith(HEAD))}
+
+
+def _check_head(path: Path, head: Any) -> None:
+    """Raise WeightsError unless this is what a header says of a head: its classes, and what its numbers mean."""
+    if not isinstance(head, dict) or head.keys() != HEAD_FACTS.keys():
+        raise unclear(path, f"head is {shown(head)}; expected {', '.join(HEAD_FACTS)}")
+    require_types(path, head, HEAD_FACTS)
+    if not head["labels"] or not all(isinstance(label, str) for label in head["labels"]):
+        raise unclear(path, f"the head's labels are {shown(head['labels'])}; expected names")
 
 
 def _check_centring(path: Path, centring: Any, size: int) -> None:

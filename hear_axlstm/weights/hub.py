@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
 from typing import Any
 
-from hear_axlstm.config import EncoderConfig
 from hear_axlstm.errors import WeightsError
 from hear_axlstm.storage import sha256_of
-from hear_axlstm.weights.find import WEIGHTS_FILE, architecture, find_weights, manifest_entry
+from hear_axlstm.weights.check import read_facts
+from hear_axlstm.weights.find import WEIGHTS_FILE, architecture, find_weights
+from hear_axlstm.weights.folder import folder_texts
 from hear_axlstm.weights.load import load_weights
 
 LFS_ETAG = re.compile(r"[0-9a-f]{64}")  # the Hub names a large file by its sha256, and the cache names its blob so
@@ -91,7 +91,7 @@ def _verify(path: Path, sha256: str | None, where: str) -> None:
 
 
 def publish(variant: str, weights: str | Path, repo: str) -> dict[str, Any]:
-    """Push a weights file with its configuration and a model card in one commit; the result pins it in a manifest.
+    """Push a folder as ``pack`` writes it, weights and model card, in one commit; the result pins it in a manifest.
 
     weights: a file of ``save_weights`` that holds the variant, or its folder. repo: "owner/name", made when it does not
     exist. Needs `hf auth login` or HF_TOKEN. Raises WeightsError, also for weights that could not be loaded.
@@ -100,14 +100,11 @@ def publish(variant: str, weights: str | Path, repo: str) -> dict[str, Any]:
     from huggingface_hub.errors import HFValidationError
 
     weights = find_weights(weights)
-    encoder, header = load_weights(weights, expected=architecture(variant))
+    load_weights(weights, expected=architecture(variant))
     sha256 = sha256_of(weights)
-    card = model_card(variant, encoder.config, header["provenance"], sha256, repo, manifest_entry(variant)["licence"])
-    operations = [
-        CommitOperationAdd(WEIGHTS_FILE, str(weights)),
-        CommitOperationAdd("config.json", (json.dumps(encoder.config.to_dict(), indent=2) + "\n").encode()),
-        CommitOperationAdd("README.md", card.encode()),
-    ]
+    texts = folder_texts(read_facts(weights), name=variant, place=repo)
+    operations = [CommitOperationAdd(WEIGHTS_FILE, str(weights))]
+    operations += [CommitOperationAdd(name, text.encode()) for name, text in texts.items()]
     api = HfApi(library_name="hear-axlstm")
     try:
         api.create_repo(repo, exist_ok=True)
@@ -116,34 +113,3 @@ def publish(variant: str, weights: str | Path, repo: str) -> dict[str, Any]:
         raise WeightsError(f"{repo}: not published ({_cause(error)}); check name and token (`hf auth login`)") from error
     size = os.path.getsize(weights)
     return {"repo": repo, "revision": commit.oid, "file": WEIGHTS_FILE, "sha256": sha256, "bytes": size}
-
-
-def model_card(
-    variant: str, config: EncoderConfig, provenance: dict[str, object], sha256: str, repo: str, licence: str | None
-) -> str:
-    """The README.md of a Hub repository that holds a variant's weights."""
-    licence_line = f"license: {licence.lower()}\n" if licence else ""
-    rows = "\n".join(f"| {key} | {value} |" for key, value in {**config.to_dict(), **provenance}.items())
-    return f"""---
-library_name: hear-axlstm
-pipeline_tag: feature-extraction
-tags: [audio, hear, {config.family}]
-{licence_line}---
-
-# {variant}
-
-An audio encoder for hear-axlstm (`pip install hear-axlstm`): mono 16 kHz sound in, HEAR scene and timestamp
-embeddings of {config.embedding_size} floats out.
-
-```python
-import hear_axlstm
-
-model = hear_axlstm.load_model("{repo}")
-embedding = hear_axlstm.get_scene_embeddings(audio, model)  # audio: (n_sounds, n_samples)
-```
-
-| | |
-| --- | --- |
-{rows}
-| sha256 of {WEIGHTS_FILE} | `{sha256}` |
-"""

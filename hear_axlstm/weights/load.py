@@ -35,17 +35,17 @@ def load_weights(path: str | os.PathLike[str], expected: EncoderConfig | None = 
 
     Raises WeightsError unless its configuration is ``expected``, if given, and every tensor is there, fits and is as saved.
     """
-    from hear_axlstm.weights.check import kinds_in, read_facts, read_options, require_fit, verify
+    from hear_axlstm.weights.check import encoder_part, kinds_in, read_facts, read_options, require_fit, verify
 
     facts = read_facts(Path(path))
     config = read_options(Path(path), facts)
     if expected is not None and config != expected:
         raise WeightsError(f"{path} holds {config}, but {expected} is wanted; load it by its path alone")
     with safe_open(path, "pt") as file:
-        require_fit(config, kinds_in(file), str(path))
+        require_fit(config, encoder_part(kinds_in(file), facts), str(path))
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - it is no mapping
     verify(Path(path), facts, tensors)
-    encoder = fill(config, tensors, str(path))
+    encoder = fill(config, encoder_part(tensors, facts), str(path))
     encoder.layout, encoder.centring = facts["layout"], facts.get("centring")
     return encoder, {**facts, "config": config}
 

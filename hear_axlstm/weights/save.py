@@ -17,6 +17,7 @@ from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Encoder
 from hear_axlstm.storage import replacing
 from hear_axlstm.weights.check import (
+    HEAD,
     HEADER_BYTES,
     RELEASED_SUFFIXES,
     canonical,
@@ -89,10 +90,13 @@ def write_weights(
     *,
     layout: Layout,
     centring: Mapping[str, Any] | None = None,
+    head: tuple[Mapping[str, Any], Mapping[str, Tensor]] | None = None,
 ) -> None:
     """Write the tensors of an encoder as they are, in their own dtypes; errors as in ``save_weights``.
 
     centring: as ``Centring.facts`` gives it, for this layout; left out of the file unless it is of these tensors.
+    head: of a classifier over scene embeddings, which ``load_weights`` passes by: its "labels" and "problem_type", and the
+    tensors of its linear layer, "weight" (classes, embedding_size) and "bias" (classes,).
     """
     check_choice("layout", layout, Layout)
     ours = Path(path).name and Path(path).suffix not in RELEASED_SUFFIXES
@@ -104,6 +108,10 @@ def write_weights(
     facts = {"format": FORMAT, "config": config.to_dict(), "layout": layout, "provenance": _plain(provenance, "provenance")}
     if centring is not None and centring["weights"] == weights_digest(config, whole):
         facts["centring"] = dict(centring)
+    if head is not None:
+        facts["head"] = dict(head[0])
+        require_finite(head[1], "the head")
+        whole |= {HEAD + name: tensor.detach().cpu().contiguous() for name, tensor in head[1].items()}
     text, most = canonical(sealed(facts, whole)), HEADER_BYTES // 2
     too_long = f"provenance has {len(text):,} characters; expected at most {most:,}: name a file that has them"
     require(len(text) <= most, too_long)

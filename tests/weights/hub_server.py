@@ -80,7 +80,7 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             elif path == "api/repos/create":
                 asked = json.loads(self.body())
                 repo = f"{asked['organization']}/{asked['name']}"
-                hub.repos.setdefault(repo, [])
+                hub.repos.setdefault(repo, [{".gitattributes": b""}])  # its first commit
                 self.answer_json({"url": f"{hub.endpoint}/{repo}", "name": repo, "id": repo})
             elif "/preupload/" in path:
                 files = json.loads(self.body())["files"]
@@ -99,11 +99,20 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                     self.answer(200)
                 else:
                     self.answer(400)
+            elif path == "api/validate-yaml":  # of a model card
+                self.body()
+                self.answer_json({"errors": [], "warnings": []})
             elif "/commit/" in path:
                 self.receive_commit(path.removeprefix("api/models/").partition("/commit/")[0])
             else:  # what is known of a repository
                 self.body()
-                self.answer_json({"id": "/".join(path.split("/")[2:4])})
+                self.information("/".join(path.split("/")[2:4]), path.partition("/revision/")[2] or "main")
+
+        def information(self, repo: str, revision: str) -> None:
+            if (found := hub.find(repo, revision)) is None:
+                return self.answer(404, X_Error_Code="RevisionNotFound" if repo in hub.repos else "RepoNotFound")
+            commit, files = found
+            self.answer_json({"id": repo, "sha": commit, "siblings": [{"rfilename": name} for name in files]})
 
         def receive_commit(self, repo: str) -> None:
             files = {}

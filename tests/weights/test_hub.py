@@ -9,6 +9,7 @@ import pytest
 
 from hear_axlstm.config import VARIANTS
 from hear_axlstm.storage import sha256_of
+from hear_axlstm.weights.folder import pack
 from hear_axlstm.weights.hub import WEIGHTS_FILE
 from hear_axlstm.weights.load import read_header
 from tests.weights.hub_server import Running
@@ -189,13 +190,16 @@ def test_a_repository_with_another_architecture_is_refused(run, published):
     assert "holds AxLSTMConfig" in result.stderr
 
 
-def test_publish_pushes_weights_configuration_and_card_and_pins_them(hub, run, random_weights):
+def test_publish_pushes_a_packed_folder_and_pins_it(hub, run, random_weights, tmp_path):
     weights = random_weights(VARIANT)
     result = run("-m", "hear_axlstm", "publish", VARIANT, "me/new", "--weights", weights)
     assert result.returncode == 0, result.stderr
     files = hub.repos["me/new"][-1]
     assert files[WEIGHTS_FILE] == weights.read_bytes()
-    assert json.loads(files["config.json"]) == read_header(weights)["config"].to_dict()
+    pack(weights, tmp_path / "packed")
+    local = {path.name: path.read_bytes() for path in (tmp_path / "packed").iterdir()}
+    assert files.keys() >= local.keys()
+    assert {name for name in local if files[name] != local[name]} == {"README.md"}  # which loads it from the Hub
     card = files["README.md"].decode()
     assert 'load_model("me/new")' in card
     assert "random initial values" in card
