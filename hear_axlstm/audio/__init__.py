@@ -15,8 +15,6 @@ from hear_axlstm.audio.files import (
 )
 from hear_axlstm.audio.sources import MAX_RATE, MIN_RATE
 
-prepare_array = to_wave  # its name before
-
 __all__ = [
     "MAX_RATE",
     "MIN_RATE",
@@ -26,7 +24,6 @@ __all__ = [
     "audio_seconds",
     "checked",
     "native_blocks",
-    "prepare_array",
     "read_audio",
     "read_unless_longer",
     "sound_seconds",
