@@ -25,8 +25,9 @@ def progress_bar(items: Iterable[Any] | None = None, *, shown: bool | None, desc
 
 def somebody_looks() -> bool:
     """Whether stderr is a terminal, or a notebook's, which shows bars as well."""
+    ipython = sys.modules.get("IPython")
     try:
-        return "ipykernel" in sys.modules or sys.stderr.isatty()
+        return hasattr(ipython and ipython.get_ipython(), "kernel") or sys.stderr.isatty()
     except (AttributeError, ValueError):  # none, closed, or replaced by something that is no stream
         return False
 

@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -61,5 +62,8 @@ def test_somebody_looks_at_terminals_and_notebooks(monkeypatch):
     assert somebody_looks()
     monkeypatch.setattr(sys, "stderr", None)
     assert not somebody_looks()
-    monkeypatch.setitem(sys.modules, "ipykernel", None)
+    shell = SimpleNamespace()  # of IPython in a terminal
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    assert not somebody_looks()
+    shell.kernel = "a notebook's"
     assert somebody_looks()

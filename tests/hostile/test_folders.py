@@ -159,7 +159,7 @@ NO_SOUNDS = {
     "NUL in a path": ("nul\0.wav", "cannot be found"),
     "long name": ("x" * 300, "too long"),
     "long path": ("x/" * 3_000, "too long"),
-    "None": (None, "NoneType"),
+    "None": (None, "is None; expected a sound"),
     "number": (5.0, "a single number"),
     "no samples": (np.zeros(0), "0 samples"),
     "no samples, two channels": (np.zeros((0, 2)), "shape"),
