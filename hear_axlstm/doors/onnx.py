@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import BackendError, HearAxlstmError
 from hear_axlstm.frontend import log_mel
 from hear_axlstm.hear import _unwrapped, load_model
-from hear_axlstm.storage import replacing
+from hear_axlstm.storage import replacing, sweep
 from hear_axlstm.version import __version__
 from hear_axlstm.weights.load import METADATA_KEY
 from hear_axlstm.weights.save import fingerprint
@@ -34,6 +35,7 @@ PACKAGES = "onnx", "onnxscript", "onnxruntime"
 INPUTS = ["audio", "lengths"]
 OUTPUTS = {"scene": ["embeddings"], "timestamps": ["embeddings", "timestamps"], "tokens": ["tokens"]}
 AXES = {"scene": ["batch"], "timestamps": ["batch", "steps"], "tokens": ["batch", "tokens"]}  # of the outputs
+ONE_AT_A_TIME = Lock()  # torch's exporters keep what they are doing in one place for all threads
 
 
 def export(
@@ -62,23 +64,28 @@ def export(
     largest deviation is returned: the norm of the difference of a clip's embeddings over the norm of theirs.
 
     Raises ConfigError on a bad argument and where the extra [onnx] is missing, WeightsError on weights that cannot be had or
-    are not those of an encoder, BackendError when the graph cannot be made or deviates by more than 1e-5, and OSError when
-    the file cannot be written. Nothing is written then.
+    are not those of an encoder, BackendError when the graph cannot be made or run or deviates by more than 1e-5, and OSError
+    when the file cannot be written. Nothing is written then.
     """
     target = Path(path)
-    require(target.suffix == ".onnx" and not target.is_dir(), f"the file is {str(target)!r}; expected NAME.onnx")
+    require(target.suffix == ".onnx", f"the file is {str(target)!r}; expected NAME.onnx")
+    require(not target.is_dir(), f"{str(target)!r} is a folder; expected the name of a file")
     check_choice("what", what, What)
     fixed_samples(seconds)
     missing = [name for name in PACKAGES if not _can_import(name)]
     require(not missing, f"ONNX needs {', '.join(missing)}: pip install 'hear-axlstm[onnx]'")
     given = load_model(model) if isinstance(model, str | os.PathLike) else _unwrapped(model)
+    sweep(target.parent)
     with replacing(target) as temporary:
         graph = _converted(given, what, seconds)
         facts: dict[str, Any] = {"config": given.encoder.config.to_dict(), "layout": given.layout, "what": what}
         facts |= {"seconds": seconds, "weights": fingerprint(given.encoder), "version": __version__}
         _describe(graph, what, facts)
         temporary.write_bytes(graph.SerializeToString())
-        deviation = _deviation(temporary, exportable(given, what), seconds)
+        try:
+            deviation = _deviation(temporary, exportable(given, what), seconds)
+        except Exception as error:  # whatever ONNX Runtime raises
+            raise BackendError(f"ONNX Runtime cannot run what was made ({_cause(error)}); update onnxruntime") from error
         if not deviation <= DEVIATION:  # NaN, too
             raise BackendError(
                 f"ONNX Runtime deviates from torch by {deviation:.1e}; expected {DEVIATION:.0e} at most: nothing is "
@@ -95,18 +102,21 @@ def _can_import(name: str) -> bool:
     return True
 
 
+def _cause(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
 def _converted(model: Embedder, what: What, seconds: float | None) -> Any:
     """The graph, an onnx.ModelProto. Raises BackendError."""
     options: dict[str, Any] = {"input_names": INPUTS, "output_names": OUTPUTS[what], "opset_version": OPSET}
-    with _quiet(), torch.autocast("cpu", enabled=False):
+    with ONE_AT_A_TIME, _quiet(), torch.autocast("cpu", enabled=False):
         try:
             made = torch.onnx.export(program(model, what, seconds), dynamo=True, verbose=False, **options)
         except HearAxlstmError:
             raise
         except Exception as error:  # whatever torch's exporters raise
-            cause = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             known = "torch 2.13 and onnxscript 0.7 do, as far as is known"
-            raise BackendError(f"torch {torch.__version__} cannot write ONNX of this ({cause}); {known}") from error
+            raise BackendError(f"torch {torch.__version__} cannot write ONNX of this ({_cause(error)}); {known}") from error
     assert made is not None
     return made.model_proto
 
@@ -175,10 +185,10 @@ def _batches(samples: int | None) -> Iterator[tuple[Tensor, list[int]]]:
         [MIN_SAMPLES], [chunk - HOP], [chunk], [2 * chunk + 12_345, MIN_SAMPLES, chunk + 7], [5_000, 4_000]
     ]  # fmt: skip
     for lengths in shapes:
-        audio = torch.rand(len(lengths), max(lengths), generator=generator) - 0.5
+        audio = torch.rand(len(lengths), max(lengths), generator=generator, dtype=torch.float32) - 0.5
         beyond = torch.arange(max(lengths)) >= torch.tensor(lengths)[:, None]
         yield audio.masked_fill(beyond, 1.0), lengths
-    yield torch.zeros(1, samples or SAMPLE_RATE), [samples or SAMPLE_RATE]
+    yield torch.zeros(1, samples or SAMPLE_RATE, dtype=torch.float32), [samples or SAMPLE_RATE]
 
 
 def _truth(module: Exportable, audio: Tensor, lengths: list[int]) -> tuple[Tensor, ...]:

@@ -55,7 +55,8 @@ class Exportable(nn.Module):
         angles = turns.double() * (2 * math.pi / N_FFT)
         self.register_buffer("basis", window[:, None] * torch.cat([angles.cos(), angles.sin()], dim=1))
         self.register_buffer("filters", mel_filters())
-        self.register_buffer("offset", torch.full((1,), STD_OFFSET))  # as a number, onnxscript takes it for 0 and drops it
+        # As a number, onnxscript takes it for 0 and drops it.
+        self.register_buffer("offset", torch.full((1,), STD_OFFSET, dtype=torch.float32))
 
     def forward(self, audio: Tensor, lengths: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """The embeddings, as the class says."""
@@ -141,7 +142,7 @@ def program(model: Embedder, what: What = "scene", seconds: float | None = None)
     if samples is None:
         samples, time = round(EXAMPLE_SECONDS * SAMPLE_RATE), {1: torch.export.Dim.DYNAMIC(min=MIN_SAMPLES)}
     batch = {0: torch.export.Dim.DYNAMIC(min=1)}
-    example = torch.zeros(2, samples, device="cpu"), torch.full((2,), samples, device="cpu")
+    example = torch.zeros(2, samples, device="cpu", dtype=torch.float32), torch.full((2,), samples, device="cpu")
     with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
         return torch.export.export(module, example, dynamic_shapes=(batch | time, batch))
 

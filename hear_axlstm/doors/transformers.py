@@ -28,7 +28,7 @@ from hear_axlstm.config import DEFAULT_LAYOUT, VARIANTS, Layout, check_choice, c
 from hear_axlstm.doors.feature_extractor import HearAxlstmFeatureExtractor, InPackage
 from hear_axlstm.embedder import Embedder, check_audio
 from hear_axlstm.encoder import Encoder, Layers
-from hear_axlstm.errors import AudioError, OutputError, WeightsError
+from hear_axlstm.errors import AudioError, ConfigError, OutputError, WeightsError
 from hear_axlstm.frontend import SUMS, log_mel
 from hear_axlstm.ops.backend import threads_of_a_call
 from hear_axlstm.patches import scene_steps, steps_from_tokens, timestamp_steps
@@ -329,13 +329,21 @@ def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
     """Rows of a data set -> a batch of ``HearAxlstmForAudioClassification``; Trainer's data_collator.
 
     rows: each with a sound under "audio", as the feature extractor takes it, at its own rate; and a class under "label" or
-    "labels" where there is one: a number, or one a class. Raises AudioError on a sound that cannot be embedded.
+    "labels" where there is one: a number, or one a class. Raises AudioError on a sound that cannot be embedded, or is not
+    there, and ConfigError on labels that are no numbers.
     """
+    if any("audio" not in row for row in rows):
+        raise AudioError("a row has no sound under 'audio'; Trainer takes it away unless remove_unused_columns=False")
     batch = dict(HearAxlstmFeatureExtractor()([row["audio"] for row in rows], return_tensors="pt"))
     for key in ("label", "labels"):
         if key in rows[0]:
-            batch["labels"] = torch.as_tensor(np.array([row[key] for row in rows]))
-            batch["labels"] = batch["labels"].float() if batch["labels"].is_floating_point() else batch["labels"].long()
+            given = [row.get(key) for row in rows]
+            try:
+                labels = torch.as_tensor(np.array(given))
+            except (TypeError, ValueError) as error:
+                found = f"{key} is {given!r:.80}"
+                raise ConfigError(f"{found}; expected the number of a class, or one for each class") from error
+            batch["labels"] = labels.float() if labels.is_floating_point() else labels.long()
     return batch
 
 

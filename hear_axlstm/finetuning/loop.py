@@ -29,8 +29,7 @@ from hear_axlstm.hear import load_model
 from hear_axlstm.progress import progress_bar, somebody_looks
 from hear_axlstm.version import __version__
 from hear_axlstm.weights.find import WEIGHTS_FILE
-from hear_axlstm.weights.load import load_weights
-from hear_axlstm.weights.save import fingerprint, save_weights
+from hear_axlstm.weights.save import fingerprint, write_weights
 
 CHUNK_SECONDS = 2.0
 NOTE = "these clips chose {}: sounds that had no part in that score lower on the whole"
@@ -225,17 +224,25 @@ class _Run:
         validation = {"loss": best.validation_loss, **self._validation(tuner.guess(self.apart))}
         origin = {**self.origin, "settings": self.settings.to_dict(), "hear_axlstm": __version__}
         made = {"epoch": best.epoch, "validation_accuracy": best.accuracy, "classes": self.classes}
-        weights = self.folder.path / WEIGHTS_FILE
-        save_weights(tuner.model, weights, {"finetuned_from": origin, **made})
         facts = {
             "model": WEIGHTS_FILE,
-            "fingerprint": fingerprint(load_weights(weights)[0]),
+            "fingerprint": fingerprint(tuner.encoder),
             "layout": tuner.model.layout,
             "made_by": "finetune",
             PAD_SHORT: self.settings.pad_short,
             "accuracy": best.accuracy,
         }
-        tuner.head.folded(self.classes, facts).save(self.folder.path / CLASSIFIER)
+        classifier = tuner.head.folded(self.classes, facts)
+        tensors = {"weight": torch.from_numpy(classifier.weight), "bias": torch.from_numpy(classifier.bias)}
+        write_weights(
+            tuner.encoder.config,
+            tuner.encoder.state_dict(),
+            self.folder.path / WEIGHTS_FILE,
+            {"finetuned_from": origin, **made},
+            layout=tuner.model.layout,
+            head=({"labels": self.classes, "problem_type": ""}, tensors),  # for transformers, by way of hear_axlstm.pack
+        )
+        classifier.save(self.folder.path / CLASSIFIER)
         scores = {
             "classes": self.classes,
             "best_epoch": best.epoch,

@@ -65,10 +65,10 @@ in, a scene embedding of {config.embedding_size:,} numbers out, and timestamp em
 
 ## Limits
 
-It hears mono sound at 16 kHz, up to 8 kHz, and standardises each clip, so it is blind to loudness. Embeddings of different
-sounds are close by plain cosine: subtract a collection's mean before you compare, as `hear_axlstm.similarity` does. Sound at
-another rate is resampled with soxr; let nothing else do it before, or numbers differ by 0.5 to 13 %. It is not fit to judge
-people, nor for anything where a wrong answer does harm.
+It hears mono sound at 16 kHz, up to 8 kHz, and standardises each clip, so it is blind to loudness. By plain cosine,
+embeddings of different sounds may be close: subtract a collection's mean before you compare, or let
+`hear_axlstm.similarity` do it. Sound at another rate is resampled with soxr; let nothing else do it before, or numbers
+differ by 0.5 to 13 %. It is not fit to judge people, nor for anything where a wrong answer does harm.
 
 ## Use
 
@@ -140,8 +140,8 @@ result = hear_axlstm.embed("recordings", model)  # a folder of sound, any format
 transformers, with `import hear_axlstm.doors.transformers` or `trust_remote_code=True`:
 
 ```python
-import transformers
 import hear_axlstm.doors.transformers
+import transformers
 
 extractor = transformers.AutoFeatureExtractor.from_pretrained({place})
 model = transformers.AutoModel.from_pretrained({place})
@@ -151,8 +151,8 @@ outputs = model(**extractor(["a.wav", "b.flac"], return_tensors="pt"))  # pooler
 sentence-transformers:
 
 ```python
-import sentence_transformers
 import hear_axlstm.doors.sentence_transformers
+import sentence_transformers
 
 model = sentence_transformers.SentenceTransformer({place})
 embeddings = model.encode(["a.wav", "b.flac"])

@@ -408,6 +408,15 @@ def test_problem_types_are_those_of_transformers(folder, problem, labels):
     assert {name for name, p in model.named_parameters() if p.grad is not None} == {"classifier.weight", "classifier.bias"}
 
 
+def test_rows_without_a_sound_or_with_other_labels_are_refused():
+    sound = (tone(500, 0.3), 16_000)
+    with pytest.raises(AudioError, match=r"no sound under 'audio'; .*remove_unused_columns=False"):
+        collate([{"audio": sound, "label": 0}, {"label": 0}])
+    for labels in (["low", "high"], [1, None], [[0, 1], [1]]):
+        with pytest.raises(ConfigError, match=r"label is .*expected the number of a class"):
+            collate([{"audio": sound, "label": label} for label in labels])
+
+
 def test_trainer_trains_saves_and_resumes(folder, tmp_path):
     names = {"id2label": {0: "low", 1: "middle", 2: "high"}, "label2id": {"low": 0, "middle": 1, "high": 2}}
     model = transformers.AutoModelForAudioClassification.from_pretrained(folder, num_labels=3, **names)

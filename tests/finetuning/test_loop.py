@@ -18,6 +18,7 @@ from hear_axlstm.finetuning import finetune
 from hear_axlstm.finetuning.state import CHECKPOINT, CURVE, SCORES, SETTINGS
 from hear_axlstm.finetuning.tuner import Tuner
 from hear_axlstm.hear import get_scene_embeddings, load_model
+from hear_axlstm.weights.folder import pack
 from hear_axlstm.weights.load import load_weights, read_header
 from hear_axlstm.weights.save import fingerprint
 from tests.finetuning.conftest import PITCHES, write_short, write_sounds
@@ -58,6 +59,20 @@ def test_the_result_classifies(tmp_path, finished):
             embedding = get_scene_embeddings(torch.from_numpy(read_audio(sound.path))[None], model)
         guessed.append(classifier.classes[classifier.probabilities(embedding.numpy()).argmax()])
     assert np.mean([guess == label for guess, label in zip(guessed, test.labels, strict=True)]) > 0.6
+
+
+def test_packed_it_is_the_same_classifier_in_transformers(tmp_path, finished):
+    pytest.importorskip("transformers")
+    from hear_axlstm.doors.transformers import HearAxlstmForAudioClassification
+
+    pack(finished.folder, tmp_path / "packed")
+    classifier = read_classifier(finished.folder)
+    model = HearAxlstmForAudioClassification.from_pretrained(tmp_path / "packed")
+    assert list(model.config.id2label.values()) == classifier.classes
+    audio = torch.rand(2, 9_000) - 0.5
+    with torch.no_grad():
+        probabilities, scenes = model(audio).logits.softmax(1), load_model(finished.folder)(audio)
+    np.testing.assert_allclose(probabilities, classifier.probabilities(scenes.numpy()), rtol=0, atol=1e-5)
 
 
 def test_the_loss_falls_and_the_best_epoch_is_kept(finished):
