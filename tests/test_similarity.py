@@ -129,6 +129,14 @@ def test_two_single_things_give_a_number_and_any_others_a_matrix(result, folder,
     assert hear_axlstm.similarity(list(matrix)).shape == (6, 6)
 
 
+def test_sounds_may_be_in_a_column_or_an_array(result, folder, model):
+    paths = [str(folder / name) for name in NAMES]
+    expected = hear_axlstm.similarity(result)
+    for given in (np.array(paths), pytest.importorskip("pandas").Series(paths)):
+        np.testing.assert_allclose(hear_axlstm.similarity(given, model=model), expected, atol=1e-4)
+    assert hear_axlstm.similarity(np.array(paths)[0], paths[1], model=model) == pytest.approx(expected[0, 1], abs=1e-4)
+
+
 def test_the_methods_do_as_the_functions(result, matrix):
     assert np.array_equal(result.similarity(), hear_axlstm.similarity(matrix))
     assert np.array_equal(result.similarity(matrix[0]), hear_axlstm.similarity(result, matrix[0]))

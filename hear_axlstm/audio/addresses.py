@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from tempfile import SpooledTemporaryFile
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
 from hear_axlstm.errors import AudioError
@@ -13,7 +13,7 @@ from hear_axlstm.errors import AudioError
 ADDRESS = re.compile(r"([A-Za-z][\w+.-]+::)*[A-Za-z][\w+.-]+://")  # fsspec chains them: zip://a.wav::https://...
 LARGEST = 4 << 30  # bytes that are fetched
 IN_MEMORY = 32 << 20  # bytes; more go to a temporary file
-PIECE = 1 << 20
+PIECE = 1 << 20  # bytes that are read at once
 
 
 def is_address(text: str) -> bool:
@@ -42,17 +42,25 @@ def fetched(address: str) -> BinaryIO:
         import fsspec
     except ImportError as error:
         raise AudioError("is an address, which fsspec fetches: pip install 'hear-axlstm[urls]', or download it") from error
-    content = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - whoever reads it closes it
     try:
         with fsspec.open(address, "rb") as file:
-            while piece := file.read(PIECE):
-                content.write(piece)
-                if content.tell() > LARGEST:
-                    raise AudioError(f"holds more than {LARGEST >> 30} GB; download it, and pass the file")
+            return whole(file, "download it, and pass the file")
     except AudioError:
         raise
     except Exception as error:  # of whatever library fetches from there
         raise AudioError(_why(error)) from error
+
+
+def whole(file: Any, advice: str) -> BinaryIO:
+    """All that comes out of a file, in memory or in a temporary file. Raises AudioError, without the name, on too much.
+
+    advice: what to do then.
+    """
+    content = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - whoever reads it closes it
+    while piece := file.read(PIECE):
+        content.write(piece)
+        if content.tell() > LARGEST:
+            raise AudioError(f"holds more than {LARGEST >> 30} GB; {advice}")
     size = content.tell()
     content.seek(0)
     return io.BytesIO(content.read()) if size <= IN_MEMORY else cast(BinaryIO, content)

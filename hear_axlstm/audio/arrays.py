@@ -16,6 +16,7 @@ from hear_axlstm.errors import AudioError
 EXPECTED = "expected (n_samples,) or (n_samples, channels), floats in [-1, 1] or int8, int16 or int32"
 CHANNELS = 8  # that may come first, as (channels, n_samples), where there are far more samples:
 SAMPLES_A_CHANNEL = 25
+NUMBERS = "biufc"  # kinds of dtypes
 QUIET = 1 << 24  # a peak that integers of 32 bits hardly stay below, unless they hold 16 or 24 bits
 
 logger = logging.getLogger(__name__)
@@ -48,10 +49,24 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) or (getattr(value, "ndim", None) == 0 and not isinstance(value, str | bytes))
 
 
+def holds_numbers(array: Any) -> bool:
+    """Whether what has a shape and a dtype holds numbers, rather than names or objects."""
+    kind = getattr(array.dtype, "kind", None)
+    if kind is None and not is_tensor(array):  # of polars, perhaps
+        kind = np.asarray(array[:1]).dtype.kind
+    return kind is None or kind in NUMBERS
+
+
 def is_tensor(value: Any) -> bool:
     """Whether a value is a tensor of torch, without importing that: whoever has one did."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
+
+
+def no_pair(parts: tuple[Any, ...]) -> AudioError:
+    """What is wrong with a tuple that is neither samples nor a pair of samples and a rate."""
+    of = ", ".join(type(part).__name__ for part in parts[:5])
+    return AudioError(f"is a tuple ({of}); expected (samples, rate), where the rate is a number of Hz")
 
 
 def has_channels_first(samples: Any, shape: tuple[int, ...], known: bool | None = None) -> bool:
@@ -68,13 +83,12 @@ def _array(samples: Any, channels_first: bool | None) -> NDArray[Any]:
         if is_tensor(samples):
             samples = samples.detach().cpu().resolve_conj().resolve_neg()
             samples = samples.float() if samples.is_floating_point() and samples.itemsize != 8 else samples
-        array = np.asarray(samples.filled(np.nan) if np.ma.is_masked(samples) else samples)
+        array = np.asarray(samples.astype(float).filled(np.nan) if np.ma.is_masked(samples) else samples)
     except Exception as error:  # of whatever library it is from
         if isinstance(samples, tuple):
-            of = ", ".join(type(part).__name__ for part in samples[:5])
-            raise AudioError(f"is a tuple ({of}); expected (samples, rate), where the rate is a number of Hz") from error
+            raise no_pair(samples) from error
         raise AudioError(f"is a {kind} that gives no array ({error}); {EXPECTED}") from error
-    if array.dtype.kind not in "biufc":
+    if array.dtype.kind not in NUMBERS:
         raise AudioError(f"is a {kind} that holds no numbers ({array.dtype}); {EXPECTED}")
     _check_shape(samples, array.shape, channels_first)
     return array

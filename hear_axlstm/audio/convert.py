@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import io
+import math
 import os
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
+from threading import Lock
 from typing import Any, BinaryIO
 
 import soxr
 
-from hear_axlstm.audio.addresses import LARGEST, fetched, is_address
-from hear_axlstm.audio.arrays import CHANNELS, is_number, is_tensor, length, mixed
+from hear_axlstm.audio.addresses import fetched, is_address, whole
+from hear_axlstm.audio.arrays import CHANNELS, is_number, is_tensor, length, mixed, no_pair
 from hear_axlstm.audio.files import Source, Wave, audio_seconds, checked, read_audio
 from hear_axlstm.audio.sources import MAX_RATE, MIN_RATE
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import AudioError
 
-PIECE = 1 << 20  # bytes that are read from a pipe at once
+_locks = [Lock() for _ in range(61)]  # of decoders, by their place in memory: one in two threads ends the process
 
 
 def to_wave(sound: Any, sample_rate: float | None = None, name: str = "sound", pad: bool = False) -> Wave:
@@ -67,11 +70,15 @@ def sound_seconds(sound: Any, sample_rate: float | None = None, name: str = "sou
 
 
 def held(sound: Any) -> Any:
-    """The sound, in a file that can be read twice where it is an address or a pipe. Raises AudioError, without a name."""
+    """The sound, read whole where it is at an address, in a pipe or an open file. Raises AudioError, without a name.
+
+    Open files, too, as several may share their place in one file below them, such as the members of an archive, and may be
+    closed when the next one is drawn.
+    """
     content = _content(sound)
     if content is sound and isinstance(sound, str) and is_address(sound):
         return fetched(sound)
-    return _whole(content) if hasattr(content, "read") and not _can_seek(content) else sound
+    return _whole(content) if hasattr(content, "read") else sound
 
 
 def is_row(item: Any) -> bool:
@@ -87,6 +94,14 @@ def is_sound(item: Any) -> bool:
 def with_rate(item: Any) -> bool:
     """Whether an item is a pair of samples and a rate, or begins with (samples, rate), as torchaudio's rows do."""
     return _pair(item) is not None
+
+
+def as_row(item: Any) -> Any:
+    """A row of torch's DataLoader, which makes lists of tuples, as the tuple that it was."""
+    if not isinstance(item, list):
+        return item
+    is_alone = len(item) == 1 and getattr(item[0], "ndim", 0) == 1  # in two dimensions it would be a batch
+    return tuple(item) if is_alone or with_rate(tuple(item[:3])) else item
 
 
 @dataclass(frozen=True)
@@ -124,8 +139,10 @@ def _unwrapped(sound: Any, sample_rate: float | None) -> _Samples | Source:
         return _at_rate(values, rate, True if rows is not None and rows <= CHANNELS else None)
     if isinstance(content, tuple) and len(content) == 1:  # a row of torch's TensorDataset
         content = content[0]
-    if content is None:
-        raise AudioError("is None; expected a sound")
+    if content is None or (isinstance(content, Real) and math.isnan(content)):
+        raise AudioError(f"is {content!r}; expected a sound")
+    if isinstance(content, tuple) and sample_rate is None:
+        raise no_pair(content)
     if sample_rate is None and not (hasattr(content, "shape") or isinstance(content, list | tuple)):
         raise AudioError(f"is a {type(content).__name__}; expected samples with their rate, a path, bytes or an open file")
     return _at_rate(content, sample_rate)
@@ -142,7 +159,7 @@ def _content(sound: Any) -> Any:
         if inner is None:
             return sound
         sound = inner
-    return sound
+    return as_row(sound)
 
 
 def _at_rate(values: Any, rate: Any, channels_first: bool | None = None) -> _Samples:
@@ -158,7 +175,8 @@ def _pair(item: Any) -> tuple[Any, Any] | None:
     if not (isinstance(item, tuple) and len(item) >= 2):
         return None
     samples, rate = item[1::-1] if len(item) == 2 and is_number(item[0]) else item[:2]
-    if not (is_number(rate) and (isinstance(samples, list) or bool(getattr(samples, "ndim", 0)))):
+    are_samples = isinstance(samples, list | array) or (hasattr(samples, "__array__") and getattr(samples, "ndim", 1) > 0)
+    if not (are_samples and is_number(rate)):
         return None
     return samples, rate.item() if hasattr(rate, "item") else rate
 
@@ -171,7 +189,8 @@ def _is_decoder(item: Any) -> bool:
 def _decoded(decoder: Any) -> _Samples:
     """What torchcodec decodes: (channels, n), at the rate of the file unless whoever made it chose another."""
     try:
-        samples = decoder.get_all_samples() if hasattr(decoder, "get_all_samples") else decoder
+        with _locks[id(decoder) // 16 % len(_locks)]:
+            samples = decoder.get_all_samples() if hasattr(decoder, "get_all_samples") else decoder
         return _at_rate(samples.data, samples.sample_rate, True)
     except AudioError:
         raise
@@ -182,26 +201,21 @@ def _decoded(decoder: Any) -> _Samples:
 
 def _can_seek(file: Any) -> bool:
     try:
-        is_binary = hasattr(file, "seek") and not isinstance(file, io.TextIOBase)
-        return is_binary and (not hasattr(file, "seekable") or bool(file.seekable()))
+        return not isinstance(file, io.TextIOBase) and bool(file.seekable())
     except (AttributeError, ValueError):  # closed
         return False
 
 
 def _whole(file: Any) -> BinaryIO:
-    """What comes out of a pipe. Raises AudioError, without the name."""
-    content = io.BytesIO()
+    """What is in an open file, or comes out of a pipe. Raises AudioError, without the name."""
     try:
-        while piece := file.read(PIECE):
-            content.write(piece)
-            if content.tell() > LARGEST:
-                raise AudioError(f"holds more than {LARGEST >> 30} GB; save it to a file, and pass that")
+        if _can_seek(file):
+            file.seek(0)
+        return whole(file, "save it to a file, and pass its path")
+    except AudioError:
+        raise
     except (OSError, ValueError, TypeError) as error:
-        if isinstance(error, AudioError):
-            raise
         raise AudioError(f"is a {type(file).__name__} that is text, closed or cannot be read; pass bytes") from error
-    content.seek(0)
-    return content
 
 
 def _named(error: AudioError, name: str) -> AudioError:

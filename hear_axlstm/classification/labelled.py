@@ -91,6 +91,8 @@ def read_labelled(source: str | os.PathLike[str]) -> Labelled:
 
     Raises ConfigError when there are no sounds, fewer than two classes, or a line cannot be understood; it names the line.
     """
+    if not isinstance(source, str | os.PathLike):
+        raise ConfigError(f"labelled sounds are a {type(source).__name__}; {EXPECTED}")
     path = Path(source)
     if path.is_dir():
         labelled = _of_folders(path)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hear_axlstm.audio.convert import is_sound
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.files import embed
@@ -66,16 +67,18 @@ class Embed:
         return Features({**rows.features, EMBEDDING: List(Value("float32"), length=size), ERROR: Value("string")})
 
     def _sounds(self, batch: Mapping[str, Sequence[Any]]) -> Sequence[Any]:
-        if self.column not in batch:
-            raise ConfigError(f"rows have no column {self.column!r}, but {', '.join(batch)}; say which: Embed(column=...)")
+        columns = getattr(batch, "column_names", batch)  # of a table of pyarrow
+        if self.column not in columns:
+            there = ", ".join(map(str, columns))
+            raise ConfigError(f"rows have no column {self.column!r}, but {there}; say which: Embed(column=...)")
         stored = getattr(batch, "pa_table", None)  # where datasets would decode it
         if stored is not None and _holds_files(stored.schema.field(self.column).type):
-            sounds = stored[self.column].to_pylist()
+            sounds = stored[self.column]
         else:
             sounds = batch[self.column]
-        if type(batch).__name__ == "LazyRow" or not isinstance(sounds, list):
+        if type(batch).__name__ == "LazyRow" or isinstance(sounds, str) or is_sound(sounds):
             raise ConfigError("this is one row, not a batch; pass batched=True to map")
-        return sounds
+        return sounds.to_pylist() if hasattr(sounds, "to_pylist") else list(sounds)
 
 
 def _holds_files(kind: Any) -> bool:

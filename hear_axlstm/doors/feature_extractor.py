@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
-import numpy as np
 import transformers
 from transformers.utils import is_torchaudio_available, logging
 
 from hear_axlstm.audio import to_wave
-from hear_axlstm.audio.arrays import is_number
+from hear_axlstm.audio.arrays import holds_numbers, is_number
 from hear_axlstm.audio.convert import is_sound
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import AudioError, ConfigError
+from hear_axlstm.files.items import undecoded
 from hear_axlstm.weights.folder import AUTO_MAP
 
 
@@ -92,10 +92,15 @@ class HearAxlstmFeatureExtractor(InPackage, transformers.SequenceFeatureExtracto
 
 def _sounds(given: Any) -> list[Any]:
     """The sounds of a batch, or a single one in a list."""
-    if isinstance(given, Sequence) and not isinstance(given, str | bytes | bytearray):
-        is_one = is_sound(given) or (len(given) > 0 and is_number(given[0]))
-        return [given] if is_one else list(given)
-    is_batch = getattr(given, "ndim", 0) >= 2 or (isinstance(given, np.ndarray) and given.dtype.kind in "OU" and given.ndim)
+    given = undecoded(given)
+    if is_sound(given) or isinstance(given, str | bytes | bytearray | memoryview | os.PathLike):
+        return [given]
+    if hasattr(given, "shape") and hasattr(given, "dtype"):
+        is_batch = len(given.shape) > 1 or (len(given.shape) == 1 and not holds_numbers(given))
+    elif isinstance(given, Sequence):
+        is_batch = len(given) == 0 or not is_number(given[0])
+    else:
+        is_batch = isinstance(given, Iterable) and not isinstance(given, Mapping)
     return list(given) if is_batch else [given]
 
 

@@ -26,6 +26,7 @@ from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.files import embed
 from hear_axlstm.files.items import as_sounds
 from hear_axlstm.files.outcomes import Array
+from hear_axlstm.files.planning import unnamed
 from hear_axlstm.files.sounds import FileSound, Given, NoSound
 from hear_axlstm.hear import load_model
 from hear_axlstm.ops.backend import find_device
@@ -174,19 +175,20 @@ class HearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         if others:
             found = embed([replace(sounds[row], name=str(row)) for row in others], model, progress=False)
             matrix[others] = found.matrix
-            failures |= {sounds[int(row)].name: why for row, why in found.failures.items()}
+            names = {str(row): sounds[row].name for row in others}
+            failures |= {names[row]: unnamed(why, names[row]) for row, why in found.failures.items()}
         if kept:
             assert self.cache is not None
             precision = str(model.compute_dtype).removeprefix("torch.")
             folder = Path(os.path.expanduser(self.cache), f"{weights[:16]}-{model.layout}-{precision}")
-            names = {_kept_as(sounds[row]): row for row in kept}
+            places = {_kept_as(sounds[row]): row for row in kept}
             found = embed(
-                [replace(sounds[row], name=name) for name, row in names.items()], model, out=folder, progress=False
+                [replace(sounds[row], name=name) for name, row in places.items()], model, out=folder, progress=False
             )
             for name, ok in zip(found.names, found.ok, strict=True):
                 if ok:
-                    matrix[names[name]] = np.load(folder / f"{name}.embedding.npy", allow_pickle=False)
-            failures |= {sounds[names[name]].name: why for name, why in found.failures.items()}
+                    matrix[places[name]] = np.load(folder / f"{name}.embedding.npy", allow_pickle=False)
+            failures |= {sounds[places[name]].name: why for name, why in found.failures.items()}
         return matrix, failures
 
 
@@ -205,11 +207,11 @@ def _entries(X: Any) -> list[Any]:  # noqa: N803
         raise ConfigError(f"X is a {kind}, one sound or folder; {EXPECTED}: [sound] holds one")
     if hasattr(X, "columns"):
         require(len(X.columns) == 1, f"X is a table of {len(X.columns)} columns; expected one, of sounds: table[['path']]")
-        X = X[X.columns[0]]  # noqa: N806
+        X = X.columns[0] if hasattr(X, "column_names") else X[X.columns[0]]  # noqa: N806 - the former of pyarrow
     elif shape is not None and hasattr(X, "dtype"):
         X = _rows(X, tuple(shape))  # noqa: N806
     try:
-        entries = list(X)
+        entries = X.to_pylist() if hasattr(X, "to_pylist") else list(X)
     except TypeError as error:
         raise ConfigError(f"X is a {kind}; {EXPECTED}") from error
     require(len(entries) > 0, f"X holds 0 sounds; {EXPECTED}, one at least")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hear_axlstm.audio import containers
-from hear_axlstm.errors import AudioError
+from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.files.sounds import FileSound, NoSound, Source
 from hear_axlstm.progress import several
 
@@ -32,8 +32,12 @@ def find_files(inputs: Iterable[FilePath], left_out: list[Path] | None = None) -
     The same file by the same name is given once. What cannot be read, such as a folder without permission or a link to
     nothing, is a ``NoSound``, which says why.
     left_out: a list that gets the folders' files of other suffixes, but for embeddings.
+
+    Raises ConfigError on one path as text, whose letters would be paths.
     """
     found: dict[tuple[str, str], FileSound | NoSound] = {}
+    if isinstance(inputs, str | bytes):
+        raise ConfigError(f"inputs is {inputs!r}; expected a list of paths: [path]")
     for sound in (sound for entry in inputs for sound in below(entry, left_out)):
         found.setdefault((sound.name, os.path.abspath(sound.path) if sound.path else sound.name), sound)
     return list(found.values())

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from hear_axlstm.audio.addresses import is_address, name_at
-from hear_axlstm.audio.arrays import is_number
-from hear_axlstm.audio.convert import is_row, is_sound, with_rate
+from hear_axlstm.audio.arrays import holds_numbers, is_number
+from hear_axlstm.audio.convert import as_row, is_row, is_sound, with_rate
 from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.files.find import as_text, below, hint
 from hear_axlstm.files.sounds import ArraySound, Given, NoSound
@@ -42,11 +42,11 @@ def as_sounds(items: Any, sample_rate: float | None = None, left_out: list[Path]
 def is_one(items: Any) -> bool:
     """Whether items are one sound or folder. Raises ConfigError where they may be one sound or many."""
     shape = getattr(items, "shape", None)
-    if shape is not None and hasattr(items, "dtype"):
+    if shape is not None and hasattr(items, "dtype") and not isinstance(items, str | bytes):  # which NumPy's texts are
         if len(shape) > 1:
             advice = "[sound] for one sound with channels, list(batch) for a batch of sounds"
             raise ConfigError(f"sounds is an array of shape {tuple(shape)}, one sound or many; pass {advice}")
-        return bool(len(shape)) and getattr(items.dtype, "kind", "f") in "biufc"  # others hold names, or objects
+        return bool(len(shape)) and holds_numbers(items)
     if isinstance(items, tuple) and with_rate(items) and any(isinstance(part, list) for part in items[:2]):
         raise ConfigError(
             "sounds is a pair of a list and a rate; pass the list and sample_rate: embed(clips, sample_rate=rate)"
@@ -63,13 +63,17 @@ def _each(items: Any) -> Iterable[Any]:
     """The items of an iterable or of a data set. Raises ConfigError when it is none, a table, or holds numbers."""
     if hasattr(items, "columns"):
         raise ConfigError("sounds is a table; pass its column of paths, such as embed(table['path'])")
+    if hasattr(items, "dataset") and (getattr(items, "batch_size", None) or 0) > 1:
+        raise ConfigError(
+            f"sounds is a {type(items).__name__} of batches of {items.batch_size}; expected one of sounds: batch_size=None"
+        )
     try:
         if isinstance(items, Mapping):
             raise TypeError
+        items = items.to_pylist() if hasattr(items, "to_pylist") else undecoded(items)  # the former of pyarrow
         if isinstance(items, list | tuple):
-            numbers = bool(items) and all(is_number(item) for item in items)
+            numbers = all(is_number(item) for item in items) and any(map(_is_known, items))
             return _refused_numbers() if numbers else items
-        items = _undecoded(items)
         if hasattr(items, "__getitem__") and hasattr(items, "__len__") and not hasattr(items, "__iter__"):
             return _drawn(items[index] for index in range(len(items)))  # torch's data sets need not end by an IndexError
         return _drawn(iter(items))
@@ -84,7 +88,7 @@ def _drawn(items: Iterator[Any]) -> Iterator[Any]:
     count = 0
     try:
         for item in items:
-            if not count and is_number(item):
+            if not count and is_number(item) and _is_known(item):
                 _refused_numbers()
             yield item
             count += 1
@@ -96,12 +100,20 @@ def _drawn(items: Iterator[Any]) -> Iterator[Any]:
         raise
 
 
+def _is_known(number: Any) -> bool:
+    """Whether a number is one, rather than NaN, which stands where a table has no path."""
+    return bool(number == number)
+
+
 def _refused_numbers() -> list[Any]:
     raise ConfigError("sounds is a list of numbers; expected a list of files or of arrays: [samples] holds one sound")
 
 
-def _undecoded(items: Any) -> Any:
-    """A data set of Hugging Face, or a column of one, with its sounds as files: we decode them at their own rate."""
+def undecoded(items: Any) -> Any:
+    """A data set of Hugging Face, or a column of one, with its sounds as files: we decode them at their own rate.
+
+    Anything else is given back. Raises ConfigError where rows have several sounds, of which none is called audio.
+    """
     column = getattr(items, "column_name", None)
     rows = items.source if column is not None and hasattr(items, "source") else items
     features = getattr(rows, "features", None)
@@ -109,6 +121,8 @@ def _undecoded(items: Any) -> Any:
         return items
     sounds = [name for name, feature in features.items() if type(feature).__name__ == "Audio"]
     name = column or ("audio" if "audio" in sounds else sounds[0] if len(sounds) == 1 else None)
+    if name is None and len(sounds) > 1:
+        raise ConfigError(f"rows have sounds in {', '.join(sounds)}; pass one of these columns: embed(rows[{sounds[0]!r}])")
     if name not in sounds or not hasattr(rows, "__len__") or rows.format["type"] == "custom":
         return items  # rows that a function of the user's makes, or those of a stream, which may have addresses
     rows = rows.select_columns([name]).with_format(None)
@@ -117,20 +131,27 @@ def _undecoded(items: Any) -> Any:
 
 def _sounds_of(item: Any, name: str, sample_rate: float | None, left_out: list[Path] | None) -> Iterable[Given]:
     """The sound that an item is, or all that are below a folder. name: what it is called if it has no name."""
+    item = as_row(item)
     if isinstance(item, Given):
         return [item]
     if _is_address(item):
         return [ArraySound(name_at(item), item, address=item)]
     if isinstance(item, Mapping) and "audio" in item and "array" not in item and not _is_address(item["audio"]):
         item = item["audio"]
-    if isinstance(item, str | os.PathLike) or (isinstance(item, bytes) and b"\0" not in item and len(item) <= LONGEST_PATH):
+    if isinstance(item, str | os.PathLike) or (isinstance(item, bytes) and _is_path(item)):
         return below(item, left_out) if os.fspath(item) else [NoSound(name, "an empty path; expected a file's")]
     if isinstance(item, list | tuple) and item and all(isinstance(one, str | os.PathLike) for one in item):
         return [NoSound(name, f"is a {type(item).__name__} of paths; pass all paths in one list")]
-    if sample_rate is None and not is_row(item) and (hasattr(item, "shape") or isinstance(item, list)):
+    is_array = isinstance(item, list) or (hasattr(item, "shape") and not isinstance(item, memoryview))
+    if sample_rate is None and is_array and not is_row(item):
         advice = "embed(clips, sample_rate=16_000), or pass pairs (samples, rate)"
         raise ConfigError(f"sound {name} is an array, and nothing says at which sample rate; say it: {advice}")
     return [ArraySound(name, item, sample_rate)]
+
+
+def _is_path(item: bytes) -> bool:
+    """Whether bytes are a path rather than what a file holds."""
+    return len(item) <= LONGEST_PATH and b"\0" not in item and (b"\n" not in item or os.path.lexists(item))
 
 
 def _is_address(item: Any) -> bool:

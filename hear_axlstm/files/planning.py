@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,11 +20,14 @@ WINDOW_SECONDS = 1.0  # that a sound counts for in them at least
 IsDone = Callable[[str, Source], bool]
 
 
-def told_apart(sounds: Sequence[Given]) -> list[Given]:
-    """The sounds, where several share a name called by their paths and addresses as they were given."""
-    places: dict[str, set[str]] = defaultdict(set)
+def told_apart(sounds: Sequence[Given], places: dict[str, dict[str, None]] | None = None) -> list[Given]:
+    """The sounds, where several share a name called by their paths and addresses as they were given.
+
+    places: of those before them, in order, by name; these are added.
+    """
+    places = {} if places is None else places
     for sound in sounds:
-        places[sound.name].add(sound.place)
+        places.setdefault(sound.name, {})[sound.place] = None
     return [replace(sound, name=sound.place) if sound.place and len(places[sound.name]) > 1 else sound for sound in sounds]
 
 
@@ -51,6 +53,7 @@ class Plan:
     left_out: list[Path] = field(default_factory=list)
     pad_short: bool = False
     is_whole: bool = False
+    _places: dict[str, dict[str, None]] = field(default_factory=dict)  # of sounds, in order, by the name first given
 
     def add(self, sound: Given) -> None:
         self.names.append(sound.name)
@@ -72,11 +75,20 @@ class Plan:
         planned_for: set[tuple[str, str]] = set()
         for window in self._windows(sounds, at_once * batch_seconds, are_held):
             remaining: list[Sound] = []
-            for given in window if is_done else told_apart(window):
+            for given in window if is_done else told_apart(window, self._places):
                 remaining += self._taken(given, is_done, planned_for)
             batches = _batches(remaining, batch_seconds)
             self.order += [sound.index for batch in batches for sound in batch]
             yield from batches
+
+    def tell_apart(self) -> None:
+        """Call a sound by its path or address where another came by its name in a later window."""
+        own = {name: next(iter(places)) for name, places in self._places.items() if len(places) > 1}
+        for index, name in enumerate(self.names):
+            if self.paths[index] and own.get(name):
+                self.names[index] = own[name]
+        for name in own.keys() & self.failures.keys():
+            self.failures[own[name] or name] = self.failures.pop(name)
 
     def _windows(self, sounds: Iterable[Given], seconds: float, are_held: bool) -> Iterator[list[Given]]:
         """The sounds in groups of which those that need memory come to ``seconds`` of audio.

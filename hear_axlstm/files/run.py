@@ -205,6 +205,7 @@ def _collected(planned: Plan, outcomes: Iterable[Outcome], bar: SoundBar, timest
         else:
             done[outcome.index] = outcome
         bar.finish(outcome)
+    planned.tell_apart()
     indices, there = range(len(planned.names)), {*done, *planned.there}
     in_order = [done.get(index) for index in indices]
     return Embedded(

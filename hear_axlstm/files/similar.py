@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from hear_axlstm.audio.arrays import holds_numbers
 from hear_axlstm.centring import Array, Centring, Neighbours, centring_named, centring_of, cosines, nearest, settled
 from hear_axlstm.config import require
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.files import Embedded, embed
-from hear_axlstm.files.items import is_one
+from hear_axlstm.files.items import is_one, undecoded
 from hear_axlstm.hear import load_model
 from hear_axlstm.progress import several
 
@@ -90,12 +91,23 @@ def _result(result: Embedded, is_single: bool = False) -> _Given:
 
 def _is_sound(given: Any) -> bool:
     """Whether this is to be embedded, rather than embeddings."""
-    if given is None or isinstance(given, Embedded) or hasattr(given, "__array__") or hasattr(given, "embedding"):
+    if given is None or isinstance(given, Embedded) or hasattr(given, "embedding"):
         return False
+    if hasattr(given, "__array__") and not isinstance(given, str):
+        return _are_names(given)
+    if undecoded(given) is not given:
+        return True
     if isinstance(given, Sequence) and not isinstance(given, str) and not _is_one_sound(given) and len(given) > 0:
         first = next((item for item in given if item is not None), None)
         return not isinstance(first, np.ndarray | torch.Tensor | Real | list) and not hasattr(first, "embedding")
     return True
+
+
+def _are_names(given: Any) -> bool:
+    """Whether an array or a column holds paths or rows with sounds, rather than numbers."""
+    if not hasattr(given, "dtype") or not getattr(given, "ndim", 1) or holds_numbers(given):
+        return False
+    return any(isinstance(item, str | bytes | os.PathLike | Mapping) for item in given)
 
 
 def _is_one_sound(given: Any) -> bool:

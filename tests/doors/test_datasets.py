@@ -121,6 +121,26 @@ def test_a_stream_is_mapped(model, paths):
     assert "cannot be decoded" in mapped[4]["embedding_error"]
 
 
+@pytest.mark.parametrize("form", ["torch", "numpy", "pandas", "arrow"])
+def test_a_format_of_the_rows_changes_nothing(model, paths, form):
+    formatted, expected = rows(paths).with_format(form), embed(paths, model).matrix
+    np.testing.assert_array_equal(embed(formatted, model).matrix, expected)
+    np.testing.assert_array_equal(embed(formatted["audio"], model).matrix, expected)
+    mapped = formatted.map(Embed(model), batched=True).with_format(None)
+    np.testing.assert_allclose(mapped["embedding"][:4], expected[:4], atol=1e-5)
+    assert mapped["embedding"][4] is None
+
+
+def test_of_several_columns_with_sounds_one_must_be_said(model, paths):
+    both = datasets.concatenate_datasets(
+        [rows(paths).rename_column("audio", "before"), rows(paths).rename_columns({"audio": "after", "label": "other"})],
+        axis=1,
+    )
+    with pytest.raises(ConfigError, match=r"rows have sounds in before, after; .*embed\(rows\['before'\]\)"):
+        embed(both, model)
+    np.testing.assert_array_equal(embed(both["after"], model).matrix, embed(paths, model).matrix)
+
+
 def test_a_second_map_is_read_from_the_cache(model, paths, tmp_path, monkeypatch):
     dataset = written(rows(paths), tmp_path / "kept")
     first = dataset.map(Embed(model), batched=True)
@@ -217,6 +237,12 @@ def test_decoders_are_embedded_as_they_are(model, paths):
     np.testing.assert_allclose(embed(good[1], model).matrix, expected[1:2], atol=1e-5)
     mapped = list(stream.map(Embed(model), batched=True, batch_size=2))
     np.testing.assert_allclose([row["embedding"] for row in mapped], expected, atol=1e-5)
+
+
+def test_a_decoder_may_be_given_often(model, paths):
+    """Threads decode sounds; torchcodec's crash the process where two of them use one decoder."""
+    one = torchcodec()(paths[1])
+    np.testing.assert_allclose(embed([one] * 20, model).matrix, embed([paths[1]] * 20, model).matrix, atol=1e-5)
 
 
 def test_any_model_may_be_named(random_weights):

@@ -183,6 +183,14 @@ def test_polars_frames_go_in_and_come_out(labelled, small):
     np.testing.assert_array_equal(frame.to_numpy(), expected(files, small))
 
 
+def test_columns_of_pyarrow_go_in(labelled, small):
+    pyarrow = pytest.importorskip("pyarrow")
+    files, _ = labelled
+    table = pyarrow.table({"path": list(map(str, files))})
+    for column in (table, table["path"]):
+        np.testing.assert_array_equal(HearEmbedding(small).transform(column), expected(files, small))
+
+
 def test_a_column_among_others(labelled, small):
     files, labels = labelled
     table = pandas.DataFrame({"path": files, "place": ["wood", "town"] * 3})
@@ -270,6 +278,8 @@ def test_what_cannot_be_embedded_is_named(paths, small, tmp_path):
     }.items():
         with pytest.raises(AudioError, match=f"1 of 2 sounds cannot be embedded: .*{named}.*on_error='nan'"):
             HearEmbedding(small).transform([paths[0], bad])
+    with pytest.raises(AudioError, match=r"embedded: gone\.wav: no such file \("):  # named once
+        HearEmbedding(small).transform([paths[0], "gone.wav"])
     for bad in (np.full(1_000, np.nan), tone(300, 0.01), np.zeros((3, 40, 5))):
         with pytest.raises(AudioError, match="row 1: "):
             HearEmbedding(small).transform([paths[0], bad])

@@ -315,6 +315,17 @@ def test_every_kind_of_sound_is_the_same_sound(tmp_path):
         assert np.array_equal(wave_of(one, sampling_rate=44_100), expected)
 
 
+def test_sounds_come_in_any_container(tmp_path):
+    pandas, datasets = pytest.importorskip("pandas"), pytest.importorskip("datasets")
+    paths = [str(tmp_path / f"{index}.wav") for index in range(2)]
+    for index, path in enumerate(paths):
+        soundfile.write(path, tone(300 + 100 * index, 0.5), 16_000, subtype="FLOAT")
+    expected = wave_of(paths)
+    rows = datasets.Dataset.from_dict({"audio": paths}).cast_column("audio", datasets.Audio())
+    for sounds in (pandas.Series(paths), np.array(paths), iter(paths), rows, rows["audio"]):
+        assert np.array_equal(wave_of(sounds), expected)
+
+
 def test_rows_of_an_array_are_sounds_and_rates_may_differ(clips):
     stacked = np.stack([clips[1], clips[1][::-1]])
     assert np.array_equal(wave_of(stacked, sampling_rate=16_000), stacked)

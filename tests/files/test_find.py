@@ -3,9 +3,11 @@
 import pickle
 
 import numpy as np
+import pytest
 import soundfile
 
 from hear_axlstm.config import SAMPLE_RATE
+from hear_axlstm.errors import ConfigError
 from hear_axlstm.files import plan
 from hear_axlstm.files.find import find_files
 from tests.conftest import tone
@@ -20,6 +22,8 @@ def test_folders_are_searched_and_files_keep_their_name(sound_folder):
     assert [sound.name for sound in find_files([sound_folder])] == NAMES
     assert [sound.name for sound in find_files([sound_folder / "below" / "c.ogg", sound_folder])] == ["c.ogg", *NAMES]
     assert [sound.name for sound in find_files([sound_folder, sound_folder])] == NAMES
+    with pytest.raises(ConfigError, match=r"expected a list of paths: \[path\]"):
+        find_files(str(sound_folder))  # its first letter would be the folder of all files
 
 
 def test_files_that_share_a_name_are_called_by_their_paths_in_memory(sound_folder, tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from hear_axlstm import embed, load_embeddings
 from hear_axlstm.config import SAMPLE_RATE
@@ -42,6 +43,8 @@ ONE = {
     "scipy's": ((44_100, WAVE), {}),
     "pair of tensors": ([(torch.from_numpy(WAVE), torch.tensor(44_100))], {}),
     "row of one tensor": ([(torch.from_numpy(WAVE),)], {"sample_rate": 44_100}),
+    "rows of a loader": (DataLoader([(WAVE, 44_100)], batch_size=None), {}),
+    "rows of one of a loader": (DataLoader([(WAVE,)], batch_size=None), {"sample_rate": 44_100}),
     "soundfile's": ((np.stack([WAVE, WAVE], axis=1), 44_100), {}),
     "row": ({"array": WAVE, "sampling_rate": 44_100}, {}),
     "row of a data set": ({"audio": {"array": WAVE, "sampling_rate": 44_100}, "label": 3}, {}),
@@ -74,11 +77,55 @@ def test_paths_are_taken_from_columns_and_arrays(model, sound_folder):
     pandas = pytest.importorskip("pandas")
     paths = [str(sound_folder / name) for name in ("a.wav", "b.flac")]
     table = pandas.DataFrame({"path": paths})
-    for column in (table["path"], np.array(paths), np.array(paths, dtype=object), tuple(paths)):
+    for column in (table["path"], table["path"].astype("category"), np.array(paths), np.array(paths, object), tuple(paths)):
         assert embed(column, model).embedded == ["a.wav", "b.flac"]
+    assert embed(np.array(paths)[1], model).embedded == ["b.flac"]  # a text that has a shape and a dtype
     with pytest.raises(ConfigError, match=r"sounds is a table; pass its column of paths, such as embed\(table\['path'\]\)"):
         embed(table, model)
     assert embed([paths], model).failures == {"0": "is a list of paths; pass all paths in one list"}
+
+
+@pytest.mark.parametrize("package", ["polars", "pyarrow"])
+def test_other_columns_are_taken_as_well(model, sound_folder, package):
+    pytest.importorskip(package)
+    paths = [str(sound_folder / name) for name in ("a.wav", "b.flac")]
+    if package == "polars":
+        import polars
+
+        columns = [polars.Series(paths), polars.Series(paths, dtype=polars.Categorical)]
+        np.testing.assert_array_equal(
+            embed([(polars.Series(WAVE), 44_100)], model).matrix, embed([(WAVE, 44_100)], model).matrix
+        )
+    else:
+        import pyarrow
+
+        columns = [pyarrow.array(paths), pyarrow.table({"path": paths})["path"]]
+    for column in columns:
+        assert embed(column, model).embedded == ["a.wav", "b.flac"]
+
+
+def test_a_path_that_is_missing_may_come_first(model, sound_folder):
+    """NaN stands for it in a table; it is no list of numbers."""
+    paths = [float("nan"), str(sound_folder / "a.wav")]
+    for items in (paths, iter(paths), np.array(paths, dtype=object)):
+        result = embed(items, model)
+        assert result.names == ["0", "a.wav"]
+        assert result.failures == {"0": "is nan; expected a sound"}
+
+
+def test_what_a_file_holds_is_no_path_and_no_array(model, sound_folder):
+    content = (sound_folder / "a.wav").read_bytes()
+    expected = embed(content, model).matrix
+    for form in (bytearray(content), memoryview(content)):
+        np.testing.assert_array_equal(embed(form, model).matrix, expected)
+        np.testing.assert_array_equal(embed([form], model).matrix, expected)
+    assert "cannot be decoded" in embed([b"<html>\n<body>404</body>\n</html>"], model).failures["0"]
+    assert embed([b"gone.wav"], model).failures == {"gone.wav": "no such file"}
+
+
+def test_batches_of_a_loader_are_no_sounds(model):
+    with pytest.raises(ConfigError, match="a DataLoader of batches of 2; expected one of sounds: batch_size=None"):
+        embed(DataLoader(noise(4, 9_000), batch_size=2), model, sample_rate=SAMPLE_RATE)
 
 
 def test_a_path_that_is_not_there_raises_alone_and_fails_among_others(model, sound_folder, caplog):

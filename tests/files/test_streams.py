@@ -2,8 +2,10 @@
 
 import gc
 import io
+import mmap
 import re
 import sys
+import tarfile
 import weakref
 
 import numpy as np
@@ -84,6 +86,40 @@ def test_what_cannot_be_pickled_is_decoded_here_while_processes_decode_files(mod
         result = embed(mixed, model, workers=2)
         np.testing.assert_array_equal(result.matrix, embed(iter(mixed), model, workers=1).matrix)
     assert result.failures == {}
+
+
+def test_open_files_may_share_what_they_read(model, sound_folder, tmp_path):
+    """Several threads decode them: one file given often, and members of an archive, which seek in the file below them."""
+    names = ["a.wav", "b.flac"] * 10
+    with tarfile.open(tmp_path / "all.tar", "w") as archive:
+        for name in ("a.wav", "b.flac"):
+            archive.add(sound_folder / name, name)
+    expected = embed([sound_folder / name for name in names], model).matrix
+    with tarfile.open(tmp_path / "all.tar") as archive, open(sound_folder / "b.flac", "rb") as file:
+        np.testing.assert_array_equal(embed([archive.extractfile(name) for name in names], model).matrix, expected)
+        np.testing.assert_array_equal(embed([file] * 10, model).matrix, expected[1::2])
+
+
+def test_an_open_file_may_be_closed_when_the_next_is_drawn(model, sound_folder, tmp_path):
+    paths = [sound_folder / "a.wav", sound_folder / "b.flac"] * 3
+
+    def files():
+        for path in paths:
+            with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                yield file
+                yield mapped
+
+    np.testing.assert_array_equal(embed(files(), model).matrix[::2], embed(paths, model).matrix)
+    np.testing.assert_array_equal(embed(files(), model).matrix[1::2], embed(paths, model).matrix)
+
+
+def test_files_of_one_name_are_told_apart_wherever_they_come_in_a_stream(model, sound_folder):
+    (sound_folder / "below" / "a.wav").write_bytes((sound_folder / "a.wav").read_bytes())
+    there, other, gone = (str(sound_folder / place) for place in ("a.wav", "below/a.wav", "gone/a.wav"))
+    clips = [(noise(8_000, seed=seed).numpy(), SAMPLE_RATE) for seed in range(8)]
+    result = embed(iter([gone, *clips, there, *clips, other, sound_folder / "b.flac"]), model, batch_seconds=0.5)
+    assert [name for name in result.names if not name.isdigit()] == [gone, there, other, "b.flac"]
+    assert result.failures == {gone: "no such file"}
 
 
 def test_the_paths_of_a_generator_are_one_plan(model, sound_folder, tmp_path):
