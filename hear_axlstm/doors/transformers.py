@@ -28,7 +28,7 @@ from hear_axlstm.config import DEFAULT_LAYOUT, VARIANTS, Layout, check_choice, c
 from hear_axlstm.doors.feature_extractor import HearAxlstmFeatureExtractor, InPackage
 from hear_axlstm.embedder import Embedder, check_audio
 from hear_axlstm.encoder import Encoder, Layers
-from hear_axlstm.errors import AudioError, OutputError, WeightsError
+from hear_axlstm.errors import AudioError, ConfigError, OutputError, WeightsError
 from hear_axlstm.frontend import SUMS, log_mel
 from hear_axlstm.ops.backend import threads_of_a_call
 from hear_axlstm.patches import scene_steps, steps_from_tokens, timestamp_steps
@@ -329,8 +329,12 @@ def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
     """Rows of a data set -> a batch of ``HearAxlstmForAudioClassification``; Trainer's data_collator.
 
     rows: each with a sound under "audio", as the feature extractor takes it, at its own rate; and a class under "label" or
-    "labels" where there is one: a number, or one a class. Raises AudioError on a sound that cannot be embedded.
+    "labels" where there is one: a number, or one a class. Raises AudioError on a sound that cannot be embedded, ConfigError
+    on a row without one.
     """
+    if any("audio" not in row for row in rows):
+        found = ", ".join(rows[0]) or "nothing"
+        raise ConfigError(f"a row has {found}; expected audio, which Trainer drops unless remove_unused_columns=False")
     batch = dict(HearAxlstmFeatureExtractor()([row["audio"] for row in rows], return_tensors="pt"))
     for key in ("label", "labels"):
         if key in rows[0]:

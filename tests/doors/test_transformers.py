@@ -408,6 +408,13 @@ def test_problem_types_are_those_of_transformers(folder, problem, labels):
     assert {name for name, p in model.named_parameters() if p.grad is not None} == {"classifier.weight", "classifier.bias"}
 
 
+def test_rows_that_trainer_took_the_sounds_from_are_refused(folder, tmp_path):
+    model = transformers.AutoModelForAudioClassification.from_pretrained(folder, num_labels=3)
+    arguments = transformers.TrainingArguments(str(tmp_path / "run"), report_to=[], use_cpu=True, disable_tqdm=True)
+    with pytest.raises(ConfigError, match=r"a row has label; expected audio, .* remove_unused_columns=False"):
+        transformers.Trainer(model, arguments, train_dataset=rows(), data_collator=collate).train()
+
+
 def test_trainer_trains_saves_and_resumes(folder, tmp_path):
     names = {"id2label": {0: "low", 1: "middle", 2: "high"}, "label2id": {"low": 0, "middle": 1, "high": 2}}
     model = transformers.AutoModelForAudioClassification.from_pretrained(folder, num_labels=3, **names)
