@@ -65,8 +65,8 @@ in, a scene embedding of {config.embedding_size:,} numbers out, and timestamp em
 
 ## Limits
 
-It hears mono sound at 16 kHz, up to 8 kHz, and standardises each clip, so it is blind to loudness. Embeddings of different
-sounds are close by plain cosine: subtract a collection's mean before you compare, as `hear_axlstm.similarity` does. Sound at
+It hears mono sound at 16 kHz, up to 8 kHz, and standardises each clip, so it is blind to loudness. Plain cosines count what
+all sounds share: subtract a collection's mean before you compare, as `hear_axlstm.similarity` does. Sound at
 another rate is resampled with soxr; let nothing else do it before, or numbers differ by 0.5 to 13 %. It is not fit to judge
 people, nor for anything where a wrong answer does harm.
 
