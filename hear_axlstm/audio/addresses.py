@@ -72,5 +72,8 @@ def _why(error: BaseException) -> str:
         error = error.__cause__
     if isinstance(error, FileNotFoundError) or getattr(error, "status", None) == 404:
         return "there is nothing at this address; mend it"
+    if isinstance(error, ModuleNotFoundError):
+        package = "'hear-axlstm[urls]'" if error.name == "aiohttp" else error.name
+        return f"is fetched by {error.name}, which is missing: pip install {package}, or download it"
     said = re.sub(r"\w+://\S+", "it", str(error).partition("\n")[0])[:200]
     return f"cannot be fetched ({type(error).__name__}: {said}); mend the address, or download it"

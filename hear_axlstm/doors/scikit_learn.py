@@ -245,7 +245,8 @@ def _kept_as(sound: Given) -> str:
 
 
 def _told(failures: Mapping[str, str], rows: list[int]) -> str:
-    shown = "; ".join(f"{name}: {why}" for name, why in list(failures.items())[:SHOWN])
+    named = [why if why.startswith(name) else f"{name}: {why}" for name, why in failures.items()]
+    shown = "; ".join(named[:SHOWN])
     more = "; ..." if len(failures) > SHOWN else ""
     advice = "on_error='nan' gives rows of NaN instead"
     return f"{len(failures):,} of {several(len(rows), 'sound')} cannot be embedded: {shown}{more} ({advice})"

@@ -9,16 +9,17 @@ import os
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import hear_axlstm.doors.transformers  # noqa: F401 - SentenceTransformer finds our classes by it
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Encoder
 from hear_axlstm.weights.folder import pack
 
 try:
+    import hear_axlstm.doors.transformers  # noqa: F401, I001 - first: SentenceTransformer finds our classes by it
     from sentence_transformers import SentenceTransformer
 except ImportError as error:
+    why = error.__cause__ or error  # the tool's own words
     raise ImportError(
-        f"sentence-transformers is missing or too old ({error}); pip install 'hear-axlstm[sentence-transformers]'"
+        f"sentence-transformers is missing or too old ({why}); pip install 'hear-axlstm[sentence-transformers]'"
     ) from error
 
 

@@ -158,6 +158,16 @@ def test_what_cannot_be_fetched_is_a_failure_that_says_why(model, site, address,
         to_wave(address, name="it")
 
 
+@pytest.mark.parametrize(("package", "install"), [("aiohttp", "'hear-axlstm\\[urls\\]'"), ("s3fs", "s3fs")])
+def test_what_fetches_from_there_is_named_where_it_is_missing(monkeypatch, package, install):
+    def missing(*_):
+        raise ImportError("please install it") from ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+    monkeypatch.setattr(fsspec, "open", missing)
+    with pytest.raises(AudioError, match=rf"is fetched by {package}, which is missing: pip install {install}, or"):
+        to_wave("https://here.org/a.wav")
+
+
 def test_more_than_the_bound_is_refused(memory, monkeypatch):
     monkeypatch.setattr(addresses, "LARGEST", 1_000)
     with pytest.raises(AudioError, match=r"^it: holds more than 0 GB; download it, and pass the file"):
