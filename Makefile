@@ -73,11 +73,11 @@ build/lowest.txt: pyproject.toml
 	mkdir -p build
 	grep -oE '"[A-Za-z0-9_-]+>=[0-9.]+' pyproject.toml | tr -d '"' | sed 's/>=/==/' > $@
 
-# The lowest versions of what opens the doors, beside the torch that the tests were seen to pass with.
+# The lowest versions of what opens the doors, beside the torch and numpy that the tests were seen to pass with.
 build/lowest-doors.txt: pyproject.toml requirements/constraints.txt
 	mkdir -p build
 	sed -n '/^av = /,/^doors = /p' pyproject.toml | grep -oE '"[A-Za-z0-9_-]+(\[[a-z]+\])?>=[0-9.]+' | sed -E 's/"|\[[a-z]+\]//g; s/>=/==/' > $@
-	grep '^torch==' requirements/constraints.txt >> $@
+	grep -E '^(torch|numpy)==' requirements/constraints.txt >> $@
 
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'

@@ -23,7 +23,8 @@ assert state() == before, "importing changed global state"
 new = {name.partition(".")[0] for name in set(sys.modules) - loaded}
 unwanted = {
     "triton", "tensorflow", "torchaudio", "soundfile", "soxr", "huggingface_hub", "pyarrow", "click", "tqdm",
-    "accelerate", "tensorboardX", "sklearn",
+    "accelerate", "tensorboardX", "sklearn", "transformers", "sentence_transformers", "datasets", "onnx", "onnxscript",
+    "onnxruntime", "mteb", "av", "fsspec",
 }
 assert not new & unwanted, f"importing loaded {new & unwanted}"
 assert not torch.cuda.is_initialized()
