@@ -95,7 +95,8 @@ def convert_command(source: Path, target: Path, **options: Any) -> None:
 def export_command(model: str, target: Path, what: Any, seconds: float | None, layout: Any) -> None:
     """Write a model as an ONNX file, from waveform at 16 kHz to embedding.
 
-    The file is there only if ONNX Runtime computes with it what torch does. How far they differ is printed.
+    The file is there only if ONNX Runtime computes with it what torch does. How far they differ is printed; for a tiny
+    encoder that takes half a minute.
     """
     with reported(FAILED):
         deviation = hear_axlstm.export(hear_axlstm.load_model(model, layout=layout), target, what, seconds)
