@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, cast
@@ -11,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from hear_axlstm.errors import AudioError
 
 ADDRESS = re.compile(r"([A-Za-z][\w+.-]+::)*[A-Za-z][\w+.-]+://")  # fsspec chains them: zip://a.wav::https://...
+LOCAL = "file://"
 LARGEST = 4 << 30  # bytes that are fetched
 IN_MEMORY = 32 << 20  # bytes; more go to a temporary file
 PIECE = 1 << 20  # bytes that are read at once
@@ -42,6 +44,8 @@ def fetched(address: str) -> BinaryIO:
         import fsspec
     except ImportError as error:
         raise AudioError("is an address, which fsspec fetches: pip install 'hear-axlstm[urls]', or download it") from error
+    if address.startswith(LOCAL) and not os.path.exists(address.removeprefix(LOCAL)):
+        address = unquote(address)  # as Path.as_uri() quotes it, of which fsspec knows nothing
     try:
         with fsspec.open(address, "rb") as file:
             return whole(file, "download it, and pass the file")

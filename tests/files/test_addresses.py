@@ -6,6 +6,7 @@ import logging
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,6 +95,13 @@ def test_sounds_are_fetched_from_a_server(model, site):
     np.testing.assert_array_equal(result.matrix, embed(files, model).matrix)
     np.testing.assert_array_equal(to_wave(places[1]), to_wave(files[1]))
     assert sound_seconds(places[1]) == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize("address", [Path.as_uri, lambda path: f"file://{path}"], ids=["quoted", "as it is"])
+def test_files_are_addresses_as_well(model, tmp_path, sound_folder, address):
+    path = tmp_path / "a wren, 50%20 #1?.flac"
+    path.write_bytes((sound_folder / "b.flac").read_bytes())
+    np.testing.assert_array_equal(embed(address(path), model).matrix, embed(path, model).matrix)
 
 
 def test_one_address_is_one_sound(model, memory, sound_folder):
