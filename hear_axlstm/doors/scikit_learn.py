@@ -223,7 +223,7 @@ def _entries(X: Any) -> list[Any]:  # noqa: N803
 def _rows(X: Any, shape: tuple[int, ...]) -> Any:  # noqa: N803
     """An array as its rows: what a column holds, or samples. Raises ConfigError where rows are several things."""
     require(len(shape) > 0, f"X is a single value; {EXPECTED}")
-    if getattr(X.dtype, "kind", "f") not in "OUT" or len(shape) == 1:
+    if getattr(X.dtype, "kind", "f") not in "OSUT" or len(shape) == 1:
         return X
     X = np.asarray(X)  # noqa: N806
     if shape[1:] == (1,):
