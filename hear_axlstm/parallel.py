@@ -180,7 +180,7 @@ class Workers:
     def submit(self, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
         """Have ``function(*arguments)`` run by the next one free; see ``Worker.call`` for what it may be and raise."""
         if not self._workers:
-            return self._threads.submit(function, *arguments)
+            return self.submit_here(function, *arguments)
         return self._threads.submit(self._call, function, *arguments)
 
     def submit_here(self, function: Callable[..., Result], *arguments: Any) -> Future[Result]:

@@ -99,7 +99,8 @@ class Plan:
         for sound in sounds:
             there = _held(sound)
             if isinstance(there, ArraySound) and (there is not sound or not are_held):
-                total += max(_seconds(there), WINDOW_SECONDS)
+                there = replace(there, seconds=_seconds(there))
+                total += max(there.seconds, WINDOW_SECONDS)
             window.append(there)
             if total >= seconds:
                 yield window

@@ -93,8 +93,8 @@ class ArraySound:
         return self if samples is self.samples else replace(self, samples=samples)
 
     def measured(self) -> float:
-        """The duration, in seconds. Raises AudioError where there is none."""
-        return sound_seconds(self.samples, self.sample_rate, self.name)
+        """The duration, in seconds, found out once. Raises AudioError where there is none."""
+        return self.seconds or sound_seconds(self.samples, self.sample_rate, self.name)
 
     def load(self) -> Wave:
         """The samples, (n,), mono float32 at 16 kHz. Raises AudioError."""
