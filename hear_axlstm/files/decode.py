@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -34,14 +34,17 @@ class DecodedBatch:
     failures: dict[Sound, str]
 
 
-def decode_batches(batches: Iterable[Sequence[Sound]], processes: int = 0) -> Generator[DecodedBatch, None, None]:
+def decode_batches(batches: Iterable[Sequence[Sound]], processes: int | Workers = 0) -> Generator[DecodedBatch, None, None]:
     """Decode each batch, in order, some batches ahead of the caller. A sound much longer than planned comes by itself.
 
-    processes: that decode files, without torch or a device; 0: as many threads of this one as it may use processors.
+    processes: that decode files, without torch or a device; 0: as many threads of this one as it may use processors. Workers
+    that are given go on afterwards.
 
     Raises OSError when processes do not start. A caller that may stop early uses ``contextlib.closing``.
     """
-    workers = Workers(processes, threads=processors())
+    given = processes if isinstance(processes, Workers) else None
+    workers = given or Workers(processes, threads=processors())
+    processes = workers.processes
     loading = ((sounds, [_load(sound, workers) for sound in sounds]) for sounds in batches)
     # A long recording is a batch by itself: of such ones, every process has one to decode.
     at_once = max(processes, 1)
@@ -53,7 +56,7 @@ def decode_batches(batches: Iterable[Sequence[Sound]], processes: int = 0) -> Ge
         ahead=BATCHES_AHEAD * at_once,
         limit=0,
     )
-    with closing(decoded), workers:
+    with closing(decoded), nullcontext() if given else workers:
         for parts in decoded:
             for batch in parts:  # noqa: UP028 - "yield from" would wait for what is being decoded before the workers end
                 yield batch
