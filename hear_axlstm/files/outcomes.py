@@ -17,8 +17,7 @@ from hear_axlstm.encoder import Layers
 from hear_axlstm.errors import AudioError, HearAxlstmError
 from hear_axlstm.files.decode import DecodedBatch, decode_batches
 from hear_axlstm.files.long import embed_long
-from hear_axlstm.files.planning import unnamed
-from hear_axlstm.files.sounds import FileSound, Sound, Source
+from hear_axlstm.files.sounds import FileSound, Sound, Source, unnamed
 
 BATCHES_LATE = {"cuda": 1}  # batches given to the device before the results of one are fetched; 0 elsewhere
 
@@ -33,7 +32,8 @@ class Outcome:
     name: the sound's. source: its file as it was before it was decoded, None in memory. embedding: (D,) for a scene, (N, D)
     with timestamps, (layers, D) and (layers, N, D) where layers were asked for; None where the sound failed. timestamps:
     (N,) in ms, None for a scene. failure: why there is no embedding, empty where there is one. index: the sound's place
-    among the names of the plan. seconds: how long the sound is, as planned.
+    among the names of the plan. seconds: how long the sound is, as planned. sample_rate: the sound's own in Hz, by its
+    header; 0 where nothing says it.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Outcome:
     failure: str = ""
     index: int = 0
     seconds: float = 0.0
+    sample_rate: float = 0.0
 
 
 def encode(
@@ -103,7 +104,8 @@ def encode_ahead(
 
 def _outcome(sound: Sound, row: Row) -> Outcome:
     found = {"failure": row} if isinstance(row, str) else {"embedding": row[0], "timestamps": row[1]}
-    return Outcome(sound.name, sound.source, index=sound.index, seconds=sound.seconds, **found)
+    known = {"index": sound.index, "seconds": sound.seconds, "sample_rate": sound.source_rate}
+    return Outcome(sound.name, sound.source, **found, **known)  # type: ignore[arg-type]
 
 
 def _embed_long(sound: FileSound, model: Embedder, timestamps: bool, layers: Layers | None) -> Row:
