@@ -12,16 +12,18 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 import ray
+import ray.data  # which sets its loggers up
 import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from hear_axlstm.config import require
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import ConfigError, HearAxlstmError
 from hear_axlstm.files.ray_actors import Job
 from hear_axlstm.parallel import processors
 from hear_axlstm.version import __version__
 
-LOCAL = "local"
+LOCAL, DEVICES = "local", ("cpu", "cuda", "auto")
 HOW_TO_REACH = "expected auto or HOST:PORT, from a machine of the cluster (ray start --head), or from a job (ray job submit)"
 LOGGERS = ("ray", "ray.data")
 QUIET = {  # variables that Ray reads as it starts
@@ -51,16 +53,18 @@ def _silence() -> Iterator[None]:
 class Cluster:
     """Ray, as it is or as it was started for this, and what it has for actors. Use it as a context manager.
 
-    address: True or "local" for a Ray of this machine, unless the variable RAY_ADDRESS says where one is; "auto" for one that
-    runs on this machine; HOST:PORT. Where the caller has connected to Ray, that is used, and stays connected.
-    device: that actors encode on, "auto" for GPUs where there are any.
+    address: True or "local" for a Ray of this machine, unless the variable RAY_ADDRESS says where one is; "auto" for one
+    that runs on this machine; HOST:PORT. Where the caller has connected to Ray, that is used, and stays connected.
+    device: that actors encode on, "auto" for GPUs where there are any. model: what they encode with; here it has the
+    precision that it has over there.
 
-    actors: how many there are; processors and gpus: what each of them has.
+    actors: how many there are; processors and gpus: what each of them has. sent: the model, where they find it.
 
     Raises ConfigError where the cluster has no such device, ClusterError where it cannot be reached.
     """
 
-    def __init__(self, address: bool | str, device: str) -> None:
+    def __init__(self, address: bool | str, device: str, model: Embedder) -> None:
+        require(device in DEVICES, f"device is {device!r}; expected {', '.join(DEVICES)} for the actors of a cluster")
         self._is_ours = not ray.is_initialized()
         self._sigterm = signal.getsignal(signal.SIGTERM)
         self._levels = {name: logging.getLogger(name).level for name in LOGGERS}
@@ -73,6 +77,8 @@ class Cluster:
             if self._is_ours:
                 self._connect(address)
             self.count()
+            self.model = self._prepared(model)
+            self.sent = ray.put(self.model if model.device.type == "cpu" else copy.deepcopy(self.model).cpu())
         except BaseException:
             self.close()
             raise
@@ -138,15 +144,11 @@ class Cluster:
         """What keeps an actor on the node of this process, with which it ends."""
         return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
-    def prepared(self, model: Embedder) -> Embedder:
-        """The model with the precision that it has on the cluster's devices, whatever this process has."""
+    def _prepared(self, model: Embedder) -> Embedder:
+        """The model with the precision of the cluster's devices, which the folder records."""
         if self.device == "cpu" or model.precision != "auto" or model.encoder.patch_embed.weight.dtype != torch.float32:
             return model
         return Embedder(model.encoder, layout=model.layout, precision="float16", backend=model.backend)
-
-    def send(self, model: Embedder) -> Any:
-        """Put the model where actors find it, on the CPU. Returns a reference to it."""
-        return ray.put(model if model.device.type == "cpu" else copy.deepcopy(model).cpu())
 
     def job(self, *, decoders: int | None, **kind: Any) -> Job:
         """What actors are to do on this cluster."""

@@ -41,7 +41,6 @@ logger = logging.getLogger(__name__)
 
 def encode_on_ray(
     batches: Iterable[Sequence[Sound]],
-    model: Any,
     cluster: Cluster,
     *,
     timestamps: bool = False,
@@ -54,13 +53,13 @@ def encode_on_ray(
     Files are read where they are encoded. Batches are drawn, by the caller's thread, as others are finished. A batch over
     which actors died twice is done sound by sound, and a sound over which two more die has failed.
 
-    model: on the cluster, as ``Cluster.send`` gives it. decoders: processes of an actor that decode; as many as it has processors when left out. lap: as in ``encode_ahead``.
+    decoders: processes of an actor that decode; as many as it has processors when left out. lap: as in ``encode_ahead``.
 
     Raises ClusterError when Ray ends the work, and what no single sound is to blame for, as ``encode`` does. A caller that
     may stop early uses ``contextlib.closing``.
     """
     options = {"timestamps": timestamps, "layers": layers, "decoders": decoders}
-    work = _Work(model, cluster, options)
+    work = _Work(cluster, options)
     drawn = enumerate(batches)
     more = True
     try:
@@ -89,11 +88,11 @@ def _anywhere(sound: Sound) -> Sound:
 class _Work:
     """Batches on their way through Ray Data, in rounds: one is enough unless a node dies and Ray does not get over it."""
 
-    def __init__(self, model: Any, cluster: Cluster, options: dict[str, Any]) -> None:
+    def __init__(self, cluster: Cluster, options: dict[str, Any]) -> None:
         self.unfinished: set[int] = set()
-        self._cluster, self._options, self._model = cluster, options, model
+        self._cluster, self._options = cluster, options
         self._feed = ray.remote(Feed).options(num_cpus=0, scheduling_strategy=cluster.here()).remote()
-        self.is_begun = False
+        self.is_begun = self._told = False
 
     def add(self, number: int, sounds: list[Sound]) -> None:
         self.unfinished.add(number)
@@ -142,7 +141,7 @@ class _Work:
         return bool(self._nodes - self._cluster.nodes())
 
     def _begin_round(self) -> None:
-        self._nodes, self._told = self._cluster.nodes(), False
+        self._nodes = self._cluster.nodes()
         self._arrived: SimpleQueue[bytes | Exception | None] = SimpleQueue()
         results = self._results()
         self._thread = threading.Thread(target=_pass_on, args=(results, self._arrived), daemon=True, name="ray-results")
@@ -166,7 +165,7 @@ class _Work:
             source = ray.data.read_datasource(_FeedSource(self._feed), num_cpus=0, override_num_blocks=1)
             results = source.map_batches(
                 BatchEncoder,
-                fn_constructor_args=(self._model, self._feed, cluster.job(**self._options)),
+                fn_constructor_args=(cluster.sent, self._feed, cluster.job(**self._options)),
                 batch_size=None,
                 batch_format="pyarrow",
                 compute=ActorPoolStrategy(
@@ -181,7 +180,7 @@ class _Work:
             return iter(results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
 
     def _stop(self) -> None:
-        """End the round: by itself where all is finished, else by ending the actors, which leaves Ray nothing to wait for."""
+        """End the round: by itself where all is finished, else by ending the actors, so that Ray waits for nothing more."""
         with suppress(ray.exceptions.RayError):
             ray.get(self._feed.end.remote())
             if not self.unfinished:
@@ -234,7 +233,7 @@ class _FeedSource(Datasource):  # type: ignore[misc]
 
 
 def _blocks(feed: Any) -> Iterator[pyarrow.Table]:
-    """A block for each batch. Ray may begin anew at any time: a block is always of the same batch, or of what was finished."""
+    """A block for each batch. Ray may begin anew at any time: a block stays its batch's, empty once that is finished."""
     place = 0
     while (batch := ray.get(feed.get.remote(place))) is not None:
         number, sounds = batch
