@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from itertools import chain, repeat
@@ -67,12 +67,12 @@ def embed(
 
     While a batch is encoded, the next ones are decoded and the last ones written.
 
-    sounds: one or many, in a list, a generator or a data set, mixed: audio files and folders of them, or what ``find_files``
-    found; lists of them in text files, .txt, .lst or .list, one a line; addresses, also of folders; arrays, (n_samples,) or
-    (n_samples, channels) or (channels, n_samples) of up to 8 channels, at ``sample_rate`` Hz; and what else
-    ``hear_axlstm.audio.to_wave`` takes: pairs (array, sample rate), rows of data sets, decoders, bytes, open files. Files that
-    share a name are called by their paths, those of a list always, what has no name by its index. Of a generator or a data set
-    few sounds are held at a time.
+    sounds: one or many, in a list, a generator or a data set, mixed: audio files and folders of them, or what
+    ``find_files`` found; text files, .txt, .lst or .list, that list them one a line; addresses, also of folders; arrays,
+    (n_samples,) or (n_samples, channels) or (channels, n_samples) of up to 8 channels, at ``sample_rate`` Hz; and what else
+    ``hear_axlstm.audio.to_wave`` takes: pairs (array, sample rate), rows of data sets, decoders, bytes, open files. Files
+    that share a name are called by their paths, as listed ones always are; what has no name by its index. Of a generator or
+    a data set few sounds are held at a time.
     model: what ``load_model`` returns, or takes: a variant, a file, a folder; the bundled default when left out.
     device: where ``load_model`` puts the model, "cpu" when left out. A model that is given stays where it is.
     out: a folder to write to (no arrays): NAME.embedding.npy and NAME.timestamps.json, or parquet. A second run does
@@ -114,8 +114,9 @@ def embed(
         found = target.opening(found, partial(open_folder, target.out, model, format=format, **options, **kind))
         asked = target.is_done, None if retry else target.failure_of
         batches = planned.batch(_watched(found, bar), batch_seconds, *asked, **fetched, windows=windows())
-    with closing(_in_advance(batches, bar) if target and are_held(sounds) else batches) as batches, bar:
-        begun = _begun(batches)
+    drawn = _in_advance(batches, bar) if target and are_held(sounds) else batches
+    with closing(drawn), bar:
+        begun = _begun(drawn)
         bar.begin()
         clock.lap("prepare")
         decoded = decode_batches(begun, _processes(workers, planned, model))
@@ -150,7 +151,7 @@ def _watched(sounds: Iterable[Given], bar: SoundBar) -> Iterator[Given]:
         yield sound
 
 
-def _in_advance(batches: Iterator[list[Sound]], bar: SoundBar) -> DrawnAhead[list[Sound]]:
+def _in_advance(batches: Generator[list[Sound], None, None], bar: SoundBar) -> DrawnAhead[list[Sound]]:
     """The batches, planned in the background. Of those with fetched sounds one waits, of others ``AHEAD`` sounds."""
 
     def size(batch: list[Sound]) -> int:
@@ -165,7 +166,7 @@ def _begun(batches: Iterator[list[Sound]]) -> Iterator[list[Sound]]:
     return iter(()) if first is None else chain([first], batches)
 
 
-def _with_failures(outcomes: Iterable[Outcome], planned: Plan) -> Iterator[Outcome]:
+def _with_failures(outcomes: Iterable[Outcome], planned: Plan) -> Generator[Outcome, None, None]:
     """The outcomes, and among them those of sounds that failed in planning."""
     for outcome in outcomes:
         yield from planned.take_failed()
