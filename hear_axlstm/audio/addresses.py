@@ -80,7 +80,7 @@ def is_folder(address: str) -> bool:
 
 
 def files_below(address: str) -> Iterator[Listed]:
-    """The files below a folder at an address, folder by folder, in order, each listed when it is reached; hidden ones not."""
+    """The files below a folder at an address, but for hidden ones, in order; each folder is listed when it is reached."""
     files, root = _file_system(address)
     waiting = [("", root)]
     while waiting:

@@ -67,8 +67,8 @@ def sound_facts(sound: Any, sample_rate: float | None = None, name: str = "sound
     try:
         decoder = _content(sound)
         known = getattr(decoder, "metadata", None) if _is_decoder(decoder) else None
-        if getattr(known, "duration_seconds", None) is not None:
-            return float(known.duration_seconds), float(getattr(known, "sample_rate", None) or 0)
+        if (seconds := getattr(known, "duration_seconds", None)) is not None:
+            return float(seconds), float(getattr(known, "sample_rate", None) or 0)
         found = _unwrapped(sound, sample_rate)
         if not isinstance(found, _Samples):
             return audio_facts(found, name)

@@ -35,9 +35,7 @@ class SoundBar:
         self._done = self._encoded = self._finished = 0
         self._began = self._drawn = perf_counter()
         self._first: tuple[float, float] | None = None  # when the first chunks were done, and how many
-        self._bar = progress_bar(
-            shown=shown, bar_format=FORMAT, miniters=1, mininterval=EVERY, delay=PATIENCE, total=1
-        )
+        self._bar = progress_bar(shown=shown, bar_format=FORMAT, miniters=1, mininterval=EVERY, delay=PATIENCE, total=1)
         watched = not self._bar.disable and model.device.type == "cpu"
         self._hook = model.encoder.register_forward_hook(self._on_chunks) if watched else None
 

@@ -121,14 +121,14 @@ class Cluster:
         """Take the GPUs or processors that there are now. Raises ConfigError where there are none."""
         resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         gpus = [(int(one.get("GPU", 0)), one.get("CPU", 0)) for one in resources if one.get("GPU", 0) >= 1]
-        self.device = self._wanted if self._wanted != "auto" else "cuda" if gpus else "cpu"
-        if self.device == "cpu":
+        self.type = self._wanted if self._wanted != "auto" else "cuda" if gpus else "cpu"
+        if self.type == "cpu":
             self.actors, self.processors, self.gpus = sum(int(one.get("CPU", 0)) for one in resources), 1, 0
         else:
             self.actors, self.gpus = sum(count for count, _ in gpus), 1
             self.processors = max(1, min((int(cpus // count) for count, cpus in gpus), default=1))
         if not self.actors:
-            what = "processors" if self.device == "cpu" else "GPUs"
+            what = "processors" if self.type == "cpu" else "GPUs"
             raise ConfigError(f"the cluster has no {what}: {self.free()}; expected a node with some (ray start --num-...)")
 
     def nodes(self) -> set[str]:
@@ -146,11 +146,11 @@ class Cluster:
 
     def _prepared(self, model: Embedder) -> Embedder:
         """The model with the precision of the cluster's devices, which the folder records."""
-        if self.device == "cpu" or model.precision != "auto" or model.encoder.patch_embed.weight.dtype != torch.float32:
+        if self.type == "cpu" or model.precision != "auto" or model.encoder.patch_embed.weight.dtype != torch.float32:
             return model
         return Embedder(model.encoder, layout=model.layout, precision="float16", backend=model.backend)
 
     def job(self, *, decoders: int | None, **kind: Any) -> Job:
         """What actors are to do on this cluster."""
         decoders = self.processors if decoders is None else decoders
-        return Job(__version__, self.device, self.processors, decoders, **kind)
+        return Job(__version__, self.type, self.processors, decoders, **kind)

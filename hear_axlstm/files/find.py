@@ -171,7 +171,7 @@ class _Walk:
         path, suffix = self._folder / name, os.path.splitext(name)[1].lower()
         if suffix in self._suffixes:
             yield FileSound(name, path) if kind == REGULAR else named_file(name, path)
-        elif kind == OTHER and not suffix and path.is_symlink() and not path.exists():
+        elif kind == OTHER and not suffix and os.path.islink(path) and not os.path.exists(path):
             yield named_file(name, path)
         elif not OUTPUT.fullmatch(path.name):
             self._left_out.append(path)

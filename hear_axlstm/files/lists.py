@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -37,7 +37,7 @@ class SoundList:
             with closing(self.entries()) as entries:
                 next(entries)
 
-    def entries(self) -> Iterator[tuple[int, str]]:
+    def entries(self) -> Generator[tuple[int, str], None, None]:
         """The number of each line and what it says. Raises ConfigError as ``check`` does."""
         count = 0
         with self._opened() as file:

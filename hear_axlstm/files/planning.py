@@ -6,7 +6,7 @@ import math
 import os
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
@@ -78,7 +78,7 @@ class Plan:
         at_once: float = math.inf,
         windows: Iterable[float] = repeat(math.inf),
         fetch: bool = True,
-    ) -> Iterator[list[Sound]]:
+    ) -> Generator[list[Sound], None, None]:
         """Add sounds, window by window as batches are drawn, and give those to embed in batches.
 
         is_done, failure_of: of the folder that embeddings go to, see ``plan``. are_held: whether whoever gives the sounds

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
@@ -71,12 +71,12 @@ def embed(
 
     While a batch is encoded, the next ones are decoded and the last ones written.
 
-    sounds: one or many, in a list, a generator or a data set, mixed: audio files and folders of them, or what ``find_files``
-    found; lists of them in text files, .txt, .lst or .list, one a line; addresses, also of folders; arrays, (n_samples,) or
-    (n_samples, channels) or (channels, n_samples) of up to 8 channels, at ``sample_rate`` Hz; and what else
-    ``hear_axlstm.audio.to_wave`` takes: pairs (array, sample rate), rows of data sets, decoders, bytes, open files. Files that
-    share a name are called by their paths, those of a list always, what has no name by its index. Of a generator or a data set
-    few sounds are held at a time.
+    sounds: one or many, in a list, a generator or a data set, mixed: audio files and folders of them, or what
+    ``find_files`` found; text files, .txt, .lst or .list, that list them one a line; addresses, also of folders; arrays,
+    (n_samples,) or (n_samples, channels) or (channels, n_samples) of up to 8 channels, at ``sample_rate`` Hz; and what else
+    ``hear_axlstm.audio.to_wave`` takes: pairs (array, sample rate), rows of data sets, decoders, bytes, open files. Files
+    that share a name are called by their paths, as listed ones always are; what has no name by its index. Of a generator or
+    a data set few sounds are held at a time.
     model: what ``load_model`` returns, or takes: a variant, a file, a folder; the bundled default when left out.
     device: where ``load_model`` puts the model, "cpu" when left out. A model that is given stays where it is.
     out: a folder to write to (no arrays): NAME.embedding.npy and NAME.timestamps.json, or parquet. A second run does
@@ -91,9 +91,9 @@ def embed(
     batch_seconds: audio encoded in one call; on running out of CUDA memory it is halved and the work goes on.
     workers: processes that decode files; 0: threads of this process. Left out: as many as processors for a model on CUDA,
     which threads would keep waiting, 0 elsewhere. Each holds one recording in memory. Arrays need none.
-    ray: whether Ray Data encodes into ``out``, one actor on each GPU or processor, each of which decodes for itself: True for a
-    Ray of this machine, or the address of a cluster, HOST:PORT or "auto", whose machines see the files. What the caller has
-    connected to is used. ``device`` is theirs then, "auto" when left out: GPUs where there are any.
+    ray: whether Ray Data encodes into ``out``, an actor on each GPU or processor, each of which decodes for itself: True for
+    a Ray of this machine, or the address of a cluster, HOST:PORT or "auto", whose machines see the files. What the caller
+    has connected to is used. ``device`` is theirs then, "auto" when left out: GPUs where there are any.
     pad_short: whether a sound too short to embed, of less than 201 samples at 16 kHz, is padded with zeros; else it fails.
     progress: whether to show a bar on stderr; left out: where that is a terminal, and in notebooks.
 
@@ -114,32 +114,31 @@ def embed(
     found: Iterable[Given] = as_sounds(sounds, sample_rate, left_out, expand=True)
     target = None if out is None else Target(out, sounds, prune=prune, **options)
     model = _loaded(model, None if ray else device)
+    cluster = _connected(ray, device, model) if ray else None
+    model = cluster.model if cluster else model
     planned = Plan(pad_short=pad_short)
-    with ExitStack() as stack:
-        cluster = stack.enter_context(_connected(ray, device, model)) if ray else None
-        model = cluster.model if cluster else model
-        bar = SoundBar(planned, model, progress)
-        encoded_on = cluster.device if cluster else model.device.type
-        batch_seconds = batch_seconds or BATCH_SECONDS_ON.get(encoded_on, BATCH_SECONDS)
-        fetched: dict[str, Any] = {"are_held": are_held(sounds), "at_once": WINDOW_BATCHES}
-        if target is None:
-            batches = planned.batch(found, batch_seconds, **fetched)
-        else:
-            found = target.opening(found, partial(open_folder, target.out, model, format=format, **options, **kind))
-            asked = target.is_done, None if retry else target.failure_of
-            fetched["fetch"] = cluster is None
-            batches = planned.batch(_watched(found, bar), batch_seconds, *asked, **fetched, windows=windows())
-        with closing(_in_advance(batches, bar) if target and are_held(sounds) else batches) as batches, bar:
-            begun = _begun(batches)
-            bar.begin()
-            clock.lap("prepare")
-            processes = workers if cluster else _processes(workers, planned, model)
-            with _encoded(begun, cluster or model, processes, lap=clock.lap, **kind) as encoded:
-                outcomes = _with_failures(encoded, planned)
-                folder = target.folder if target else None
-                written = outcomes if folder is None else sink(outcomes, folder)
-                with closing(written):
-                    result = _collected(planned, written, bar, timestamps)
+    bar = SoundBar(planned, model, progress)
+    batch_seconds = batch_seconds or BATCH_SECONDS_ON.get((cluster or model.device).type, BATCH_SECONDS)
+    fetched: dict[str, Any] = {"are_held": are_held(sounds), "at_once": WINDOW_BATCHES}
+    if target is None:
+        batches = planned.batch(found, batch_seconds, **fetched)
+    else:
+        found = target.opening(found, partial(open_folder, target.out, model, format=format, **options, **kind))
+        fetched["fetch"] = not cluster
+        asked = target.is_done, None if retry else target.failure_of
+        batches = planned.batch(_watched(found, bar), batch_seconds, *asked, **fetched, windows=windows())
+    drawn = _in_advance(batches, bar) if target and are_held(sounds) else batches
+    with cluster or nullcontext(), closing(drawn), bar:
+        begun = _begun(drawn)
+        bar.begin()
+        clock.lap("prepare")
+        processes = workers if cluster else _processes(workers, planned, model)
+        with _encoded(begun, cluster or model, processes, lap=clock.lap, **kind) as encoded:
+            outcomes = _with_failures(encoded, planned)
+            folder = target.folder if target else None
+            written = outcomes if folder is None else sink(outcomes, folder)
+            with closing(written):
+                result = _collected(planned, written, bar, timestamps)
     if target is not None:
         result.embeddings, result.timestamps, result.pruned = [], [], target.pruned
     if folder is not None:
@@ -195,7 +194,7 @@ def _watched(sounds: Iterable[Given], bar: SoundBar) -> Iterator[Given]:
         yield sound
 
 
-def _in_advance(batches: Iterator[list[Sound]], bar: SoundBar) -> DrawnAhead[list[Sound]]:
+def _in_advance(batches: Generator[list[Sound], None, None], bar: SoundBar) -> DrawnAhead[list[Sound]]:
     """The batches, planned in the background. Of those with fetched sounds one waits, of others ``AHEAD`` sounds."""
 
     def size(batch: list[Sound]) -> int:
@@ -210,7 +209,7 @@ def _begun(batches: Iterator[list[Sound]]) -> Iterator[list[Sound]]:
     return iter(()) if first is None else chain([first], batches)
 
 
-def _with_failures(outcomes: Iterable[Outcome], planned: Plan) -> Iterator[Outcome]:
+def _with_failures(outcomes: Iterable[Outcome], planned: Plan) -> Generator[Outcome, None, None]:
     """The outcomes, and among them those of sounds that failed in planning."""
     for outcome in outcomes:
         yield from planned.take_failed()

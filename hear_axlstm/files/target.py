@@ -12,7 +12,7 @@ from hear_axlstm.errors import ConfigError
 from hear_axlstm.files.folder import EmbeddingFolder
 from hear_axlstm.files.items import are_held, is_one
 from hear_axlstm.files.settings import read_settings
-from hear_axlstm.files.sounds import ArraySound, Given, NoSound, Source, reason
+from hear_axlstm.files.sounds import ArraySound, FileSound, Given, NoSound, Source, reason
 from hear_axlstm.files.write import Place
 
 UNWRITABLE = "arrays cannot be written to a folder"
@@ -45,8 +45,8 @@ class Target:
     def opening(self, sounds: Iterable[Given], open_folder: Callable[[], EmbeddingFolder]) -> Iterator[Given]:
         """The sounds, with a failure for each array. The folder is opened on the way.
 
-        Nothing is pruned where there is no sound at all: a disk may be missing. Raises ConfigError where sounds are among the
-        embeddings, and where all are arrays; and what ``open_folder`` raises.
+        Nothing is pruned where there is no sound at all: a disk may be missing. Raises ConfigError where embeddings would be
+        among the sounds, and where all are arrays; and what ``open_folder`` raises.
         """
         has_arrays = has_others = False
         for sound in sounds:
@@ -73,7 +73,8 @@ class Target:
 
     def failure_of(self, name: str, source: Source) -> str:
         """As the folder says it; before it is opened, nothing has failed."""
-        return self.folder.failure_of(name, source) if self.folder is not None else ""
+        asked = getattr(self.folder, 'failure_of', None)
+        return asked(name, source) if asked else ''
 
 
 def _looked_at(sound: Given) -> tuple[Given, float | None]:
@@ -81,7 +82,8 @@ def _looked_at(sound: Given) -> tuple[Given, float | None]:
     try:
         if isinstance(sound, ArraySound):
             sound = sound.held().measured()
-        return sound, sound.measured().seconds
+            return sound, sound.seconds
+        return sound, sound.measured().seconds if isinstance(sound, FileSound) else None
     except Exception as error:  # whatever is wrong with a sound ends nothing
         if isinstance(sound, ArraySound):
             return NoSound(sound.name, reason(error, sound.name), address=sound.address, source=sound.source), None

@@ -84,7 +84,7 @@ class Place:
                 self._refuse(self._root)
 
     def check(self, sound: Given) -> None:
-        """Raise ConfigError where embeddings would be written among sounds such as this one; each folder is looked at once."""
+        """Raise ConfigError where embeddings would be among sounds such as this one; each folder is looked at once."""
         if not isinstance(sound, FileSound):
             return
         place = os.path.dirname(sound.path), os.path.dirname(sound.name)
