@@ -34,7 +34,7 @@ QUIET = {  # variables that Ray reads as it starts
 
 
 class ClusterError(HearAxlstmError, OSError):
-    """A cluster that cannot be reached, or that gave the work up."""
+    """A cluster that gave the work up."""
 
 
 @contextmanager
@@ -60,13 +60,12 @@ class Cluster:
 
     actors: how many there are; processors and gpus: what each of them has. sent: the model, where they find it.
 
-    Raises ConfigError where the cluster has no such device, ClusterError where it cannot be reached.
+    Raises ConfigError where the cluster cannot be reached or has no such device.
     """
 
     def __init__(self, address: bool | str, device: str, model: Embedder) -> None:
         require(device in DEVICES, f"device is {device!r}; expected {', '.join(DEVICES)} for the actors of a cluster")
         self._is_ours = not ray.is_initialized()
-        self._sigterm = signal.getsignal(signal.SIGTERM)
         self._levels = {name: logging.getLogger(name).level for name in LOGGERS}
         self._wanted = device
         if not self._is_ours and address not in (True, "auto"):
@@ -90,6 +89,7 @@ class Cluster:
         options: dict[str, Any] = {}
         if where == LOCAL:
             options = {"num_cpus": processors(), "include_dashboard": False}
+        on_sigterm = signal.getsignal(signal.SIGTERM)
         added = QUIET.keys() - os.environ.keys()
         os.environ.update({name: QUIET[name] for name in added})
         try:
@@ -97,10 +97,12 @@ class Cluster:
                 ray.init(where, log_to_driver=False, logging_level=logging.CRITICAL, **options)
         except (ConnectionError, ValueError, RuntimeError, TimeoutError, AssertionError) as error:
             cause = " ".join(str(error).split())
-            raise ClusterError(f"Ray at {where} cannot be reached ({cause:.300}); {HOW_TO_REACH}") from error
+            raise ConfigError(f"Ray at {where} cannot be reached ({cause:.300}); {HOW_TO_REACH}") from error
         finally:
             for name in added:
                 os.environ.pop(name, None)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own in this one's place
 
     def __enter__(self) -> Self:
         return self
@@ -112,8 +114,6 @@ class Cluster:
         """End the Ray that was started for this, or the connection that was made."""
         if self._is_ours:
             ray.shutdown()
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, self._sigterm)
         for name, level in self._levels.items():
             logging.getLogger(name).setLevel(level)
 
@@ -129,7 +129,7 @@ class Cluster:
             self.processors = max(1, min((int(cpus // count) for count, cpus in gpus), default=1))
         if not self.actors:
             what = "processors" if self.type == "cpu" else "GPUs"
-            raise ConfigError(f"the cluster has no {what}: {self.free()}; expected a node with some (ray start --num-...)")
+            raise ConfigError(f"device is {self._wanted}, and Ray has no {what}: {self.free()}; add a node that has some")
 
     def nodes(self) -> set[str]:
         """The nodes that live."""

@@ -34,7 +34,7 @@ CALLS = 3  # batches that an actor has at once: one that is encoded, others that
 AHEAD = 2  # batches an actor that wait for it
 POLL = 5.0  # seconds: so often it is looked whether nodes have died
 PATIENCE = 60.0  # seconds without any outcome after which a dead node, or that no actor has started, counts
-PARTING = 20.0  # seconds that actors have to end by themselves
+PARTING = 10.0  # seconds that actors have to end what they are at when nobody wants it any more
 
 logger = logging.getLogger(__name__)
 
@@ -180,21 +180,19 @@ class _Work:
             return iter(results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
 
     def _stop(self) -> None:
-        """End the round: by itself where all is finished, else by ending the actors, so that Ray waits for nothing more."""
+        """End the round, by ending the actors where it does not end by itself, so that Ray waits for nothing more."""
         with suppress(ray.exceptions.RayError):
             ray.get(self._feed.end.remote())
-            if not self.unfinished:
-                self._thread.join(PARTING)
+            self._thread.join(PARTING)
             if self._thread.is_alive():
                 for encoder in ray.get(self._feed.encoders.remote()):
                     ray.kill(encoder)
                 self._thread.join(PARTING)
 
     def close(self) -> None:
-        if ray.is_initialized():
-            if self.is_begun:
-                self._stop()
-            ray.kill(self._feed)
+        if self.is_begun:
+            self._stop()
+        ray.kill(self._feed)
 
 
 def _pass_on(results: Iterator[Any], arrived: SimpleQueue[bytes | Exception | None]) -> None:

@@ -79,8 +79,13 @@ class Feed:
     async def encoders(self) -> list[Any]:
         return self._encoders
 
-    async def begin(self, number: int, sound: int | None = None) -> dict[int | None, int]:
-        """Note that a batch is being encoded, or one sound of it alone. Returns how many actors died over each of them."""
+    async def begin(self, number: int, sound: int | None = None) -> dict[int | None, int] | None:
+        """Note that a batch is being encoded, or one sound of it alone. Returns how many actors died over each of them.
+
+        None when the round is over, or the batch is finished, so that nobody wants it.
+        """
+        if self._is_ended or number not in self._batches:
+            return None
         deaths = self._deaths.setdefault(number, Counter())
         if sound is None and number in self._tried:
             deaths[self._tried[number]] += 1
@@ -142,6 +147,8 @@ class BatchEncoder:
 
     def _encoded(self, number: int, sounds: Sequence[Sound], decoded: list[DecodedBatch]) -> list[Outcome]:
         deaths = ray.get(self._feed.begin.remote(number))
+        if deaths is None:
+            return []
         if deaths.get(None, 0) < DEATHS:
             outcomes = list(encode_ahead(decoded, self._model, **self._kind))
         else:
