@@ -73,8 +73,7 @@ class Target:
 
     def failure_of(self, name: str, source: Source) -> str:
         """As the folder says it; before it is opened, nothing has failed."""
-        asked = getattr(self.folder, 'failure_of', None)
-        return asked(name, source) if asked else ''
+        return self.folder.failure_of(name, source) if self.folder is not None else ""
 
 
 def _looked_at(sound: Given) -> tuple[Given, float | None]:
