@@ -24,7 +24,10 @@ from hear_axlstm.parallel import processors
 from hear_axlstm.version import __version__
 
 LOCAL, DEVICES = "local", ("cpu", "cuda", "auto")
-HOW_TO_REACH = "expected auto or HOST:PORT, from a machine of the cluster (ray start --head), or from a job (ray job submit)"
+HOW_TO_REACH = (
+    "expected auto or HOST:PORT, on a machine of the cluster or in a job (ray job submit), "
+    "and the variable RAY_AUTH_MODE=token where the cluster asks for a token"
+)
 LOGGERS = ("ray", "ray.data")
 QUIET = {  # variables that Ray reads as it starts
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -40,7 +43,12 @@ class ClusterError(HearAxlstmError, OSError):
 @contextmanager
 def _silence() -> Iterator[None]:
     """Keep what is written to the descriptor of stderr, by code that is not Python's, to itself."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        kept = os.dup(2)
+    except OSError:  # closed: nothing is written
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
         yield
