@@ -22,7 +22,7 @@ from hear_axlstm.storage import check_settings, replacing, sweep
 logger = logging.getLogger(__name__)
 
 IDENTITY = ["name", "path", "size", "modified", "error"]  # columns
-ELSEWHERE = {errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT}  # of a place that is no good for writing
+UNFIT = (errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR)  # as a place
 
 Stamp = tuple[int, int, int]  # what a file has another of when it was written anew
 
@@ -98,18 +98,21 @@ class Parts:
         """Put a table in the place of a part, whole or not at all. Raises OSError."""
         table = table.replace_schema_metadata(self.schema.metadata)
         rows = max(1, GROUP_NUMBERS * len(table) // max(table["embedding"].nbytes // 4, 1))
-        for place in (self._place, self._folder):
-            try:
-                with replacing(part, place) as temporary:
-                    self._parquet.write_table(table, temporary, row_group_size=rows, compression="none")
-                    with open(temporary, "rb+") as file:
-                        os.fsync(file)  # what is there already is not to be lost with the power
-                break
-            except OSError as error:
-                if place == self._folder or error.errno not in ELSEWHERE:
-                    raise
-                self._place = self._folder
-        self._leave()
+        try:
+            self._replace(part, table, self._place, rows)
+        except OSError as error:
+            if self._place == self._folder or error.errno not in UNFIT:
+                raise
+            self._place = self._folder
+            self._replace(part, table, self._place, rows)
+        finally:
+            self._leave()
+
+    def _replace(self, part: Path, table: Any, place: Path, rows: int) -> None:
+        with replacing(part, place) as temporary:
+            self._parquet.write_table(table, temporary, row_group_size=rows, compression="none")
+            with open(temporary, "rb+") as file:
+                os.fsync(file)  # what is there already is not to be lost with the power
 
     def new(self, parts: Sequence[Path]) -> Path:
         """The path of a new part, after those that are there."""
