@@ -238,9 +238,7 @@ def test_whoever_writes_first_says_with_which_settings(tmp_path):
     first, second = (ParquetFolder(tmp_path, SETTINGS | {"seed": seed}) for seed in (0, 1))
     first.write(done("a"), VECTOR)
     first.close()
-    with pytest.raises(
-        OutputError, match="was begun with other settings: seed was 0 and is 1 now; choose another"
-    ):
+    with pytest.raises(OutputError, match="was begun with other settings: seed was 0 and is 1 now; choose another"):
         list(sink([done("b")], second))
     with pytest.raises(OutputError, match="seed was 0 and is 1 now"):
         ParquetFolder(tmp_path, SETTINGS | {"seed": 1})
@@ -306,7 +304,7 @@ def test_without_locks_a_run_lets_the_parts_of_others_grow_no_more(tmp_path, mon
 KILLED = """
 import os, random, signal, sys, time
 import numpy as np
-import pyarrow.compute, pyarrow.parquet
+import pandas, pyarrow.compute, pyarrow.parquet  # what would take a child its time
 from hear_axlstm.files import parquet
 from hear_axlstm.files.outcomes import Outcome
 from hear_axlstm.files.sounds import Source
@@ -337,7 +335,7 @@ for round in range(1, int(sys.argv[2]) + 1):
                 print(error, file=sys.stderr, flush=True)
             os._exit(1)
         children.append(child)
-    time.sleep(random.uniform(0.1, 0.5))
+    time.sleep(random.uniform(0.05, 0.4))
     for child in children:
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
