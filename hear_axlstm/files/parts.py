@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hear_axlstm.errors import OutputError
 from hear_axlstm.files.folder import OtherSettingsError
@@ -24,7 +24,13 @@ logger = logging.getLogger(__name__)
 IDENTITY = ["name", "path", "size", "modified", "error"]  # columns
 UNFIT = (errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR)  # as a place
 
-Stamp = tuple[int, int, int]  # what a file has another of when it was written anew
+
+class Stamp(NamedTuple):
+    """What a file has another of when it was written anew."""
+
+    inode: int
+    size: int
+    modified: int
 
 
 class Parts:
@@ -135,4 +141,4 @@ class Parts:
 def stamp_of(part: Path) -> Stamp:
     """Raises FileNotFoundError."""
     status = os.stat(part)
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)

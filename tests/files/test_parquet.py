@@ -18,7 +18,7 @@ from hear_axlstm.errors import OutputError
 from hear_axlstm.files import folder as folders
 from hear_axlstm.files import open_folder, parquet, sink
 from hear_axlstm.files.known import FACT, Known
-from hear_axlstm.files.load import read_blocks
+from hear_axlstm.files.load import read_blocks, read_parquet
 from hear_axlstm.files.npy import NpyFolder
 from hear_axlstm.files.outcomes import Outcome
 from hear_axlstm.files.parquet import ParquetFolder
@@ -125,7 +125,7 @@ def test_parts_of_failures_alone_have_the_columns_of_all(tmp_path, layers, shape
     found = by_polars(tmp_path)
     assert [row["name"] for row in found] == (["x", "y"] if steps is None else ["x", "y", "y"])
     assert [np.shape(row["embedding"]) for row in found[1:]] == [shape] * (len(found) - 1)
-    stored = {one.name: one for one in parquet.read_parquet(tmp_path, steps is not None)}
+    stored = {one.name: one for one in read_parquet(tmp_path, steps is not None)}
     assert stored["y"].embedding.shape == one.shape
     assert (stored["x"].embedding, stored["x"].failure) == (None, "broken")
 
