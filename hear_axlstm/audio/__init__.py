@@ -1,10 +1,11 @@
 """Sounds in every form -> mono float32 samples at 16 kHz."""
 
-from hear_axlstm.audio.convert import sound_seconds, to_wave
+from hear_axlstm.audio.convert import sound_facts, sound_seconds, to_wave
 from hear_axlstm.audio.files import (
     TOO_SHORT,
     Wave,
     audio_blocks,
+    audio_facts,
     audio_seconds,
     checked,
     native_blocks,
@@ -21,11 +22,13 @@ __all__ = [
     "TOO_SHORT",
     "Wave",
     "audio_blocks",
+    "audio_facts",
     "audio_seconds",
     "checked",
     "native_blocks",
     "read_audio",
     "read_unless_longer",
+    "sound_facts",
     "sound_seconds",
     "to_wave",
     "warn_if_loud",

@@ -1,18 +1,23 @@
-"""Sounds at addresses, such as https://..., s3://... and file://..., fetched whole by fsspec."""
+"""Sounds at addresses, such as https://..., s3://... and file://..., fetched whole by fsspec, which also lists folders."""
 
 from __future__ import annotations
 
 import io
 import os
 import re
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
 from tempfile import SpooledTemporaryFile
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 
 from hear_axlstm.errors import AudioError
 
 ADDRESS = re.compile(r"([A-Za-z][\w+.-]+::)*[A-Za-z][\w+.-]+://")  # fsspec chains them: zip://a.wav::https://...
 LOCAL = "file://"
+WEB = ("http://", "https://")  # whose folders are pages for people
+CHANGED = ("mtime", "LastModified", "last_modified", "updated", "created")  # what file systems call a file's time of change
 LARGEST = 4 << 30  # bytes that are fetched
 IN_MEMORY = 32 << 20  # bytes; more go to a temporary file
 PIECE = 1 << 20  # bytes that are read at once
@@ -33,9 +38,78 @@ def name_at(address: str) -> str:
     >>> name_at("https://here.org/birds/a%20wren.wav?size=1"), name_at("memory://wren.wav")
     ('a wren.wav', 'wren.wav')
     """
-    first = address if "::" not in address else next(part for part in address.split("::") if "://" in part)
-    parts = urlsplit(first)
+    parts = urlsplit(_chain(address)[0])
     return unquote((parts.path.rstrip("/") or parts.netloc).rpartition("/")[2]) or address
+
+
+def full_name_at(address: str) -> str:
+    """An address as a path that is no other address's: host or bucket, path and query; of a chain the outermost first.
+
+    >>> full_name_at("https://me:secret@here.org/birds/a%20wren.wav?size=1"), full_name_at("zip://a.wav::s3://sounds/x.zip")
+    ('here.org/birds/a wren.wav?size=1', 'sounds/x.zip/a.wav')
+    """
+    found = []
+    for part in reversed(_chain(address)):
+        parts = urlsplit(part)
+        query = f"?{parts.query}" if parts.query else ""
+        found += f"{parts.netloc.rpartition('@')[2]}{unquote(parts.path)}{query}".split("/")
+    return "/".join("_" if part == ".." else part for part in found if part not in ("", "."))
+
+
+class Listed(NamedTuple):
+    """A file below a folder at an address. name: inside that folder. size in bytes, modified in ns since 1970; -1: unknown.
+
+    failure: why a folder of this name cannot be listed; empty for a file.
+    """
+
+    name: str
+    address: str
+    size: int = -1
+    modified: int = -1
+    failure: str = ""
+
+
+def is_folder(address: str) -> bool:
+    """Whether there is a folder at an address, as far as that can be asked; those of the web are not."""
+    if _chain(address)[0].lower().startswith(WEB):
+        return False
+    with suppress(Exception):  # of whatever library asks there; fetching tells what is wrong
+        files, path = _file_system(address)
+        return bool(files.isdir(path))
+    return False
+
+
+def files_below(address: str) -> Iterator[Listed]:
+    """The files below a folder at an address, but for hidden ones, in order; each folder is listed when it is reached."""
+    files, root = _file_system(address)
+    waiting = [("", root)]
+    while waiting:
+        here, path = waiting.pop()
+        try:
+            found = sorted((info["name"].rstrip("/"), info) for info in files.ls(path, detail=True))
+        except Exception as error:  # of whatever library lists there
+            yield Listed(here, _inside(address, here), failure=f"a folder that cannot be listed: {_why(error)}")
+            continue
+        folders = []
+        for full, info in found:
+            last = full.rpartition("/")[2]
+            name = f"{here}/{last}" if here else last
+            if full == path.rstrip("/") or last.startswith("."):  # some list the folder itself
+                continue
+            if info["type"] == "directory":
+                folders.append((name, full))
+            else:
+                size, modified = info.get("size"), next((info[key] for key in CHANGED if info.get(key)), None)
+                yield Listed(name, _inside(address, name), -1 if size is None else int(size), _nanoseconds(modified))
+        waiting += reversed(folders)
+
+
+def local_path(address: str) -> str | None:
+    """The path that a file:// address means, as it stands or, where nothing is there, quoted; None for other addresses."""
+    if not address.startswith(LOCAL):
+        return None
+    path = address.removeprefix(LOCAL)
+    return path if os.path.exists(path) else unquote(path)  # as Path.as_uri() quotes it, of which fsspec knows nothing
 
 
 def fetched(address: str) -> BinaryIO:
@@ -44,8 +118,8 @@ def fetched(address: str) -> BinaryIO:
         import fsspec
     except ImportError as error:
         raise AudioError("is an address, which fsspec fetches: pip install 'hear-axlstm[urls]', or download it") from error
-    if address.startswith(LOCAL) and not os.path.exists(address.removeprefix(LOCAL)):
-        address = unquote(address)  # as Path.as_uri() quotes it, of which fsspec knows nothing
+    if (path := local_path(address)) is not None:
+        address = f"{LOCAL}{path}"
     try:
         with fsspec.open(address, "rb") as file:
             return whole(file, "download it, and pass the file")
@@ -68,6 +142,36 @@ def whole(file: Any, advice: str) -> BinaryIO:
     size = content.tell()
     content.seek(0)
     return io.BytesIO(content.read()) if size <= IN_MEMORY else cast(BinaryIO, content)
+
+
+def _chain(address: str) -> list[str]:
+    """The addresses that one is a chain of, from the innermost on: fsspec joins them by ::."""
+    return [part for part in address.split("::") if "://" in part] if "::" in address else [address]
+
+
+def _file_system(address: str) -> tuple[Any, str]:
+    """What lists an address's folders, as they are now, and the path there. Raises what fsspec raises."""
+    import fsspec
+
+    files, path = fsspec.core.url_to_fs(address, use_listings_cache=False)
+    return files, path
+
+
+def _inside(address: str, name: str) -> str:
+    """The address of what has a name inside the folder at an address."""
+    first, chained, rest = address.partition("::")
+    if "://" not in first:  # a cache, say
+        return f"{first}{chained}{_inside(rest, name)}"
+    return f"{first.rstrip('/') if not first.endswith('://') else first}/{name}{chained}{rest}" if name else address
+
+
+def _nanoseconds(time: Any) -> int:
+    """A time of change in ns since 1970, from seconds, a datetime or its text; -1 where it is none."""
+    with suppress(ValueError, TypeError, OverflowError):
+        if isinstance(time, str):
+            time = datetime.fromisoformat(time)
+        return int((time.timestamp() if isinstance(time, datetime) else float(time)) * 1e9)
+    return -1
 
 
 def _why(error: BaseException) -> str:

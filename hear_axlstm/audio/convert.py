@@ -16,7 +16,7 @@ import soxr
 
 from hear_axlstm.audio.addresses import fetched, is_address, whole
 from hear_axlstm.audio.arrays import CHANNELS, is_number, is_tensor, length, mixed, no_pair
-from hear_axlstm.audio.files import Source, Wave, audio_seconds, checked, read_audio
+from hear_axlstm.audio.files import Source, Wave, audio_facts, checked, read_audio
 from hear_axlstm.audio.sources import MAX_RATE, MIN_RATE
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import AudioError
@@ -56,15 +56,23 @@ def sound_seconds(sound: Any, sample_rate: float | None = None, name: str = "sou
 
     Raises AudioError, which starts with ``name``, on some of what that does not take.
     """
+    return sound_facts(sound, sample_rate, name)[0]
+
+
+def sound_facts(sound: Any, sample_rate: float | None = None, name: str = "sound") -> tuple[float, float]:
+    """The duration as ``sound_seconds`` gives it, and the sound's own sample rate in Hz, 0 where nothing says it.
+
+    Raises AudioError as ``sound_seconds`` does.
+    """
     try:
         decoder = _content(sound)
-        known = getattr(getattr(decoder, "metadata", None), "duration_seconds", None) if _is_decoder(decoder) else None
-        if known is not None:
-            return float(known)
+        known = getattr(decoder, "metadata", None) if _is_decoder(decoder) else None
+        if (seconds := getattr(known, "duration_seconds", None)) is not None:
+            return float(seconds), float(getattr(known, "sample_rate", None) or 0)
         found = _unwrapped(sound, sample_rate)
         if not isinstance(found, _Samples):
-            return audio_seconds(found, name)
-        return length(found.values, found.channels_first) / found.rate
+            return audio_facts(found, name)
+        return length(found.values, found.channels_first) / found.rate, found.rate
     except AudioError as error:
         raise _named(error, name) from error
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hear_axlstm.audio import containers
 from hear_axlstm.audio.parts import check_the_count
-from hear_axlstm.audio.sources import Stream, header_seconds, headless_seconds, headless_streams, regular, streams
+from hear_axlstm.audio.sources import Stream, header_facts, headless_facts, headless_streams, regular, streams
 from hear_axlstm.config import MIN_SAMPLES, SAMPLE_RATE
 from hear_axlstm.errors import AudioError
 from hear_axlstm.progress import several
@@ -40,17 +40,28 @@ def audio_seconds(source: Source, name: str = "") -> float:
 
     name: what errors call it; the path when left out. Raises AudioError, which names the file and the cause.
     """
+    return audio_facts(source, name)[0]
+
+
+def audio_facts(source: Source, name: str = "") -> tuple[float, float]:
+    """The duration of a file as ``audio_seconds`` gives it, and its sample rate in Hz: of its first stream.
+
+    Both are found in one reading of the header. Raises AudioError as ``audio_seconds`` does.
+    """
     try:
         if _is_for_others(source):
-            seconds: float | None = containers.find_track(source).seconds
+            seconds, rate = _track_facts(source)
         else:
             with _file(source) as file:
-                seconds = _header_seconds(source, file)
+                seconds, rate = _header_facts(source, file)
     except UNREADABLE as error:
         raise _named(source, name, error) from error
-    if seconds is None or math.isnan(seconds):
-        return sum(len(block) / rate for rate, block in native_blocks(source, name))
-    return seconds
+    if seconds is not None and not math.isnan(seconds):
+        return seconds, rate
+    seconds = 0.0
+    for block_rate, block in native_blocks(source, name):
+        rate, seconds = rate or block_rate, seconds + len(block) / block_rate
+    return seconds, rate
 
 
 def read_audio(source: Source, name: str = "", pad: bool = False) -> Wave:
@@ -124,14 +135,19 @@ def native_blocks(source: Source, name: str = "") -> Iterator[tuple[int, Wave]]:
         raise _named(source, name, error) from error
 
 
-def _header_seconds(source: Source, file: BinaryIO) -> float | None:
-    """How long a file lasts by its header; None where that does not say it."""
+def _header_facts(source: Source, file: BinaryIO) -> tuple[float | None, int]:
+    """How long a file lasts by its header, None where that does not say it, and its rate."""
     try:
-        return header_seconds(file)
+        return header_facts(file)
     except soundfile.LibsndfileError as error:
         if other := _others(source, error):
-            return containers.find_track(source, other).seconds
-        return headless_seconds(file)
+            return _track_facts(source, other)
+        return headless_facts(file)
+
+
+def _track_facts(source: Source, *formats: str) -> tuple[float | None, int]:
+    track = containers.find_track(source, *formats)
+    return track.seconds, track.rate
 
 
 def _others(source: Source, error: soundfile.LibsndfileError) -> str:

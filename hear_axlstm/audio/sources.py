@@ -109,15 +109,15 @@ def opened(file: BinaryIO) -> Iterator[Stream]:
         yield stream
 
 
-def header_seconds(file: BinaryIO) -> float | None:
-    """How long a file lasts; None where its header does not say, or is wrong. Raises as ``opened`` does."""
+def header_facts(file: BinaryIO) -> tuple[float | None, int]:
+    """How long a file lasts, None where its header does not say, or is wrong; and its rate in Hz. Raises as ``opened``."""
     with opened(file) as stream:
         if stream.format == "MP3" and not mpeg.is_as_promised(file, stream.size, stream.frames):
-            return mpeg.seconds(file, stream.size) or None
+            return mpeg.seconds(file, stream.size) or None, stream.samplerate
         if stream.format not in ("MP3", "OGG"):
             for part in find_parts(file, stream.size, stream.format, stream.frames, stream.samplerate):
-                return part_seconds(part)
-        return stream.expected and stream.expected / stream.samplerate
+                return part_seconds(part), stream.samplerate
+        return stream.expected and stream.expected / stream.samplerate, stream.samplerate
 
 
 def streams(file: BinaryIO) -> Iterator[Stream]:
@@ -130,9 +130,10 @@ def streams(file: BinaryIO) -> Iterator[Stream]:
     yield from _streams_of(file, parts)
 
 
-def headless_seconds(file: BinaryIO) -> float | None:
-    """How long a recording of a broadcast lasts, which begins in the middle of a frame of MPEG audio; None for others."""
-    return mpeg.seconds(file, file.seek(0, os.SEEK_END)) or None
+def headless_facts(file: BinaryIO) -> tuple[float | None, int]:
+    """As ``header_facts``, of a broadcast, which begins in the middle of a frame of MPEG audio; None and 0 of others."""
+    found = mpeg.streams(file, file.seek(0, os.SEEK_END))
+    return sum(one.samples / one.rate for one in found) or None, found[0].rate if found else 0
 
 
 def headless_streams(file: BinaryIO) -> Iterator[Stream]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, BinaryIO, get_args
 
 import click
 
@@ -42,7 +43,7 @@ SHOWN = 3  # names of embeddings whose sounds are gone
 
 
 @main.command("embed")
-@click.argument("inputs", metavar="FILES-OR-FOLDERS...", nargs=-1, required=True, type=click.Path())
+@click.argument("inputs", metavar="SOURCES...", nargs=-1, required=True, type=click.Path())
 @out_option("The embeddings go into this folder.")
 @model_option
 @click.option("--timestamps", is_flag=True, help="Write an embedding every 40 ms instead of one for each file.")
@@ -73,6 +74,7 @@ SHOWN = 3  # names of embeddings whose sounds are gone
 @pad_option
 @click.option("--overwrite", is_flag=True, help="First remove embeddings in the folder, whatever they were made with.")
 @click.option("--prune", is_flag=True, help="First remove embeddings of sounds that are not there any more.")
+@click.option("--retry", is_flag=True, help="Try again what failed before, as a parquet folder records it.")
 @quiet_option
 def embed_command(
     inputs: tuple[str, ...],
@@ -87,31 +89,41 @@ def embed_command(
 ) -> None:
     """Embed audio files, and all audio files below folders.
 
+    A source is a file, a folder, an address such as https://... or s3://..., also of a folder, or a list of these in a text
+    file (.txt, .lst, .list), one a line; - is such a list on stdin.
+
     The command writes NAME.embedding.npy (with --timestamps also NAME.timestamps.json) as hear-eval-kit does, or parquet. A
     second run embeds files that are new or have changed. Files such as .m4a and .mp4 are read where the extra [av]
     or the program ffmpeg is installed.
     """
     from hear_axlstm.files import embed
-    from hear_axlstm.files.find import counted, find_files
+    from hear_axlstm.files.find import counted
+    from hear_axlstm.files.lists import SoundList
+    from hear_axlstm.files.sounds import NoSound
     from hear_axlstm.hear import load_model
     from hear_axlstm.ops.backend import find_device
 
     with reported(REFUSED):
-        left_out: list[Path] = []
-        sounds = find_files(inputs, left_out)
-        if not sounds:
-            way = f"{counted(left_out)}; {WAY_TO_READ}" if left_out else "; expected files, or folders with some"
-            raise ConfigError(f"no audio files below {', '.join(inputs)}{way}")
+        nothing = NoSound("''", "an empty path; expected a file's or a folder's")
+        sounds = [SoundList("stdin", _stdin()) if one == "-" else one or nothing for one in inputs]
         chosen = _layers(layers)
         embedder = load_model(model, layout=layout, precision=precision).to(find_device(device))
         with failing(GO_ON, OSError):
             result = embed(sounds, embedder, out=out, layers=chosen, progress=not quiet, **options)
+        left_out = result.left_out
+        if not result.names:
+            way = f"{counted(left_out)}; {WAY_TO_READ}" if left_out else "; expected files, or folders with some"
+            raise ConfigError(f"no audio files below {', '.join(inputs)}{way}")
     tell_failures(result.failures)
     if not quiet:
         tell(*_summary(result, out, left_out))
     missed = tell_unread(left_out)
     tell_short(result.failures, " by --pad; such embeddings need a folder for themselves")
     sys.exit(FAILED if result.failures or missed else 0)
+
+
+def _stdin() -> BinaryIO:
+    return sys.stdin.buffer if sys.stdin is not None else BytesIO()
 
 
 def _layers(text: str | None) -> Layers | None:

@@ -26,8 +26,7 @@ from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.files import embed
 from hear_axlstm.files.items import as_sounds
 from hear_axlstm.files.outcomes import Array
-from hear_axlstm.files.planning import unnamed
-from hear_axlstm.files.sounds import FileSound, Given, NoSound
+from hear_axlstm.files.sounds import FileSound, Given, NoSound, unnamed
 from hear_axlstm.hear import load_model
 from hear_axlstm.ops.backend import find_device
 from hear_axlstm.progress import several

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from hear_axlstm.audio import Wave, read_unless_longer
 from hear_axlstm.config import SAMPLE_RATE
-from hear_axlstm.files.planning import reason
-from hear_axlstm.files.sounds import FileSound, Sound
+from hear_axlstm.files.sounds import FileSound, Sound, reason
 from hear_axlstm.parallel import WorkerDiedError, Workers, ordered_map, processors
 
 BATCHES_AHEAD = 3  # decoded or being decoded while one is encoded

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from hear_axlstm.audio import containers
@@ -21,6 +21,8 @@ OUTPUT = re.compile(
     r"_embed\.jsonl?|_centring\.json|.*\.embedding\.npy|.*\.timestamps\.json|embeddings-\d+-.*\.parquet"
 )  # ours
 
+REGULAR, FOLDER, LINK, OTHER = range(4)  # kinds of what a folder holds; a link to a folder, a pipe or a link to a file
+
 FilePath = str | bytes | os.PathLike[str]
 
 
@@ -35,12 +37,19 @@ def find_files(inputs: Iterable[FilePath], left_out: list[Path] | None = None) -
 
     Raises ConfigError on one path as text, whose letters would be paths.
     """
-    found: dict[tuple[str, str], FileSound | NoSound] = {}
+    return list(each_file(inputs, left_out))
+
+
+def each_file(inputs: Iterable[FilePath], left_out: list[Path] | None = None) -> Iterator[FileSound | NoSound]:
+    """What ``find_files`` finds, one after the other, folder by folder: the first comes before all are known."""
     if isinstance(inputs, str | bytes):
         raise ConfigError(f"inputs is {inputs!r}; expected a list of paths: [path]")
+    given: set[tuple[str, str]] = set()
     for sound in (sound for entry in inputs for sound in below(entry, left_out)):
-        found.setdefault((sound.name, os.path.abspath(sound.path) if sound.path else sound.name), sound)
-    return list(found.values())
+        key = sound.name, os.path.abspath(sound.path) if sound.path else sound.name
+        if key not in given:
+            given.add(key)
+            yield sound
 
 
 def is_audio(path: Path) -> bool:
@@ -65,13 +74,13 @@ def by_suffix(paths: Sequence[Path]) -> str:
 
 
 def below(entry: FilePath, left_out: list[Path] | None) -> Iterable[FileSound | NoSound]:
-    """The file that an input is, or the audio files below it."""
+    """The file that an input is, or the audio files below it, one after the other."""
     text = as_text(entry)
     if os.path.isdir(text):
         return _audio_below(Path(text), left_out)
     if not text:
         return [NoSound("''", "an empty path; expected a file's or a folder's")]
-    return [_file(Path(text).name or text, Path(text))]
+    return [named_file(Path(text).name or text, Path(text))]
 
 
 def as_text(entry: FilePath) -> str:
@@ -85,14 +94,15 @@ def hint(path: str) -> str:
     if os.path.lexists(path):
         return ""
     if re.match(r"\w+:/+\w", path):
-        return "; an address is fetched where it is passed as text, by embed without out: else download it first"
+        return "; an address is fetched where it is passed as text: else download it first"
     if "\\" in path and os.sep != "\\":
         return "; on this system folders are separated by /, as in " + path.replace("\\", "/")
     is_pattern = not {"*", "?"}.isdisjoint(path)
     return "; patterns are not expanded: pass the folder, or Path(folder).glob('*.wav')" if is_pattern else ""
 
 
-def _file(name: str, path: Path) -> FileSound | NoSound:
+def named_file(name: str, path: Path) -> FileSound | NoSound:
+    """A file under a name; or why it is none."""
     try:
         Source.of(path)
     except AudioError as error:
@@ -100,59 +110,73 @@ def _file(name: str, path: Path) -> FileSound | NoSound:
     return FileSound(name, path)
 
 
-def _audio_below(folder: Path, left_out: list[Path] | None) -> list[FileSound | NoSound]:
+def _audio_below(folder: Path, left_out: list[Path] | None) -> Iterator[FileSound | NoSound]:
     """Each audio file below a folder, in the order of their paths, and what cannot be read there."""
-    walk = _Walk(folder)
-    if left_out is not None:
-        left_out += [folder / name for name in sorted(walk.others, key=_parts)]
-    return [walk.found[name] for name in sorted(walk.found, key=_parts)]
-
-
-def _parts(name: str) -> list[str]:
-    return name.split("/")
+    return _Walk(folder, [] if left_out is None else left_out).sounds()
 
 
 class _Walk:
-    """What is below a folder, by name. found: audio files, and what cannot be read. others: files of other suffixes.
+    """A walk through what is below a folder, depth first, each folder in order: of a folder names alone are held.
 
-    Each folder is searched once. Links to folders come last: a folder that lies here is found by its own name.
+    Each folder is searched once. Those that links lead to come last: a folder that lies here is found by its own name.
+    left_out: gets files of other suffixes than audio has.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, left_out: list[Path]) -> None:
+        self._folder, self._left_out = folder, left_out
         self._suffixes = SUFFIXES | containers.SUFFIXES if containers.is_there() else SUFFIXES
-        self.found: dict[str, FileSound | NoSound] = {}
-        self.others: list[str] = []
-        self._folders, self._links = [""], list[str]()
-        seen: set[tuple[int, int]] = set()
-        while self._folders or self._links:
-            here = self._folders.pop() if self._folders else self._links.pop(0)
-            try:
-                status = os.stat(folder / here)
-                if (status.st_dev, status.st_ino) not in seen:
-                    seen.add((status.st_dev, status.st_ino))
-                    self._search(here)
-            except OSError as error:
-                advice = "give yourself the right to, as chmod u+rx does, or leave it out"
-                why = f"a folder that cannot be read ({error.strerror}); {advice}"
-                self.found[here] = NoSound(here or folder.name or str(folder), why, folder / here)
+        self._seen: set[tuple[int, int]] = set()
+        self._kinds = {"": FOLDER}  # of names that are no regular files
 
-    def _search(self, here: str) -> None:
-        with os.scandir(self.folder / here) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                if not entry.name.startswith("."):
-                    self._sort_in(entry, f"{here}/{entry.name}" if here else entry.name)
+    def sounds(self) -> Iterator[FileSound | NoSound]:
+        """The audio files, and what cannot be read."""
+        links = deque([""])
+        while links:
+            waiting = [links.popleft()]
+            while waiting:
+                name = waiting.pop()
+                kind = self._kinds.pop(name, REGULAR)
+                if kind == LINK:
+                    links.append(name)
+                    self._kinds[name] = FOLDER
+                elif kind == FOLDER:
+                    try:
+                        waiting += self._names(name)
+                    except OSError as error:
+                        yield self._closed(name, error)
+                else:
+                    yield from self._sound(name, kind)
 
-    def _sort_in(self, entry: os.DirEntry[str], name: str) -> None:
-        suffix = os.path.splitext(entry.name)[1].lower()
-        is_link = entry.is_symlink()
-        if entry.is_dir(follow_symlinks=False):
-            self._folders.append(name)
-        elif is_link and os.path.isdir(entry.path):
-            self._links.append(name)
-        elif suffix in self._suffixes and entry.is_file(follow_symlinks=False):
-            self.found[name] = FileSound(name, self.folder / name)
-        elif suffix in self._suffixes or (is_link and not suffix and not os.path.exists(entry.path)):
-            self.found[name] = _file(name, self.folder / name)
-        elif not OUTPUT.fullmatch(entry.name):
-            self.others.append(name)
+    def _names(self, here: str) -> list[str]:
+        """What a folder holds, from the last name to the first; nothing where it has been searched already."""
+        status = os.stat(self._folder / here)
+        if (status.st_dev, status.st_ino) in self._seen:
+            return []
+        self._seen.add((status.st_dev, status.st_ino))
+        names: list[str] = []
+        with os.scandir(self._folder / here) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                names.append(f"{here}/{entry.name}" if here else entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    self._kinds[names[-1]] = FOLDER
+                elif entry.is_symlink() and os.path.isdir(entry.path):
+                    self._kinds[names[-1]] = LINK
+                elif not entry.is_file(follow_symlinks=False):
+                    self._kinds[names[-1]] = OTHER
+        return sorted(names, reverse=True)
+
+    def _sound(self, name: str, kind: int) -> Iterator[FileSound | NoSound]:
+        path, suffix = self._folder / name, os.path.splitext(name)[1].lower()
+        if suffix in self._suffixes:
+            yield FileSound(name, path) if kind == REGULAR else named_file(name, path)
+        elif kind == OTHER and not suffix and os.path.islink(path) and not os.path.exists(path):
+            yield named_file(name, path)
+        elif not OUTPUT.fullmatch(path.name):
+            self._left_out.append(path)
+
+    def _closed(self, here: str, error: OSError) -> NoSound:
+        advice = "give yourself the right to, as chmod u+rx does, or leave it out"
+        why = f"a folder that cannot be read ({error.strerror}); {advice}"
+        return NoSound(here or self._folder.name or str(self._folder), why, self._folder / here)

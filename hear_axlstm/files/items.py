@@ -14,20 +14,24 @@ from hear_axlstm.audio.arrays import holds_numbers, is_number
 from hear_axlstm.audio.convert import as_row, is_row, is_sound, with_rate
 from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.files.find import as_text, below, hint
+from hear_axlstm.files.lists import SoundList, as_list, at_address
 from hear_axlstm.files.sounds import ArraySound, Given, NoSound
 
 LONGEST_PATH = 4_096  # bytes: more are no path
 
 
-def as_sounds(items: Any, sample_rate: float | None = None, left_out: list[Path] | None = None) -> Iterator[Given]:
+def as_sounds(
+    items: Any, sample_rate: float | None = None, left_out: list[Path] | None = None, *, expand: bool = False
+) -> Iterator[Given]:
     """The sounds that items stand for, in order: files, all audio files below folders, arrays, or sounds already.
 
     items: one of these, or any iterable of them, which is drawn from as the sounds are. Arrays are at ``sample_rate`` Hz
     unless they come with a rate, and are named by their index. Bytes are a path, or the content of a file; text is a path
-    or an address. left_out: as in ``find_files``.
+    or an address. left_out: as in ``find_files``. expand: whether a path to a list, a text file with a path or an address a
+    line, and the address of a folder stand for the sounds there.
 
-    Raises ConfigError where ``items`` are nothing of the kind or may be one sound or many, and on an array without a rate;
-    AudioError where they are one path, and nothing is there.
+    Raises ConfigError where ``items`` are nothing of the kind or may be one sound or many, on an array without a rate, and
+    on a list that is empty or no text; AudioError where they are one path, and nothing is there.
     """
     if sample_rate is not None and not (isinstance(sample_rate, Real) and sample_rate >= 1):
         advice = "pairs (samples, rate) give each sound a rate"
@@ -36,7 +40,12 @@ def as_sounds(items: Any, sample_rate: float | None = None, left_out: list[Path]
     is_path = isinstance(items, str | os.PathLike) and os.fspath(items) and not _is_address(items)
     if is_path and not os.path.lexists(path := as_text(items)):
         raise AudioError(f"{path}: no such file or folder{hint(path)}")
-    return (sound for index, item in enumerate(given) for sound in _sounds_of(item, str(index), sample_rate, left_out))
+    for found in map(as_list, given if expand and isinstance(given, list | tuple) else ()):
+        if found:
+            found.check()
+    return (
+        sound for index, item in enumerate(given) for sound in _sounds_of(item, str(index), sample_rate, left_out, expand)
+    )
 
 
 def is_one(items: Any) -> bool:
@@ -51,7 +60,7 @@ def is_one(items: Any) -> bool:
         raise ConfigError(
             "sounds is a pair of a list and a rate; pass the list and sample_rate: embed(clips, sample_rate=rate)"
         )
-    return isinstance(items, (str, bytes, bytearray, memoryview, os.PathLike, Given)) or is_sound(items)
+    return isinstance(items, (str, bytes, bytearray, memoryview, os.PathLike, Given, SoundList)) or is_sound(items)
 
 
 def are_held(items: Any) -> bool:
@@ -129,13 +138,17 @@ def undecoded(items: Any) -> Any:
     return (row[name] for row in rows.cast_column(name, replace(features[name], decode=False)))
 
 
-def _sounds_of(item: Any, name: str, sample_rate: float | None, left_out: list[Path] | None) -> Iterable[Given]:
-    """The sound that an item is, or all that are below a folder. name: what it is called if it has no name."""
+def _sounds_of(
+    item: Any, name: str, sample_rate: float | None, left_out: list[Path] | None, expand: bool
+) -> Iterable[Given]:
+    """The sound that an item is, or all below a folder or in a list. name: what it is called if it has no name."""
     item = as_row(item)
     if isinstance(item, Given):
         return [item]
     if _is_address(item):
-        return [ArraySound(name_at(item), item, address=item)]
+        return at_address(item, left_out) if expand else [ArraySound(name_at(item), item, address=item)]
+    if expand and (found := as_list(item)):
+        return found.sounds(left_out)
     if isinstance(item, Mapping) and "audio" in item and "array" not in item and not _is_address(item["audio"]):
         item = item["audio"]
     if isinstance(item, str | os.PathLike) or (isinstance(item, bytes) and _is_path(item)):

@@ -17,8 +17,7 @@ from hear_axlstm.encoder import Layers
 from hear_axlstm.errors import AudioError, HearAxlstmError
 from hear_axlstm.files.decode import DecodedBatch, decode_batches
 from hear_axlstm.files.long import embed_long
-from hear_axlstm.files.planning import unnamed
-from hear_axlstm.files.sounds import FileSound, Sound, Source
+from hear_axlstm.files.sounds import FileSound, Sound, Source, unnamed
 
 BATCHES_LATE = {"cuda": 1}  # batches given to the device before the results of one are fetched; 0 elsewhere
 
@@ -105,7 +104,8 @@ def encode_ahead(
 
 def _outcome(sound: Sound, row: Row) -> Outcome:
     found = {"failure": row} if isinstance(row, str) else {"embedding": row[0], "timestamps": row[1]}
-    return Outcome(sound.name, sound.source, index=sound.index, seconds=sound.seconds, **found)
+    known = {"index": sound.index, "seconds": sound.seconds, "sample_rate": sound.source_rate}
+    return Outcome(sound.name, sound.source, **found, **known)  # type: ignore[arg-type]
 
 
 def _embed_long(sound: FileSound, model: Embedder, timestamps: bool, layers: Layers | None) -> Row:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from itertools import chain
+from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -14,20 +15,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from hear_axlstm.config import MIN_SAMPLES, SAMPLE_RATE, check_choice, require
+from hear_axlstm.config import check_choice, require
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Layers
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.files import Format
+from hear_axlstm.files.ahead import DrawnAhead
 from hear_axlstm.files.bar import SoundBar
 from hear_axlstm.files.decode import decode_batches
 from hear_axlstm.files.items import are_held, as_sounds
 from hear_axlstm.files.outcomes import Outcome, encode_ahead
 from hear_axlstm.files.planning import BATCH_SECONDS, WINDOW_BATCHES, Plan, add_failure
 from hear_axlstm.files.result import Embedded, Failures
-from hear_axlstm.files.settings import read_settings
-from hear_axlstm.files.sounds import ArraySound, Given, NoSound, Sound
-from hear_axlstm.files.write import centring_of, check_place, open_folder, sink
+from hear_axlstm.files.sounds import Given, Sound
+from hear_axlstm.files.target import Target, is_short
+from hear_axlstm.files.write import centring_of, open_folder, sink
 from hear_axlstm.hear import load_model
 from hear_axlstm.ops.backend import find_device
 from hear_axlstm.parallel import processors
@@ -36,7 +38,8 @@ from hear_axlstm.weights.find import list_models
 from hear_axlstm.weights.names import weights_name
 
 BATCH_SECONDS_ON = {"cuda": 1024.0}  # audio encoded in one call, padding included; BATCH_SECONDS elsewhere
-UNWRITABLE = "arrays, and sounds at addresses, cannot be written to a folder"
+FIRST_WINDOW, WINDOW = 256, 4_096  # sounds that are planned at once on their way to a folder: the first ones, and others
+AHEAD = 16 * WINDOW  # sounds that may be planned and wait; about 32 MB
 NAMED = 3  # failures in the log
 
 logger = logging.getLogger(__name__)
@@ -53,6 +56,7 @@ def embed(
     format: Format = "npy",
     overwrite: bool = False,
     prune: bool = False,
+    retry: bool = False,
     sample_rate: float | None = None,
     pad_short: bool = False,
     batch_seconds: float | None = None,
@@ -63,18 +67,21 @@ def embed(
 
     While a batch is encoded, the next ones are decoded and the last ones written.
 
-    sounds: one or many, in a list, a generator or a data set, mixed: audio files and folders of them, or what ``find_files``
-    found; addresses; arrays, (n_samples,) or (n_samples, channels) or (channels, n_samples) of up to 8 channels, at
-    ``sample_rate`` Hz; and what else ``hear_axlstm.audio.to_wave`` takes: pairs (array, sample rate), rows of data sets,
-    decoders, bytes, open files. Files that share a name are called by their paths, what has no name by its index. Of a
-    generator or a data set few sounds are held at a time.
+    sounds: one or many, in a list, a generator or a data set, mixed: audio files and folders of them, or what
+    ``find_files`` found; text files, .txt, .lst or .list, that list them one a line; addresses, also of folders; arrays,
+    (n_samples,) or (n_samples, channels) or (channels, n_samples) of up to 8 channels, at ``sample_rate`` Hz; and what else
+    ``hear_axlstm.audio.to_wave`` takes: pairs (array, sample rate), rows of data sets, decoders, bytes, open files. Files
+    that share a name are called by their paths, as listed ones always are; what has no name by its index. Of a generator or
+    a data set few sounds are held at a time.
     model: what ``load_model`` returns, or takes: a variant, a file, a folder; the bundled default when left out.
     device: where ``load_model`` puts the model, "cpu" when left out. A model that is given stays where it is.
-    out: a folder to write to (files only): NAME.embedding.npy and NAME.timestamps.json, or parquet. A second run does
+    out: a folder to write to (no arrays): NAME.embedding.npy and NAME.timestamps.json, or parquet. A second run does
     only what is missing or damaged, or whose file has changed: its path, size or time. With other weights or settings it is
     refused unless ``overwrite``. Several runs may share the folder. A name is one file's: another with it fails.
-    ``load_embeddings`` reads it. Nothing is written where none of the sounds can be embedded.
-    prune: whether what is in ``out`` of sounds that are not there any more is removed first.
+    ``load_embeddings`` reads it. Nothing is written where none of the sounds can be embedded. Work begins before all sounds
+    are found, and memory grows with their names alone.
+    prune: whether what is in ``out`` of sounds that are not there any more is removed first; not where no sound is found.
+    retry: whether sounds that failed before, as a parquet folder records it, are tried again though they have not changed.
     layers: outputs of the encoder to give, a number, several or "all"; 0 is the patch embedding, -1 the final norm.
     batch_seconds: audio encoded in one call; on running out of CUDA memory it is halved and the work goes on.
     workers: processes that decode files; 0: threads of this process. Left out: as many as processors for a model on CUDA,
@@ -84,40 +91,46 @@ def embed(
 
     A sound that cannot be embedded is recorded in ``failures`` and does not stop the others; the log gets a warning. Raises
     AudioError when the one path given is not there, OutputError when the folder must not be continued, ConfigError on bad
-    options and on arrays without a rate, OSError when nothing can be written any more or processes do not start; what was
-    finished by then is kept.
+    options, on arrays without a rate and on lists that are empty or no text, OSError when nothing can be written any more or
+    processes do not start; what was finished by then is kept.
     """
     _check(format, batch_seconds, workers)
     require(out is not None or not prune, "prune removes embeddings from a folder; say from which: out=...")
+    require(out is not None or not retry, "retry is for what failed before in a folder; say in which: out=...")
     clock = _Clock()
-    left_out: list[Path] = []
-    found: Iterable[Given] = as_sounds(sounds, sample_rate, left_out)
-    listed = list[Given]()
-    if out is not None:
-        out = Path(os.path.expanduser(out))
-        found = listed = _writable(found)
-        check_place(out, listed)
-    model = _loaded(model, device)
     kind: dict[str, Any] = {"timestamps": timestamps, "layers": layers}
-    options: dict[str, Any] = {"format": format, "pad_short": pad_short, "overwrite": overwrite}
-    folder = None
-    if out is not None and _is_to_be_opened(out, listed, pad_short, overwrite):
-        folder = open_folder(out, model, **options, **kind)
-    pruned = folder.prune() if folder is not None and prune else []
-    batch_seconds = batch_seconds or BATCH_SECONDS_ON.get(model.device.type, BATCH_SECONDS)
-    is_done = folder.is_done if folder else None
+    options: dict[str, Any] = {"pad_short": pad_short, "overwrite": overwrite}
+    left_out: list[Path] = []
+    found: Iterable[Given] = as_sounds(sounds, sample_rate, left_out, expand=True)
+    target = None if out is None else Target(out, sounds, prune=prune, **options)
+    model = _loaded(model, device)
     planned = Plan(pad_short=pad_short)
-    batches = _begun(planned.batch(found, batch_seconds, is_done, are_held=are_held(sounds), at_once=WINDOW_BATCHES))
-    clock.lap("prepare")
-    decoded = decode_batches(batches, _processes(workers, planned, model))
-    outcomes = encode_ahead(decoded, model, lap=clock.lap, **kind)
-    written = outcomes if folder is None else sink(outcomes, folder)
-    with closing(decoded), closing(written), SoundBar(planned, model, progress) as bar:
-        result = _collected(planned, written, bar, timestamps)
+    bar = SoundBar(planned, model, progress)
+    batch_seconds = batch_seconds or BATCH_SECONDS_ON.get(model.device.type, BATCH_SECONDS)
+    fetched: dict[str, Any] = {"are_held": are_held(sounds), "at_once": WINDOW_BATCHES}
+    if target is None:
+        batches = planned.batch(found, batch_seconds, **fetched)
+    else:
+        found = target.opening(found, partial(open_folder, target.out, model, format=format, **options, **kind))
+        asked = target.is_done, None if retry else target.failure_of
+        batches = planned.batch(_watched(found, bar), batch_seconds, *asked, **fetched, windows=windows())
+    drawn = _in_advance(batches, bar) if target and are_held(sounds) else batches
+    with closing(drawn), bar:
+        begun = _begun(drawn)
+        bar.begin()
+        clock.lap("prepare")
+        decoded = decode_batches(begun, _processes(workers, planned, model))
+        outcomes = _with_failures(encode_ahead(decoded, model, lap=clock.lap, **kind), planned)
+        folder = target.folder if target else None
+        written = outcomes if folder is None else sink(outcomes, folder)
+        with closing(decoded), closing(written):
+            result = _collected(planned, written, bar, timestamps)
+    if target is not None:
+        result.embeddings, result.timestamps, result.pruned = [], [], target.pruned
     if folder is not None:
-        result.folder, result.embeddings, result.timestamps, result.gone = folder.folder, [], [], folder.gone()
+        result.folder, result.gone = folder.folder, folder.gone()
     result.size = model.timestamp_embedding_size if timestamps else model.scene_embedding_size
-    result.pruned, result.left_out = pruned, left_out
+    result.left_out = left_out
     result.weights, result.centring = weights_name(model.encoder), centring_of(model, **kind)
     clock.lap("write")
     result.seconds = clock.seconds
@@ -126,15 +139,25 @@ def embed(
     return result
 
 
-def _writable(found: Iterable[Given]) -> list[Given]:
-    """The sounds with a failure for each array. Raises ConfigError when there is nothing else."""
-    advice, has_files, kept = f"{UNWRITABLE}; save the sound to a file", False, list[Given]()
-    for one in found:
-        has_files |= not isinstance(one, ArraySound)
-        kept.append(NoSound(one.name, advice, address=one.address) if isinstance(one, ArraySound) else one)
-    if kept and not has_files:
-        raise ConfigError(f"{UNWRITABLE}; embed them without out, and then result.save('embeddings.npz')")
-    return kept
+def windows() -> Iterator[int]:
+    """How many sounds are planned at once on their way to a folder: few first, so that work begins."""
+    return chain([FIRST_WINDOW], repeat(WINDOW))
+
+
+def _watched(sounds: Iterable[Given], bar: SoundBar) -> Iterator[Given]:
+    """The sounds as they are; the bar has a look at how many there are."""
+    for sound in sounds:
+        bar.tick()
+        yield sound
+
+
+def _in_advance(batches: Generator[list[Sound], None, None], bar: SoundBar) -> DrawnAhead[list[Sound]]:
+    """The batches, planned in the background. Of those with fetched sounds one waits, of others ``AHEAD`` sounds."""
+
+    def size(batch: list[Sound]) -> int:
+        return len(batch) if all(sound.path is not None for sound in batch) else AHEAD
+
+    return DrawnAhead(batches, size=size, limit=AHEAD, while_waiting=bar.tick)
 
 
 def _begun(batches: Iterator[list[Sound]]) -> Iterator[list[Sound]]:
@@ -143,20 +166,12 @@ def _begun(batches: Iterator[list[Sound]]) -> Iterator[list[Sound]]:
     return iter(()) if first is None else chain([first], batches)
 
 
-def _is_to_be_opened(out: Path, sounds: list[Given], pad_short: bool, overwrite: bool) -> bool:
-    """Whether there is something to write, or embeddings are there already, which are not to be lost for nothing."""
-    if not overwrite and read_settings(out) is not None:
-        return True
-    return any(_can_be_embedded(sound, pad_short) for sound in sounds)
-
-
-def _can_be_embedded(sound: Given, pad_short: bool) -> bool:
-    """Whether nothing is known, before it is decoded, that speaks against a sound; the plan says what does."""
-    try:
-        seconds = sound.measured()
-    except Exception:
-        return False
-    return pad_short or not _is_short(seconds)
+def _with_failures(outcomes: Iterable[Outcome], planned: Plan) -> Generator[Outcome, None, None]:
+    """The outcomes, and among them those of sounds that failed in planning."""
+    for outcome in outcomes:
+        yield from planned.take_failed()
+        yield outcome
+    yield from planned.take_failed()
 
 
 def _loaded(model: Embedder | str | os.PathLike[str] | None, device: str | torch.device | None) -> Embedder:
@@ -197,33 +212,36 @@ def _processes(workers: int | None, planned: Plan, model: Embedder) -> int:
 
 def _collected(planned: Plan, outcomes: Iterable[Outcome], bar: SoundBar, timestamps: bool) -> Embedded:
     """The result of a plan, in the order given, of outcomes that may have arrays."""
-    done: dict[int, Outcome] = {}
+    ended, held = bytearray(), dict[int, Outcome]()  # whether each sound has an embedding, and those that are not written
     for outcome in outcomes:
+        if (index := outcome.index) in planned.refused:
+            continue
+        ended.extend(bytes(max(index + 1 - len(ended), 0)))
+        ended[index] = not outcome.failure
         if outcome.failure:
-            done.pop(outcome.index, None)
+            held.pop(index, None)
             add_failure(planned.failures, outcome.name, outcome.source and outcome.source.path, outcome.failure)
-        else:
-            done[outcome.index] = outcome
+        elif outcome.embedding is not None:
+            held[index] = outcome
         bar.finish(outcome)
     planned.tell_apart()
-    indices, there = range(len(planned.names)), {*done, *planned.there}
-    in_order = [done.get(index) for index in indices]
+    ok, durations = np.zeros(len(planned.names), dtype=bool), np.array(planned.seconds, dtype=np.float64)
+    ok[: len(ended)] = np.frombuffer(ended, dtype=bool)
+    done = np.flatnonzero(ok)
+    ok[np.array(planned.there, dtype=np.intp)] = True
+    in_order = [held.get(index) for index in range(len(ok) if held else 0)]
     return Embedded(
-        list(planned.names),
-        embeddings=[one.embedding if one else None for one in in_order],
+        planned.names,
+        embeddings=[one.embedding if one else None for one in in_order] if held else [None] * len(ok),
         timestamps=[one.timestamps if one else None for one in in_order] if timestamps else [],
-        ok=np.array([index in there for index in indices], dtype=bool),
+        ok=ok,
         paths=planned.paths,
-        durations=np.array([planned.seconds.get(index, np.nan) for index in indices]),
+        durations=durations,
         skipped=planned.skipped,
-        padded=[planned.names[index] for index in sorted(done) if planned.pad_short and _is_short(planned.seconds[index])],
+        padded=[planned.names[index] for index in done if planned.pad_short and is_short(durations[index])],
         failures=Failures(planned.failures),
-        audio_seconds=sum(planned.seconds[index] for index in done),
+        audio_seconds=float(durations[done].sum()),
     )
-
-
-def _is_short(seconds: float) -> bool:
-    return round(seconds * SAMPLE_RATE) < MIN_SAMPLES
 
 
 class _Clock:

@@ -12,7 +12,7 @@ from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Layers, layer_numbers
 from hear_axlstm.errors import ConfigError, OutputError
 from hear_axlstm.files import Format
-from hear_axlstm.files.find import SUFFIXES
+from hear_axlstm.files.find import SUFFIXES, as_text, is_audio
 from hear_axlstm.files.folder import EmbeddingFolder, OtherSettingsError
 from hear_axlstm.files.npy import NpyFolder
 from hear_axlstm.files.outcomes import Outcome
@@ -61,18 +61,60 @@ def sink(outcomes: Iterable[Outcome], folder: EmbeddingFolder) -> Generator[Outc
     yield from refused
 
 
-def check_place(out: Path, sounds: Iterable[Given]) -> None:
-    """Raise ConfigError where ``out`` has the name of a file, or embeddings would be written among the sounds."""
-    if out.suffix.lower() in NO_FOLDERS and not out.is_dir():
+class Place:
+    """The folder ``out`` for embeddings as a place: it has no name of a file, and nothing is written among the sounds.
+
+    Raises ConfigError where it has.
+    """
+
+    def __init__(self, out: Path) -> None:
+        if out.suffix.lower() in NO_FOLDERS and not out.is_dir():
+            raise ConfigError(
+                f"{out} is called like a file, but is to be a folder; expected a name such as {out.stem or 'embeddings'}"
+            )
+        self._out, self._root = out, os.path.realpath(out)
+        self._seen: set[tuple[str, str]] = set()
+        self._heres, self._targets = set[str](), {self._root}
+
+    def check_inputs(self, inputs: Iterable[Any]) -> None:
+        """Raise ConfigError where it is known before all is searched that embeddings would be among the sounds of inputs."""
+        if not _holds_audio(self._out):
+            return
+        for item in inputs:
+            here = os.path.realpath(as_text(item)) if isinstance(item, str | os.PathLike) else ""
+            is_above = os.path.isdir(here) and os.path.commonpath([here, self._root]) == here
+            if is_above or (os.path.isfile(here) and os.path.dirname(here) == self._root):
+                self._refuse(self._root)
+
+    def check(self, sound: Given) -> None:
+        """Raise ConfigError where embeddings would be among sounds such as this one; each folder is looked at once."""
+        if not isinstance(sound, FileSound):
+            return
+        place = os.path.dirname(sound.path), os.path.dirname(sound.name)
+        if place in self._seen:
+            return
+        self._seen.add(place)
+        here, target = os.path.realpath(place[0]), os.path.realpath(os.path.join(self._root, place[1]))
+        self._heres.add(here)
+        self._targets.add(target)
+        if here in self._targets:
+            self._refuse(here)
+        if target in self._heres:
+            self._refuse(target)
+
+    def _refuse(self, here: str) -> None:
+        other = os.path.join(os.path.dirname(self._root), "embeddings")
         raise ConfigError(
-            f"{out} is called like a file, but is to be a folder; expected a name such as {out.stem or 'embeddings'}"
+            f"{self._out} would mix embeddings with the sounds in {here}; choose another folder, such as {other}"
         )
-    places = {(sound.path.parent, os.path.dirname(sound.name)) for sound in sounds if isinstance(sound, FileSound)}
-    root, heres = os.path.realpath(out), {os.path.realpath(here) for here, _ in places}
-    targets = {root, *(os.path.realpath(os.path.join(root, below)) for below in {below for _, below in places})}
-    for here in sorted(heres & targets):
-        other = os.path.join(os.path.dirname(root), "embeddings")
-        raise ConfigError(f"{out} would mix embeddings with the sounds in {here}; choose another folder, such as {other}")
+
+
+def _holds_audio(folder: Path) -> bool:
+    """Whether there are audio files in a folder itself."""
+    try:
+        return any(is_audio(path) and not path.name.startswith(".") and path.is_file() for path in folder.iterdir())
+    except OSError:
+        return False
 
 
 def open_folder(

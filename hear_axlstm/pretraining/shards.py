@@ -22,8 +22,8 @@ from hear_axlstm.audio import Wave, audio_blocks, checked, write_flac
 from hear_axlstm.config import SAMPLE_RATE, check_choice
 from hear_axlstm.errors import AudioError, ConfigError, OutputError
 from hear_axlstm.files.find import counted, find_files
-from hear_axlstm.files.planning import reason, told_apart
-from hear_axlstm.files.sounds import FileSound, Given, Source
+from hear_axlstm.files.planning import told_apart
+from hear_axlstm.files.sounds import FileSound, Given, Source, reason
 from hear_axlstm.frontend import log_mel
 from hear_axlstm.parallel import ordered_map
 from hear_axlstm.pretraining import FILES_PER_SHARD, ShardFormat

@@ -151,7 +151,6 @@ def test_few_are_held_at_a_time(model, memory, monkeypatch):
         ("http://127.0.0.1:1/a.wav?token=secret", "cannot be fetched (ConnectionRefusedError: "),
         ("nosuch://a.wav", "cannot be fetched (ValueError: Protocol not known: nosuch"),
         ("memory://absent.wav", "there is nothing at this address"),
-        ("file:///", "cannot be fetched (IsADirectoryError: "),
     ],
 )
 def test_what_cannot_be_fetched_is_a_failure_that_says_why(model, site, address, why, caplog):

@@ -42,7 +42,7 @@ def test_batches_hold_mixed_lengths_up_to_a_duration():
     planned = plan(arrays, sample_rate=1_000, batch_seconds=10)
     names = ["".join("abcdefg"[int(sound.name)] for sound in batch) for batch in planned.batches]
     assert names == ["b", "d", "ef", "cag"]
-    assert list(planned.seconds.values()) == list(sounds.values())
+    assert list(planned.seconds) == list(sounds.values())
 
 
 def test_a_plan_can_be_pickled(sound_folder):

@@ -301,7 +301,7 @@ def test_a_folder_that_is_called_like_a_home_is_read(model, sound_folder, monkey
         ("below\\c.ogg", "; on this system folders are separated by /, as in below/c.ogg"),
         (
             Path("https://here.org/c.ogg"),
-            "; an address is fetched where it is passed as text, by embed without out: else download it first",
+            "; an address is fetched where it is passed as text: else download it first",
         ),
         ("below/*.ogg", "; patterns are not expanded: pass the folder, or Path(folder).glob('*.wav')"),
         ("absent.ogg", ""),

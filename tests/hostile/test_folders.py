@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -206,7 +207,7 @@ def test_whatever_loading_a_sound_raises_is_its_own_failure(model, sound_folder,
 
 
 def test_a_file_far_longer_than_its_header_says_is_a_batch_by_itself(model, sound_folder, monkeypatch):
-    monkeypatch.setattr(sounds.FileSound, "measured", lambda sound: 0.2)
+    monkeypatch.setattr(sounds.FileSound, "measured", lambda sound: replace(sound, seconds=0.2))
     sizes = []
     forward = type(model).forward
     monkeypatch.setattr(
