@@ -55,9 +55,12 @@ class ParquetFolder(EmbeddingFolder):
         self._refused: list[Outcome] = []
         self._began = self._flushed = time.monotonic()
         self._pause = SHORTEST
-        with locked(folder):
-            self._files.sweep()
-            self._catch_up()
+        try:
+            with locked(folder):
+                self._files.sweep()
+                self._catch_up()
+        except OSError as error:
+            raise OutputError(f"{folder} cannot be continued ({error}); choose another folder") from error
 
     def is_done(self, name: str, source: Source) -> bool:
         """As for any folder; the rows of a sound that has changed are removed before the first new ones are written."""

@@ -36,7 +36,7 @@ def done(name, modified=1, size=1, path=""):
 
 
 def failed(name, why="broken", size=1, modified=1):
-    return Outcome(name, Source(f"/{name}", size, modified), failure=why)
+    return Outcome(name, Source(f"/{name}", size, modified), failure=why, seconds=float("nan"))
 
 
 def write(folder, *outcomes):
@@ -93,7 +93,8 @@ def test_every_reader_takes_the_folder_as_it_is_while_a_run_writes(tmp_path, rea
     assert list(found["a"]) == COLUMNS["scene"]
     assert list(found["a"]["embedding"]) == VECTOR.tolist()
     assert found["gone"]["error"] == "no such file"
-    for column, row in (("embedding", "gone"), ("size", "gone"), ("modified", "gone"), ("error", "a")):
+    assert found["a"]["sample_rate"] == 44_100
+    for column, row in [("error", "a"), *((name, "gone") for name in ("embedding", "size", "seconds", "sample_rate"))]:
         assert found[row][column] is None or found[row][column] != found[row][column]  # or NaN, as pandas has it
 
 
@@ -299,6 +300,16 @@ def test_without_locks_a_run_lets_the_parts_of_others_grow_no_more(tmp_path, mon
         folder.write(done(name), VECTOR)
         folder.close()
     assert [len(pyarrow.parquet.read_table(path)) for path in sorted(tmp_path.iterdir())] == [1, 2]
+
+
+def test_one_thread_asks_what_is_done_while_another_writes(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "SHORTEST", 0)
+    monkeypatch.setattr(parquet, "LONGEST", 0)
+    folder, names = ParquetFolder(tmp_path, SETTINGS), [f"{number}" for number in range(60)]
+    planned = (done(name) for name in names if not folder.is_done(name, Source(f"/{name}", 1, 1)))
+    assert len(list(sink(planned, folder))) == 60
+    assert all(folder.is_done(name, Source(f"/{name}", 1, 1)) for name in names)
+    assert set(rows(tmp_path)) == set(names)
 
 
 KILLED = """
