@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hear_axlstm.errors import OutputError
 from hear_axlstm.files.folder import OtherSettingsError
@@ -22,9 +22,15 @@ from hear_axlstm.storage import check_settings, replacing, sweep
 logger = logging.getLogger(__name__)
 
 IDENTITY = ["name", "path", "size", "modified", "error"]  # columns
-ELSEWHERE = {errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT}  # of a place that is no good for writing
+UNFIT = (errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR)  # as a place
 
-Stamp = tuple[int, int, int]  # what a file has another of when it was written anew
+
+class Stamp(NamedTuple):
+    """What a file has another of when it was written anew."""
+
+    inode: int
+    size: int
+    modified: int
 
 
 class Parts:
@@ -98,18 +104,21 @@ class Parts:
         """Put a table in the place of a part, whole or not at all. Raises OSError."""
         table = table.replace_schema_metadata(self.schema.metadata)
         rows = max(1, GROUP_NUMBERS * len(table) // max(table["embedding"].nbytes // 4, 1))
-        for place in (self._place, self._folder):
-            try:
-                with replacing(part, place) as temporary:
-                    self._parquet.write_table(table, temporary, row_group_size=rows, compression="none")
-                    with open(temporary, "rb+") as file:
-                        os.fsync(file)  # what is there already is not to be lost with the power
-                break
-            except OSError as error:
-                if place == self._folder or error.errno not in ELSEWHERE:
-                    raise
-                self._place = self._folder
-        self._leave()
+        try:
+            self._replace(part, table, self._place, rows)
+        except OSError as error:
+            if self._place == self._folder or error.errno not in UNFIT:
+                raise
+            self._place = self._folder
+            self._replace(part, table, self._place, rows)
+        finally:
+            self._leave()
+
+    def _replace(self, part: Path, table: Any, place: Path, rows: int) -> None:
+        with replacing(part, place) as temporary:
+            self._parquet.write_table(table, temporary, row_group_size=rows, compression="none")
+            with open(temporary, "rb+") as file:
+                os.fsync(file)  # what is there already is not to be lost with the power
 
     def new(self, parts: Sequence[Path]) -> Path:
         """The path of a new part, after those that are there."""
@@ -132,4 +141,4 @@ class Parts:
 def stamp_of(part: Path) -> Stamp:
     """Raises FileNotFoundError."""
     status = os.stat(part)
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)

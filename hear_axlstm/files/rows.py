@@ -71,7 +71,7 @@ def table_of(sounds: Sequence[New], schema: Any) -> Any:
         outcome, source = sound.outcome, sound.source
         facts["name"].append(sound.name)
         facts["folder"].append(folder_of(sound.name, source.path))
-        facts["seconds"].append(outcome.seconds or None)
+        facts["seconds"].append(outcome.seconds if outcome.seconds > 0 else None)
         facts["sample_rate"].append(outcome.sample_rate or None)
         facts["path"].append(source.path)
         facts["size"].append(source.size if source.size >= 0 else None)
