@@ -76,10 +76,8 @@ class Parts:
         try:
             with self._parquet.ParquetFile(part) as file:
                 table = file.read(columns=columns)
-                settings = (file.metadata.metadata or {}).get(KEY.encode())
-            if missing := [name for name in columns or self.schema.names if name not in table.column_names]:
-                raise ValueError(f"it has no {missing[0]}")
-            self._check(part, settings)
+                self._check(part, (file.metadata.metadata or {}).get(KEY.encode()), set(table.column_names))
+            return table if columns else table.select(self.schema.names).cast(self.schema)
         except FileNotFoundError:
             return None
         except (self._arrow.ArrowException, ValueError, OSError) as error:
@@ -87,12 +85,13 @@ class Parts:
                 raise
             self._set_aside(part, error)
             return None
-        return table
 
-    def _check(self, part: Path, settings: bytes | None) -> None:
+    def _check(self, part: Path, settings: bytes | None, columns: set[str]) -> None:
         if settings == self.schema.metadata[KEY.encode()]:
             return
         made_with = json.loads(settings or b"null")
+        if made_with is None and not columns.issuperset(IDENTITY[:4]):
+            raise ValueError(f"it has no columns {', '.join(IDENTITY[:4])}")
         if not isinstance(made_with, dict):
             raise OtherSettingsError(f"{part} does not say how its embeddings were made; {ANEW}")
         try:

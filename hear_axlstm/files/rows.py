@@ -48,7 +48,7 @@ def new(outcome: Outcome, embedding: Array | None) -> New:
 def schema_of(settings: Mapping[str, Any]) -> Any:
     """The columns of every part, and the settings as their metadata.
 
-    Lists of embeddings have no fixed size: pyarrow before version 25 cannot read those that are null where they have.
+    Embeddings are lists of any size, though all have one: pyarrow before 2026 cannot read null ones of a fixed size.
     """
     arrow, _ = load_pyarrow()
     vector = arrow.list_(arrow.field("element", arrow.float32()))

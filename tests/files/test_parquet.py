@@ -16,7 +16,7 @@ import pytest
 from hear_axlstm import embed, load_embeddings
 from hear_axlstm.errors import OutputError
 from hear_axlstm.files import folder as folders
-from hear_axlstm.files import open_folder, parquet, sink
+from hear_axlstm.files import load, open_folder, parquet, sink
 from hear_axlstm.files.known import FACT, Known
 from hear_axlstm.files.load import read_blocks, read_parquet
 from hear_axlstm.files.npy import NpyFolder
@@ -169,6 +169,30 @@ def test_a_full_disk_costs_what_was_not_written_yet(tmp_path):
     assert files(tmp_path) == ["out"]
     write(tmp_path / "out", done("b"))
     assert len(rows(tmp_path / "out")) == 101
+
+
+def test_parts_that_other_programs_have_put_together_grow_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "FLUSH_ROWS", 1)
+    write(tmp_path, done("a"), failed("b"))
+    monkeypatch.undo()
+    table = pyarrow.dataset.dataset(tmp_path).to_table().to_pandas()
+    together = pyarrow.Table.from_pandas(table)  # of other types
+    settings = pyarrow.parquet.read_schema(next(tmp_path.iterdir())).metadata[b"hear_axlstm"]
+    for part in list(tmp_path.iterdir()):
+        part.unlink()
+    path = tmp_path / "embeddings-together.parquet"
+    pyarrow.parquet.write_table(together, path)
+    with pytest.raises(OutputError, match="does not say how its embeddings were made"):
+        write(tmp_path, done("c"))
+    pyarrow.parquet.write_table(together.replace_schema_metadata({"hear_axlstm": settings}), path)
+    write(tmp_path, done("c"))
+    assert list(rows(tmp_path)) == ["a", "b", "c"]
+    assert [block.names for block in _blocks(tmp_path)] == [["a", "c"]]
+    assert files(tmp_path) == [path.name]
+
+
+def _blocks(folder):
+    return load.BLOCKS["parquet"](folder)
 
 
 # Failures
