@@ -79,6 +79,11 @@ class Known:
         """The hashes of the names of what this run did not ask for, by part."""
         return self._by_part(self._facts["marks"] & ASKED == 0)
 
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes, in bytes."""
+        return self._names.nbytes + self._facts.nbytes
+
     def _by_part(self, chosen: NDArray[np.bool_]) -> dict[int, Numbers]:
         chosen &= self._facts["part"] != NOWHERE
         parts, names = self._facts["part"][chosen], self._names[chosen]

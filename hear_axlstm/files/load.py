@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -18,14 +20,12 @@ from hear_axlstm.errors import ConfigError, OutputError
 from hear_axlstm.files.folder import Stored, folder_of, is_gone
 from hear_axlstm.files.npy import read_npy
 from hear_axlstm.files.outcomes import Array
-from hear_axlstm.files.parquet import read_parquet
 from hear_axlstm.files.result import Embedded, Failures, load_saved
 from hear_axlstm.files.rows import vectors_of
 from hear_axlstm.files.settings import ADVICE, LEDGER, load_pyarrow, parts, read_settings
 from hear_axlstm.progress import first_of, several
 from hear_axlstm.weights.names import name_of
 
-READERS: dict[str, Callable[[Path, bool], Iterator[Stored]]] = {"npy": read_npy, "parquet": read_parquet}
 BLOCK_ROWS = 4_096  # at most, of those that are read at once
 SHOWN = 3  # names of embeddings whose sounds are gone
 
@@ -157,4 +157,30 @@ def _npy_blocks(folder: Path) -> Iterator[Block]:
         yield Block(LEDGER, names, paths, folders, seconds, np.stack(matrix))
 
 
+def read_parquet(folder: Path, timestamps: bool) -> Iterator[Stored]:
+    """What the parts in a folder hold, failures included. Raises OutputError without pyarrow, and what that raises."""
+    _, parquet = load_pyarrow()
+    for part in parts(folder):
+        with parquet.ParquetFile(part) as file:
+            table = file.read()
+        kept = {name: table[name].to_pylist() for name in table.column_names if name != "embedding"}
+        rows: dict[str, list[int]] = defaultdict(list)
+        for row, name in enumerate(kept["name"]):
+            rows[name].append(row)
+        whole = table["embedding"].is_valid().to_numpy()
+        vectors, place = vectors_of(table["embedding"].combine_chunks()), np.cumsum(whole) - 1
+        for name, own in rows.items():
+            path, seconds = kept["path"][own[0]], kept["seconds"][own[0]]
+            stored = Stored(name, path, math.nan if seconds is None else seconds, None)
+            if not whole[own[0]]:
+                stored.failure = kept["error"][own[0]]
+            elif timestamps:
+                stored.embedding = np.moveaxis(vectors[place[own]], 0, -2)
+                stored.timestamps = np.array([kept["timestamp_ms"][row] for row in own], np.float32)
+            else:
+                stored.embedding = vectors[place[own[0]]]
+            yield stored
+
+
+READERS: dict[str, Callable[[Path, bool], Iterator[Stored]]] = {"npy": read_npy, "parquet": read_parquet}
 BLOCKS = {"npy": _npy_blocks, "parquet": _parquet_blocks}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from hear_axlstm.errors import OutputError
-from hear_axlstm.files.folder import EmbeddingFolder, Stored, is_gone, locked, taken
+from hear_axlstm.files.folder import EmbeddingFolder, is_gone, locked, taken
 from hear_axlstm.files.known import ASKED, FAILED, STALE, Fact, Known, Numbers, hashes, known_in
 from hear_axlstm.files.outcomes import Array, Outcome
 from hear_axlstm.files.parts import IDENTITY, Parts, Stamp
-from hear_axlstm.files.rows import New, in_order, new, recorded, table_of, vectors_of
-from hear_axlstm.files.settings import claim, load_pyarrow, parts
+from hear_axlstm.files.rows import New, in_order, new, recorded, table_of
+from hear_axlstm.files.settings import claim
 from hear_axlstm.files.sounds import Source
 
-FLUSH_ROWS = 4_096  # of a part that is full; the last one is written anew with what came since
+FLUSH_ROWS, FLUSH_BYTES = 4_096, 32 << 20  # of a part that is full; the last one is written anew with what came since
 SHORTEST, LONGEST = 2.0, 10.0  # seconds of work between; within them,
 SHARE = 0.05  # of the run so far; and no more than this goes to writing
 
@@ -50,18 +48,19 @@ class ParquetFolder(EmbeddingFolder):
         self._parts: dict[int, Part] = {}  # by number
         self._last = 0  # number
         self._own: set[Path] = set()  # parts that this run began
-        self._asked: dict[
-            int, str
-        ] = {}  # the paths of sounds that this run asked for and that are not there, by hash of name
-        self._reasons: dict[int, dict[str, str]] = {}  # name -> why it failed, of parts that were asked for it
+        self._asked: dict[int, str] = {}  # hash of a name that is not there -> the path that this run asked for
+        self._columns: dict[tuple[int, str], dict[str, str]] = {}  # (part, column) -> what it has of each name
         self._held: list[New] = []
         self._rows = 0
         self._refused: list[Outcome] = []
         self._began = self._flushed = time.monotonic()
         self._pause = SHORTEST
-        with locked(folder):
-            self._files.sweep()
-            self._catch_up()
+        try:
+            with locked(folder):
+                self._files.sweep()
+                self._catch_up()
+        except OSError as error:
+            raise OutputError(f"{folder} cannot be continued ({error}); choose another folder") from error
 
     def is_done(self, name: str, source: Source) -> bool:
         """As for any folder; the rows of a sound that has changed are removed before the first new ones are written."""
@@ -77,14 +76,15 @@ class ParquetFolder(EmbeddingFolder):
         with self._lock:
             name, source = recorded(name, source)
             fact = self._known.get(name)
-            return self._reason(name, fact) if fact and fact.marks & FAILED and fact.is_of(source) else ""
+            is_known = fact and fact.marks & FAILED and fact.is_of(source)
+            return self._recorded(fact, name, "error") if fact and is_known else ""
 
     def _ask(self, name: str, source: Source) -> Fact | None:
         """What is known of a name, for this source. Raises OutputError where it is another's."""
         fact = self._known.get(name)
         if fact and fact.has_path(source):
             return fact
-        there = self._path_in(fact.part, name) if fact and (fact.marks & ASKED or not fact.marks & FAILED) else None
+        there = self._recorded(fact, name, "path") if fact and (fact.marks & ASKED or not fact.marks & FAILED) else ""
         if (other := there or self._asked.setdefault(hash(name), source.path)) != source.path:
             raise taken(name, source.path, other)
         return None
@@ -170,7 +170,8 @@ class ParquetFolder(EmbeddingFolder):
             if fact is not None:
                 has_failed = bool(fact.marks & FAILED)
                 if fact.has_path(sound.source):
-                    is_there = fact.is_of(sound.source) and (not has_failed or (failed and self._is_told(sound, fact)))
+                    is_told = failed and self._recorded(fact, sound.name, "error") == sound.outcome.failure
+                    is_there = fact.is_of(sound.source) and (not has_failed or is_told)
                 else:
                     is_there = failed or not has_failed
                     if is_there and not failed:
@@ -183,12 +184,9 @@ class ParquetFolder(EmbeddingFolder):
         return list(found.values())
 
     def _refuse(self, sound: New, fact: Fact) -> None:
-        other = self._path_in(fact.part, sound.name) or "another sound"
+        other = self._recorded(fact, sound.name, "path") or "another sound"
         why = str(taken(sound.name, sound.source.path, other))
         self._refused.append(replace(sound.outcome, embedding=None, timestamps=None, failure=why))
-
-    def _is_told(self, sound: New, fact: Fact) -> bool:
-        return self._reason(sound.name, fact) == sound.outcome.failure
 
     def _replace_stale(self, sounds: Sequence[New] = (), *, is_alone: bool = True) -> None:
         """Take what is stale out of the parts, each of which is written anew at most once, and put sounds into one."""
@@ -214,8 +212,9 @@ class ParquetFolder(EmbeddingFolder):
 
     def _growing(self, is_alone: bool) -> int | None:
         """The last part that is not full; without locks, of those that this run began."""
-        parts = ((part.path, number) for number, part in self._parts.items() if part.rows < FLUSH_ROWS)
-        return max(((path, number) for path, number in parts if is_alone or path in self._own), default=(None, None))[1]
+        small = ((part, number) for number, part in self._parts.items() if part.rows < FLUSH_ROWS)
+        paths = [(part.path, number) for part, number in small if part.stamp.size < FLUSH_BYTES]
+        return max(((path, number) for path, number in paths if is_alone or path in self._own), default=(None, None))[1]
 
     def _without(self, number: int, removed: Mapping[int, Numbers]) -> Any:
         """A part as a table, without what is to be removed from it; None where it is not there any more."""
@@ -232,7 +231,7 @@ class ParquetFolder(EmbeddingFolder):
             self._known.forget(changed)
             for number in changed:
                 del self._parts[number]
-                self._reasons.pop(number, None)
+            self._columns = {key: texts for key, texts in self._columns.items() if key[0] in self._parts}
         there = {part.path for part in self._parts.values()}
         found = []
         for path in seen.keys() - there:
@@ -245,41 +244,10 @@ class ParquetFolder(EmbeddingFolder):
             names, facts = zip(*found, strict=True)
             self._known.add(np.concatenate(names), np.concatenate(facts))
 
-    def _path_in(self, number: int, name: str) -> str | None:
-        """The path that a part has of a name; None where it has none, but one of the same hash."""
-        return self._column(number, "path").get(name)
-
-    def _reason(self, name: str, fact: Fact) -> str:
-        if fact.part not in self._reasons:
-            reasons = self._column(fact.part, "error")
-            self._reasons[fact.part] = {name: reason for name, reason in reasons.items() if reason is not None}
-        return self._reasons[fact.part].get(name, "")
-
-    def _column(self, number: int, column: str) -> dict[str, Any]:
-        table = self._files.read(self._parts[number].path, ["name", column])
-        return {} if table is None else dict(zip(*(table[name].to_pylist() for name in ("name", column)), strict=True))
-
-
-def read_parquet(folder: Path, timestamps: bool) -> Iterator[Stored]:
-    """What the parts in a folder hold. Raises OutputError without pyarrow, and what that raises."""
-    _, parquet = load_pyarrow()
-    for part in parts(folder):
-        with parquet.ParquetFile(part) as file:
-            table = file.read()
-        kept = {name: table[name].to_pylist() for name in table.column_names if name != "embedding"}
-        rows: dict[str, list[int]] = defaultdict(list)
-        for row, name in enumerate(kept["name"]):
-            rows[name].append(row)
-        whole = table["embedding"].is_valid().to_numpy()
-        vectors, place = vectors_of(table["embedding"].combine_chunks()), np.cumsum(whole) - 1
-        for name, own in rows.items():
-            path, seconds = kept["path"][own[0]], kept["seconds"][own[0]]
-            stored = Stored(name, path, math.nan if seconds is None else seconds, None)
-            if not whole[own[0]]:
-                stored.failure = kept["error"][own[0]]
-            elif timestamps:
-                stored.embedding = np.moveaxis(vectors[place[own]], 0, -2)
-                stored.timestamps = np.array([kept["timestamp_ms"][row] for row in own], np.float32)
-            else:
-                stored.embedding = vectors[place[own[0]]]
-            yield stored
+    def _recorded(self, fact: Fact, name: str, column: str) -> str:
+        """What the part of a fact has of a name; "" where it has another name of the same hash."""
+        if (fact.part, column) not in self._columns:
+            table = self._files.read(self._parts[fact.part].path, ["name", column])
+            names, texts = ([], []) if table is None else (table[one].to_pylist() for one in ("name", column))
+            self._columns[fact.part, column] = {one: text for one, text in zip(names, texts, strict=True) if text}
+        return self._columns[fact.part, column].get(name, "")

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hear_axlstm.errors import OutputError
 from hear_axlstm.files.folder import OtherSettingsError
@@ -22,9 +22,15 @@ from hear_axlstm.storage import check_settings, replacing, sweep
 logger = logging.getLogger(__name__)
 
 IDENTITY = ["name", "path", "size", "modified", "error"]  # columns
-ELSEWHERE = {errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT}  # of a place that is no good for writing
+UNFIT = (errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR)  # as a place
 
-Stamp = tuple[int, int, int]  # what a file has another of when it was written anew
+
+class Stamp(NamedTuple):
+    """What a file has another of when it was written anew."""
+
+    inode: int
+    size: int
+    modified: int
 
 
 class Parts:
@@ -70,10 +76,8 @@ class Parts:
         try:
             with self._parquet.ParquetFile(part) as file:
                 table = file.read(columns=columns)
-                settings = (file.metadata.metadata or {}).get(KEY.encode())
-            if missing := [name for name in columns or self.schema.names if name not in table.column_names]:
-                raise ValueError(f"it has no {missing[0]}")
-            self._check(part, settings)
+                self._check(part, (file.metadata.metadata or {}).get(KEY.encode()), set(table.column_names))
+            return table if columns else table.select(self.schema.names).cast(self.schema)
         except FileNotFoundError:
             return None
         except (self._arrow.ArrowException, ValueError, OSError) as error:
@@ -81,12 +85,13 @@ class Parts:
                 raise
             self._set_aside(part, error)
             return None
-        return table
 
-    def _check(self, part: Path, settings: bytes | None) -> None:
+    def _check(self, part: Path, settings: bytes | None, columns: set[str]) -> None:
         if settings == self.schema.metadata[KEY.encode()]:
             return
         made_with = json.loads(settings or b"null")
+        if made_with is None and not columns.issuperset(IDENTITY[:4]):
+            raise ValueError(f"it has no columns {', '.join(IDENTITY[:4])}")
         if not isinstance(made_with, dict):
             raise OtherSettingsError(f"{part} does not say how its embeddings were made; {ANEW}")
         try:
@@ -98,18 +103,21 @@ class Parts:
         """Put a table in the place of a part, whole or not at all. Raises OSError."""
         table = table.replace_schema_metadata(self.schema.metadata)
         rows = max(1, GROUP_NUMBERS * len(table) // max(table["embedding"].nbytes // 4, 1))
-        for place in (self._place, self._folder):
-            try:
-                with replacing(part, place) as temporary:
-                    self._parquet.write_table(table, temporary, row_group_size=rows, compression="none")
-                    with open(temporary, "rb+") as file:
-                        os.fsync(file)  # what is there already is not to be lost with the power
-                break
-            except OSError as error:
-                if place == self._folder or error.errno not in ELSEWHERE:
-                    raise
-                self._place = self._folder
-        self._leave()
+        try:
+            self._replace(part, table, self._place, rows)
+        except OSError as error:
+            if self._place == self._folder or error.errno not in UNFIT:
+                raise
+            self._place = self._folder
+            self._replace(part, table, self._place, rows)
+        finally:
+            self._leave()
+
+    def _replace(self, part: Path, table: Any, place: Path, rows: int) -> None:
+        with replacing(part, place) as temporary:
+            self._parquet.write_table(table, temporary, row_group_size=rows, compression="none")
+            with open(temporary, "rb+") as file:
+                os.fsync(file)  # what is there already is not to be lost with the power
 
     def new(self, parts: Sequence[Path]) -> Path:
         """The path of a new part, after those that are there."""
@@ -132,4 +140,4 @@ class Parts:
 def stamp_of(part: Path) -> Stamp:
     """Raises FileNotFoundError."""
     status = os.stat(part)
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)

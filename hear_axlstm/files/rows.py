@@ -48,7 +48,7 @@ def new(outcome: Outcome, embedding: Array | None) -> New:
 def schema_of(settings: Mapping[str, Any]) -> Any:
     """The columns of every part, and the settings as their metadata.
 
-    Lists of embeddings have no fixed size: pyarrow before version 25 cannot read those that are null where they have.
+    Embeddings are lists of any size, though all have one: pyarrow before 2026 cannot read null ones of a fixed size.
     """
     arrow, _ = load_pyarrow()
     vector = arrow.list_(arrow.field("element", arrow.float32()))
@@ -71,7 +71,7 @@ def table_of(sounds: Sequence[New], schema: Any) -> Any:
         outcome, source = sound.outcome, sound.source
         facts["name"].append(sound.name)
         facts["folder"].append(folder_of(sound.name, source.path))
-        facts["seconds"].append(outcome.seconds or None)
+        facts["seconds"].append(outcome.seconds if outcome.seconds > 0 else None)
         facts["sample_rate"].append(outcome.sample_rate or None)
         facts["path"].append(source.path)
         facts["size"].append(source.size if source.size >= 0 else None)

@@ -17,6 +17,7 @@ from hear_axlstm.audio import read_audio
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import ConfigError, OutputError
 from hear_axlstm.files import encode, open_folder, outcomes, plan, sink
+from hear_axlstm.files.settings import read_settings
 from hear_axlstm.files.write import ParquetFolder
 from tests.conftest import noise, tone
 from tests.tolerances import BATCH_MATES
