@@ -134,7 +134,8 @@ class Cluster:
             self.actors, self.processors, self.gpus = sum(int(one.get("CPU", 0)) for one in resources), 1, 0
         else:
             self.actors, self.gpus = sum(count for count, _ in gpus), 1
-            self.processors = max(1, min((int(cpus // count) for count, cpus in gpus), default=1))
+            share = min((int(cpus // count) for count, cpus in gpus), default=1)
+            self.processors = max(1, share - 1)  # an actor that wants all of them may wait for ever
         if not self.actors:
             what = "processors" if self.type == "cpu" else "GPUs"
             raise ConfigError(f"device is {self._wanted}, and Ray has no {what}: {self.free()}; add a node that has some")
@@ -156,7 +157,9 @@ class Cluster:
         """The model with the precision of the cluster's devices, which the folder records."""
         if self.type == "cpu" or model.precision != "auto" or model.encoder.patch_embed.weight.dtype != torch.float32:
             return model
-        return Embedder(model.encoder, layout=model.layout, precision="float16", backend=model.backend)
+        prepared = copy.copy(model)
+        prepared.precision = "float16"
+        return prepared
 
     def job(self, *, decoders: int | None, **kind: Any) -> Job:
         """What actors are to do on this cluster."""

@@ -64,7 +64,7 @@ def encode_on_ray(
     more = True
     try:
         while True:
-            while more and len(work.unfinished) < cluster.actors * (CALLS + AHEAD if work.is_begun else 1):
+            while more and work.has_room():
                 number, sounds = next(drawn, (0, None))
                 more = sounds is not None
                 if sounds is not None:
@@ -92,7 +92,14 @@ class _Work:
         self.unfinished: set[int] = set()
         self._cluster, self._options = cluster, options
         self._feed = ray.remote(Feed).options(num_cpus=0, scheduling_strategy=cluster.here()).remote()
-        self.is_begun = self._told = False
+        self._arrived: SimpleQueue[bytes | Exception | None] = SimpleQueue()
+        self._is_begun = self._told = False
+
+    def has_room(self) -> bool:
+        """Whether another batch is wanted, rather than outcomes taken that have arrived."""
+        if not self._is_begun:
+            return len(self.unfinished) < self._cluster.actors
+        return self._arrived.empty() and len(self.unfinished) < self._cluster.actors * (CALLS + AHEAD)
 
     def add(self, number: int, sounds: list[Sound]) -> None:
         self.unfinished.add(number)
@@ -100,8 +107,8 @@ class _Work:
 
     def next_outcomes(self) -> list[Outcome]:
         """The outcomes of the next batch that is finished. Raises ClusterError, and what would meet every sound."""
-        if not self.is_begun:
-            self.is_begun = True
+        if not self._is_begun:
+            self._is_begun = True
             self._begin_round()
         while True:
             found = self._next()
@@ -142,7 +149,7 @@ class _Work:
 
     def _begin_round(self) -> None:
         self._nodes = self._cluster.nodes()
-        self._arrived: SimpleQueue[bytes | Exception | None] = SimpleQueue()
+        self._arrived = SimpleQueue()
         results = self._results()
         self._thread = threading.Thread(target=_pass_on, args=(results, self._arrived), daemon=True, name="ray-results")
         self._thread.start()
@@ -190,7 +197,7 @@ class _Work:
                 self._thread.join(PARTING)
 
     def close(self) -> None:
-        if self.is_begun:
+        if self._is_begun:
             self._stop()
         ray.kill(self._feed)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import platform
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -125,7 +126,7 @@ class BatchEncoder:
         self._obstacle: Exception | None = None
         try:
             if job.version != __version__:
-                own = f"hear_axlstm {__version__} is installed on {os.uname().nodename}"
+                own = f"hear_axlstm {__version__} is installed on {platform.node()}"
                 raise ConfigError(f"{own}, and {job.version} where the command runs; install the same everywhere")
             self._model = self._thread.submit(lambda: ray.get(model).to(job.device)).result()
         except Exception as error:
@@ -142,7 +143,7 @@ class BatchEncoder:
             decoded = list(decode_batches([sounds], self._decoders)) if sounds else []
             found = number, self._thread.submit(self._encoded, number, sounds, decoded).result()
         except Exception as error:
-            found = number, error
+            found = number, _portable(error)
         return pyarrow.table({"outcomes": [pickle.dumps(found)]}, OUTCOMES)
 
     def _encoded(self, number: int, sounds: Sequence[Sound], decoded: list[DecodedBatch]) -> list[Outcome]:
@@ -163,3 +164,11 @@ class BatchEncoder:
             return [Outcome(sound.name, sound.source, failure=why, index=sound.index, seconds=sound.seconds)]
         ray.get(self._feed.begin.remote(number, sound.index))
         return list(encode_ahead(decode_batches([[sound]], self._decoders), self._model, **self._kind))
+
+
+def _portable(error: Exception) -> Exception:
+    """An error that another process can raise: itself, or what it says."""
+    try:
+        return pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")

@@ -90,7 +90,8 @@ def embed(
     layers: outputs of the encoder to give, a number, several or "all"; 0 is the patch embedding, -1 the final norm.
     batch_seconds: audio encoded in one call; on running out of CUDA memory it is halved and the work goes on.
     workers: processes that decode files; 0: threads of this process. Left out: as many as processors for a model on CUDA,
-    which threads would keep waiting, 0 elsewhere. Each holds one recording in memory. Arrays need none.
+    which threads would keep waiting, 0 elsewhere; with Ray, as an actor has processors. Each holds one recording in memory.
+    Arrays need none.
     ray: whether Ray Data encodes into ``out``, an actor on each GPU or processor, each of which decodes for itself: True for
     a Ray of this machine, or the address of a cluster, HOST:PORT or "auto", whose machines see the files. What the caller
     has connected to is used. ``device`` is theirs then, "auto" when left out: GPUs where there are any.

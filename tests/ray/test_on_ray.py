@@ -201,7 +201,7 @@ def test_what_ray_cannot_do_is_said_before_anything_is_done(cluster, model, soun
         embed([tone(440, 0.5)], model, sample_rate=SAMPLE_RATE, out=tmp_path / "out", ray=True)
     with pytest.raises(ConfigError, match="connected to Ray already; pass ray=True"):
         embed(sounds, model, out=tmp_path / "out", ray="10.0.0.1:6379")
-    with pytest.raises(ConfigError, match="Ray has no GPUs: .* of 2 CPUs"):
+    with pytest.raises(ConfigError, match=r"Ray has no GPUs: .* of 2 CPUs"):
         embed(sounds, model, out=tmp_path / "out", ray=True, device="cuda")
     with pytest.raises(ConfigError, match="device is 'cuda:1'; expected cpu, cuda, auto"):
         embed(sounds, model, out=tmp_path / "out", ray=True, device="cuda:1")
