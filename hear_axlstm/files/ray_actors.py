@@ -49,11 +49,16 @@ class Feed:
             self._changed.notify_all()
 
     async def get(self, place: int) -> tuple[int, bytes] | None:
-        """The batch at a place in this round, with nothing in it when it is finished; None when there are no more."""
+        """The batch at a place in this round, with nothing in it when it is finished; None when there are no more.
+
+        Raises RuntimeError where the round ends before its batches are finished, which ends Ray's work on them.
+        """
         old = len(self._again)
         number = self._again[place] if place < old else self._first + place - old
         async with self._changed:
             await self._changed.wait_for(lambda: number < self._count or self._is_ended)
+        if self._is_ended and self._batches:
+            raise RuntimeError("nobody wants what is not finished")
         return None if self._is_ended else (number, self._batches.get(number, b""))
 
     async def finish(self, number: int) -> None:
