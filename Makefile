@@ -46,7 +46,7 @@ test-hosts: $(HOSTS)/.hosts ## set up an environment apart, of 6.4 GB, and test 
 	OMP_NUM_THREADS=1 $(HOSTS)/bin/python -m pytest -n 2 --dist loadfile $(HOSTED) $(ARGS)
 
 test-ray: $(RAY)/.ray ## set up an environment apart, and test embed on Ray Data in it: workers, drivers and nodes are killed
-	OMP_NUM_THREADS=1 $(RAY)/bin/python -m pytest tests/ray $(ARGS)
+	OMP_NUM_THREADS=1 $(RAY)/bin/python -m pytest -p no:hypothesispytest tests/ray $(ARGS)
 
 check: $(VENV)/.tested ## formatting, lint, types
 	$(VENV)/bin/ruff format --check .

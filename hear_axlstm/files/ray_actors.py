@@ -6,9 +6,12 @@ import asyncio
 import os
 import pickle
 import platform
+import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +26,7 @@ from hear_axlstm.files.sounds import Sound
 from hear_axlstm.parallel import THREADS, Workers
 from hear_axlstm.version import __version__
 
+PARTING = 10.0  # seconds that an actor has to end what it is at when nobody wants it any more
 DEATHS = 2  # of actors over a batch, and then over a sound alone, that are not held against it
 
 BATCHES = pyarrow.schema({"number": pyarrow.int64(), "sounds": pyarrow.binary()})
@@ -71,6 +75,11 @@ class Feed:
         async with self._changed:
             self._is_ended = True
             self._changed.notify_all()
+
+    async def over(self) -> None:
+        """Return when the round is over."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._is_ended)
 
     async def again(self) -> None:
         """Begin a round with what is not finished."""
@@ -128,6 +137,7 @@ class BatchEncoder:
         self._decoders = Workers(job.decoders, threads=job.processors)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="encode")  # only one thread may call CUDA
         feed.enter.remote()
+        threading.Thread(target=_end_after, args=(feed,), daemon=True).start()
         self._obstacle: Exception | None = None
         try:
             if job.version != __version__:
@@ -169,6 +179,14 @@ class BatchEncoder:
             return [Outcome(sound.name, sound.source, failure=why, index=sound.index, seconds=sound.seconds)]
         ray.get(self._feed.begin.remote(number, sound.index))
         return list(encode_ahead(decode_batches([[sound]], self._decoders), self._model, **self._kind))
+
+
+def _end_after(feed: Any) -> None:
+    """End this process some time after the round, or after the feed: Ray leaves it alone as long as it is busy."""
+    with suppress(ray.exceptions.RayError):
+        ray.get(feed.over.remote())
+    time.sleep(PARTING)
+    os._exit(1)
 
 
 def _portable(error: Exception) -> Exception:
