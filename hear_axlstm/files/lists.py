@@ -109,12 +109,12 @@ def _listed(text: str, left_out: list[Path] | None) -> Iterable[Given]:
     return _inside(below(path, left_out), name) if os.path.isdir(path) else [named_file(name, path)]
 
 
-def _name_of(path: Path) -> str:
+def _name_of(path: str | Path) -> str:
     """A path as it is written, as a name that leads nowhere else: absolute where it leads up, without its first /."""
     plain = os.path.normpath(path)
-    if plain.startswith(".."):
+    if Path(plain).parts[:1] == ("..",):
         plain = os.path.abspath(plain)
-    return PurePosixPath(*(part for part in Path(plain).parts if part != Path(plain).anchor)).as_posix()
+    return Path(plain).relative_to(Path(plain).anchor).as_posix()
 
 
 def _inside(sounds: Iterable[Given], folder: str) -> Iterator[Given]:

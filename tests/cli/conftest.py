@@ -8,7 +8,7 @@ from hear_axlstm.cli import main
 
 @pytest.fixture
 def run():
-    def run(*arguments):
-        return CliRunner().invoke(main, [str(argument) for argument in arguments])
+    def run(*arguments, **options):
+        return CliRunner().invoke(main, [str(argument) for argument in arguments], **options)
 
     return run

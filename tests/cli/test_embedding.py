@@ -161,6 +161,21 @@ def test_a_folder_without_sound_says_how_to_read_what_is_there(run, weights, tmp
     assert "failed: '': an empty path" in empty.stderr
 
 
+def test_a_list_may_come_by_stdin(run, sound_folder, weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(sound_folder)
+    text = "# two\na.wav\nabsent.wav\n"
+    command = ["embed", "-", "-o", tmp_path / "out", "--model", weights, "--format", "parquet"]
+    result = run(*command, input=text)
+    assert result.exit_code == 1
+    assert "failed: absent.wav: line 3 of stdin: no such file\n" in result.stderr
+    assert "1 sound embedded, 0 were there already, 1 failed" in result.stderr
+    again = run(*command, "--retry", input=text)
+    assert (again.exit_code, "1 was there already, 1 failed" in again.stderr) == (1, True)
+    empty = run(*command, input="# nothing\n")
+    assert empty.exit_code == 2
+    assert "error: stdin is an empty list; expected paths or addresses, one a line" in empty.stderr
+
+
 def test_layers_are_numbers_or_all(run, sound_folder, weights, tmp_path):
     shapes = {}
     for layers in ("3,6,-1", "-1", "all"):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from hear_axlstm import embed, similarity
+from hear_axlstm import embed, load_embeddings, similarity
 from hear_axlstm.audio import addresses, sound_seconds, to_wave
 from hear_axlstm.audio.addresses import is_address, name_at
 from hear_axlstm.errors import AudioError, ConfigError
@@ -196,13 +196,55 @@ def test_nothing_is_fetched_because_a_row_names_it(model, site):
     assert site.asked == []
 
 
-def test_they_are_not_written_to_a_folder(model, memory, sound_folder, tmp_path):
-    for sounds in (f"{memory}/a.wav", [f"{memory}/a.wav"]):
-        with pytest.raises(ConfigError, match=r"^arrays, and sounds at addresses, cannot be written to a folder; "):
-            embed(sounds, model, out=tmp_path / "out")
-    result = embed([f"{memory}/b.flac", sound_folder / "a.wav"], model, out=tmp_path / "out")
-    assert list(result.failures) == ["b.flac"]
-    assert result.embedded == ["a.wav"]
+@pytest.mark.parametrize("format", ["npy", "parquet"])
+def test_they_are_written_to_a_folder_and_not_fetched_again(model, memory, sound_folder, tmp_path, format, monkeypatch):
+    fetches, fetched = [], addresses.fetched
+    monkeypatch.setattr("hear_axlstm.audio.convert.fetched", lambda address: [fetches.append(address), fetched(address)][1])
+    places = [f"{memory}/b.flac", f"{memory}/absent.wav", f"{memory}/a.wav"]
+    run = lambda **options: embed(places, model, out=tmp_path / "out", format=format, **options)  # noqa: E731
+    result = run()
+    assert (result.embedded, result.failures) == (["b.flac", "a.wav"], {"absent.wav": "there is nothing at this address; mend it"})
+    assert sorted(fetches) == sorted(places)
+    found = load_embeddings(tmp_path / "out")
+    found = found[found.ok]
+    assert (found.names, found.paths) == (["a.wav", "b.flac"], [places[2], places[0]])
+    np.testing.assert_allclose(found.matrix, embed(sorted(sound_folder.glob("*.*")), model).matrix, atol=1e-5)
+    fetches.clear()
+    again = run()
+    assert (again.skipped, again.embedded, again.failures) == (["b.flac", "a.wav"], [], result.failures)
+    assert fetches == ([places[1]] if format == "npy" else [])  # parquet records what failed
+    fetches.clear()
+    assert run(retry=True).failures == result.failures
+    assert fetches == [places[1]]
+
+
+def test_a_folder_at_an_address_is_listed(model, memory, sound_folder, tmp_path):
+    files = fsspec.filesystem("memory")
+    files.pipe("/sounds/below/deep/.hidden.wav", b"")
+    files.pipe("/sounds/below/deep/a.wav", (sound_folder / "a.wav").read_bytes())
+    files.pipe("/sounds/notes.txt", b"no sound")
+    names = ["a.wav", "b.flac", "c.ogg", "below/deep/a.wav"]
+    result = embed(f"{memory}/", model, out=tmp_path / "out")
+    assert (result.embedded, result.failures) == (names, {})
+    assert [str(path) for path in result.left_out] == ["memory:/sounds/notes.txt"]
+    assert embed(memory, model, out=tmp_path / "out").skipped == names
+    files.pipe("/sounds/c.ogg", (sound_folder / "b.flac").read_bytes())  # its size and its time are in the listing
+    assert embed(memory, model, out=tmp_path / "out").embedded == ["c.ogg"]
+    (tmp_path / "all.txt").write_text(f"# birds\n{memory}\n{memory}/a.wav\n")
+    assert plan(tmp_path / "all.txt").names == [f"sounds/{name}" for name in names] + ["sounds/a.wav"]
+
+
+def test_a_folder_that_is_a_file_address_is_a_folder(model, sound_folder):
+    for address in (sound_folder.as_uri(), f"file://{sound_folder}/"):
+        assert embed(address, model).names == ["a.wav", "b.flac", "below/c.ogg"]
+
+
+def test_arrays_are_not_written_to_a_folder(model, memory, tmp_path):
+    with pytest.raises(ConfigError, match=r"^arrays cannot be written to a folder; embed them without out"):
+        embed([(tone(440, 0.5), 16_000)], model, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    result = embed([(tone(440, 0.5), 16_000), f"{memory}/a.wav"], model, out=tmp_path / "out")
+    assert (result.failures, result.embedded) == ({"0": "arrays cannot be written to a folder; save the sound to a file"}, ["a.wav"])
 
 
 def test_a_plan_holds_what_it_fetched(memory):

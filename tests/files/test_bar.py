@@ -54,6 +54,30 @@ def test_nothing_is_shown_where_nobody_looks_or_nothing_is_to_do(model, sound_fo
     assert capsys.readouterr().err == ""
 
 
+def test_looking_at_what_is_done_is_shown_where_it_takes_long(model, sound_folder, tmp_path, monkeypatch):
+    embed(sound_folder, model, out=tmp_path / "out")
+    (sound_folder / "bad.wav").write_bytes(b"RIFF nothing")
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr("hear_axlstm.files.bar.PATIENCE", 0.0)
+    monkeypatch.setattr("hear_axlstm.files.bar.EVERY", 0.0)
+    embed(iter([sound_folder]), model, out=tmp_path / "out", progress=True)
+    text = sys.stderr.getvalue()
+    assert "1/1 sound known so far" in text
+    assert "100%" in text
+    assert text.endswith("\n")
+
+
+def test_failures_found_in_planning_are_counted_as_well(model, sound_folder, tmp_path, monkeypatch):
+    for number in range(3):
+        (sound_folder / f"bad{number}.wav").write_bytes(b"RIFF nothing")
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr("hear_axlstm.files.bar.EVERY", 0.0)
+    embed(sound_folder, model, out=tmp_path / "out", progress=True)
+    text = sys.stderr.getvalue()
+    assert "6/6 sounds, 4 s of 4 s" in text
+    assert "3 failed" in text
+
+
 def test_somebody_looks_at_terminals_and_notebooks(monkeypatch):
     screen = io.StringIO()
     monkeypatch.setattr(sys, "stderr", screen)
