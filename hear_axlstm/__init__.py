@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hear_axlstm.doors.onnx import export
     from hear_axlstm.embedder import Embedder
     from hear_axlstm.encoder import Encoder, build_encoder
+    from hear_axlstm.explore.map import draw_map
     from hear_axlstm.files import Embedded, embed, load_embeddings
     from hear_axlstm.files.similar import neighbours, similarity
     from hear_axlstm.finetuning import finetune
@@ -55,6 +56,7 @@ __all__ = [
     "build_encoder",
     "classify",
     "convert_checkpoint",
+    "draw_map",
     "embed",
     "export",
     "find_weights",
@@ -95,6 +97,7 @@ __getattr__ = later(
         "build_encoder": "encoder",
         "classify": "classification.run",
         "convert_checkpoint": "weights.released",
+        "draw_map": "explore.map",
         "embed": "files",
         "export": "doors.onnx",
         "finetune": "finetuning",
