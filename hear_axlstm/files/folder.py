@@ -12,32 +12,9 @@ from urllib.parse import unquote_to_bytes
 
 from hear_axlstm.errors import OutputError
 from hear_axlstm.files.outcomes import Array, Outcome
+from hear_axlstm.files.settings import HEADER, OURS, WORDS
 from hear_axlstm.files.sounds import Source
-from hear_axlstm.storage import changed, changed_options, claim_folder, locked, other_weights, sweep
-
-HEADER, LEDGER, CENTRING = (
-    "_embed.json",
-    "_embed.jsonl",
-    "_centring.json",
-)  # readers of data sets pass over names with an underscore
-HEADER_BEFORE = "embed.json"  # of earlier versions, which did not record what their embeddings are of
-OURS = (
-    HEADER_BEFORE,
-    LEDGER,
-    CENTRING,
-    "*.embedding.npy",
-    "*.timestamps.json",
-    "embeddings-*.parquet",
-    "_embeddings-*.damaged",
-)
-WORDS = {  # for settings that are others than those a folder was begun with
-    **changed_options("layers", "layout", "precision", "format"),
-    "pad_short": changed("--pad"),
-    "weights_sha256": other_weights,
-    "architecture": lambda *_: "their architecture was another",
-    "embeddings": lambda was, now: f"each embedding was of a {was} and is of a {now} now (--timestamps)",
-    "columns": lambda *_: "the columns of tables were others",
-}
+from hear_axlstm.storage import claim_folder, locked, sweep
 
 
 @dataclass

@@ -5,22 +5,27 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hear_axlstm.config import config_from_dict
 from hear_axlstm.errors import ConfigError, OutputError
-from hear_axlstm.files.folder import CENTRING, HEADER, Stored, is_gone
+from hear_axlstm.files.folder import Stored, folder_of, is_gone
 from hear_axlstm.files.npy import read_npy
-from hear_axlstm.files.parquet import read_parquet
+from hear_axlstm.files.outcomes import Array
+from hear_axlstm.files.parquet import read_parquet, vectors_of
 from hear_axlstm.files.result import Embedded, load_saved
+from hear_axlstm.files.settings import ADVICE, LEDGER, load_pyarrow, parts, read_settings
 from hear_axlstm.progress import first_of, several
-from hear_axlstm.storage import read_json
 from hear_axlstm.weights.names import name_of
 
 READERS: dict[str, Callable[[Path, bool], Iterator[Stored]]] = {"npy": read_npy, "parquet": read_parquet}
-ADVICE = "embed the sounds into another folder"
+BLOCK_ROWS = 4_096  # at most, of those that are read at once
 SHOWN = 3  # names of embeddings whose sounds are gone
 
 logger = logging.getLogger(__name__)
@@ -38,23 +43,13 @@ def load_embeddings(path: str | os.PathLike[str]) -> Embedded:
     source = Path(os.path.expanduser(path))
     if not source.is_dir():
         return load_saved(source)
-    if not (source / HEADER).is_file():
-        raise OutputError(
-            f"{source} is a folder without {HEADER}; expected one that hear-axlstm embed wrote, or a file .npz"
-        )
-    settings = read_json(source / HEADER, OutputError, ADVICE)
+    settings = _settings(source)
+    timestamps = settings["embeddings"] == "timestamp"
     try:
-        read, timestamps = READERS[settings["format"]], settings["embeddings"] == "timestamp"
-        size = config_from_dict(settings["architecture"]).embedding_size
-        weights = name_of(settings["weights_sha256"], settings["architecture"])
-    except (LookupError, TypeError, ConfigError) as error:
-        raise OutputError(f"{source / HEADER} does not say how the embeddings are kept; {ADVICE}") from error
-    try:
-        stored = sorted(read(source, timestamps), key=lambda one: one.name.split("/"))
+        stored = sorted(READERS[settings["format"]](source, timestamps), key=lambda one: one.name.split("/"))
     except Exception as error:  # numpy and pyarrow have many words for damage
         raise OutputError(f"{source} cannot be read ({error}); embed again: what is damaged is made anew") from error
     durations = np.array([one.seconds for one in stored], dtype=np.float64)
-    centring = read_json(source / CENTRING, OutputError, ADVICE) if (source / CENTRING).is_file() else None
     return Embedded(
         names=[one.name for one in stored],
         embeddings=[one.embedding for one in stored],
@@ -62,11 +57,26 @@ def load_embeddings(path: str | os.PathLike[str]) -> Embedded:
         paths=[one.path for one in stored],
         durations=durations,
         gone=_gone(stored, source),
-        size=size,
+        size=settings["size"],
         audio_seconds=float(np.nansum(durations)),
-        weights=weights,
-        centring=centring,
+        weights=settings["weights"],
+        centring=settings["centring"],
     )
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """What a folder's embeddings were made with, with their "size" and the name of the "weights". Raises OutputError."""
+    settings = read_settings(folder)
+    if settings is None:
+        raise OutputError(f"{folder} holds no embeddings; expected a folder that hear-axlstm embed wrote, or a file .npz")
+    try:
+        size = config_from_dict(settings["architecture"]).embedding_size
+        weights = name_of(settings["weights_sha256"], settings["architecture"])
+        if settings["format"] not in READERS or settings["embeddings"] not in ("scene", "timestamp"):
+            raise LookupError
+    except (LookupError, TypeError, ConfigError) as error:
+        raise OutputError(f"{folder} does not say how its embeddings are kept; {ADVICE}") from error
+    return {**settings, "size": size, "weights": weights}
 
 
 def _gone(stored: list[Stored], folder: Path) -> list[str]:
@@ -81,3 +91,64 @@ def _gone(stored: list[Stored], folder: Path) -> list[str]:
     advice = "to remove them, embed again with prune=True, or hear-axlstm embed --prune"
     logger.warning("%s: the sounds of %s are not there any more (%s); %s", folder, count, first_of(gone, SHOWN), advice)
     return gone
+
+
+@dataclass(frozen=True)
+class Block:
+    """Scene embeddings of n sounds.
+
+    part: the name of the file that they are in, or that lists them. names, paths, folders: n each. seconds: (n,), NaN where
+    unknown. matrix: (n, D), float32, (n, layers, D) where layers were asked for.
+    """
+
+    part: str
+    names: list[str]
+    paths: list[str]
+    folders: list[str]
+    seconds: NDArray[np.float64]
+    matrix: Array
+
+
+def read_blocks(folder: Path) -> Iterator[Block]:
+    """The scene embeddings in a folder that ``embed`` wrote, of either format, few at a time, part by part.
+
+    Within a part they are ordered by name. Sounds that failed are left out.
+
+    Raises OutputError where the folder holds something else, or timestamp embeddings, or is damaged.
+    """
+    settings = _settings(folder)
+    if settings["embeddings"] != "scene":
+        raise OutputError(f"{folder} holds an embedding every 40 ms; expected one a sound: embed without timestamps")
+    try:
+        yield from BLOCKS[settings["format"]](folder)
+    except OutputError:
+        raise
+    except Exception as error:  # numpy and pyarrow have many words for damage
+        raise OutputError(f"{folder} cannot be read ({error}); embed again: what is damaged is made anew") from error
+
+
+def _parquet_blocks(folder: Path) -> Iterator[Block]:
+    _, parquet = load_pyarrow()
+    for part in parts(folder):
+        with parquet.ParquetFile(part) as file:
+            columns = [
+                name for name in ("name", "path", "folder", "seconds", "embedding") if name in file.schema_arrow.names
+            ]
+            for batch in file.iter_batches(BLOCK_ROWS, columns=columns):
+                there = batch.filter(batch["embedding"].is_valid())
+                if len(there):
+                    names, paths, folders = (there[name].to_pylist() for name in ("name", "path", "folder"))
+                    seconds = there["seconds"].to_numpy(zero_copy_only=False).astype(np.float64)
+                    yield Block(part.name, names, paths, folders, seconds, vectors_of(there["embedding"]))
+
+
+def _npy_blocks(folder: Path) -> Iterator[Block]:
+    stored = read_npy(folder, timestamps=False)
+    while some := list(islice(stored, BLOCK_ROWS)):
+        names, paths = [one.name for one in some], [one.path for one in some]
+        seconds = np.array([one.seconds for one in some], np.float64)
+        folders = [folder_of(one.name, one.path) for one in some]
+        yield Block(LEDGER, names, paths, folders, seconds, np.stack([one.embedding for one in some]))
+
+
+BLOCKS = {"npy": _npy_blocks, "parquet": _parquet_blocks}

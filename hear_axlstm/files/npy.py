@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from hear_axlstm.errors import OutputError
-from hear_axlstm.files.folder import HEADER, LEDGER, EmbeddingFolder, Stored
+from hear_axlstm.files.folder import EmbeddingFolder, Stored
 from hear_axlstm.files.outcomes import Array, Outcome
+from hear_axlstm.files.settings import HEADER, LEDGER
 from hear_axlstm.files.sounds import Source
 from hear_axlstm.storage import locked, replacing, write_text
 
@@ -140,7 +141,7 @@ def read_npy(folder: Path, timestamps: bool) -> Iterator[Stored]:
     for line in (folder / LEDGER).read_bytes().splitlines() if (folder / LEDGER).exists() else []:
         if entry := _entry(line):
             entries[entry[0]] = entry[1], entry[3]
-    for name, (source, seconds) in entries.items():
+    for name, (source, seconds) in sorted(entries.items()):
         path = folder / f"{name}.embedding.npy"
         if path.exists():
             times = folder / f"{name}.timestamps.json"

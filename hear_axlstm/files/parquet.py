@@ -18,6 +18,7 @@ import numpy as np
 from hear_axlstm.errors import OutputError
 from hear_axlstm.files.folder import EmbeddingFolder, Stored, folder_of, valid_text
 from hear_axlstm.files.outcomes import Array, Outcome
+from hear_axlstm.files.settings import load_pyarrow, parts
 from hear_axlstm.files.sounds import Source
 from hear_axlstm.storage import locked, replacing
 
@@ -40,7 +41,7 @@ class ParquetFolder(EmbeddingFolder):
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
-        self._arrow, self._parquet = _pyarrow()
+        self._arrow, self._parquet = load_pyarrow()
         super().__init__(folder, settings, overwrite=overwrite)
         self._parts: dict[str, Path] = {}  # name -> where its rows are
         self._known: set[Path] = set()  # parts that have been read
@@ -200,19 +201,15 @@ class ParquetFolder(EmbeddingFolder):
 
 def read_parquet(folder: Path, timestamps: bool) -> Iterator[Stored]:
     """What the parts in a folder hold. Raises OutputError without pyarrow, and what that raises."""
-    arrow, parquet = _pyarrow()
-    for part in sorted(folder.glob("embeddings-*.parquet")):
+    _, parquet = load_pyarrow()
+    for part in parts(folder):
         with parquet.ParquetFile(part) as file:
             table = file.read()
         names = table["name"].to_pylist()
         rows: dict[str, list[int]] = defaultdict(list)
         for row, name in enumerate(names):
             rows[name].append(row)
-        values, shape = table["embedding"].combine_chunks(), [len(names)]
-        while arrow.types.is_fixed_size_list(values.type):
-            shape.append(values.type.list_size)
-            values = values.flatten()
-        vectors = values.to_numpy().reshape(shape)
+        vectors = vectors_of(table["embedding"].combine_chunks())
         paths = table["path"].to_pylist()
         seconds = table["seconds"].to_pylist() if "seconds" in table.column_names else [math.nan] * len(names)
         for name, own in rows.items():
@@ -221,13 +218,14 @@ def read_parquet(folder: Path, timestamps: bool) -> Iterator[Stored]:
             yield Stored(name, paths[own[0]], seconds[own[0]], embedding, times)
 
 
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise OutputError("parquet needs pyarrow: pip install 'hear-axlstm[parquet]'") from error
-    return pyarrow, pyarrow.parquet
+def vectors_of(column: Any) -> Array:
+    """The embeddings in a column, (n, D) or (n, layers, D), without those that are null."""
+    shape = []
+    values, kind = column, column.type
+    while hasattr(kind, "list_size"):
+        shape.append(kind.list_size)
+        values, kind = values.flatten(), kind.value_type
+    return np.asarray(values.to_numpy(zero_copy_only=False), np.float32).reshape(-1, *shape)
 
 
 def _distinct(table: Any) -> Iterator[tuple[str, str, int, int]]:

@@ -21,11 +21,11 @@ from hear_axlstm.errors import ConfigError
 from hear_axlstm.files import Format
 from hear_axlstm.files.bar import SoundBar
 from hear_axlstm.files.decode import decode_batches
-from hear_axlstm.files.folder import HEADER
 from hear_axlstm.files.items import are_held, as_sounds
 from hear_axlstm.files.outcomes import Outcome, encode_ahead
 from hear_axlstm.files.planning import BATCH_SECONDS, WINDOW_BATCHES, Plan, add_failure
 from hear_axlstm.files.result import Embedded, Failures
+from hear_axlstm.files.settings import read_settings
 from hear_axlstm.files.sounds import ArraySound, Given, NoSound, Sound
 from hear_axlstm.files.write import centring_of, check_place, open_folder, sink
 from hear_axlstm.hear import load_model
@@ -145,7 +145,7 @@ def _begun(batches: Iterator[list[Sound]]) -> Iterator[list[Sound]]:
 
 def _is_to_be_opened(out: Path, sounds: list[Given], pad_short: bool, overwrite: bool) -> bool:
     """Whether there is something to write, or embeddings are there already, which are not to be lost for nothing."""
-    if (out / HEADER).is_file() and not overwrite:
+    if not overwrite and read_settings(out) is not None:
         return True
     return any(_can_be_embedded(sound, pad_short) for sound in sounds)
 

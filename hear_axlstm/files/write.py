@@ -14,10 +14,11 @@ from hear_axlstm.encoder import Layers, layer_numbers
 from hear_axlstm.errors import ConfigError, OutputError
 from hear_axlstm.files import Format
 from hear_axlstm.files.find import SUFFIXES
-from hear_axlstm.files.folder import CENTRING, EmbeddingFolder
+from hear_axlstm.files.folder import EmbeddingFolder
 from hear_axlstm.files.npy import NpyFolder
 from hear_axlstm.files.outcomes import Outcome
 from hear_axlstm.files.parquet import COLUMNS, ParquetFolder
+from hear_axlstm.files.settings import CENTRING
 from hear_axlstm.files.sounds import FileSound, Given
 from hear_axlstm.parallel import ordered_map
 from hear_axlstm.storage import write_text

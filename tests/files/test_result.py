@@ -13,7 +13,9 @@ from hear_axlstm import Embedded, embed, load_embeddings
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import ConfigError, OutputError
 from hear_axlstm.files import open_folder, write
+from hear_axlstm.files.load import read_blocks
 from hear_axlstm.files.result import TEXTS
+from hear_axlstm.files.settings import read_settings
 from hear_axlstm.weights.save import weights_digest
 from tests.conftest import tone
 
@@ -181,7 +183,7 @@ def test_what_is_no_result_is_refused(tmp_path, damage):
     for name in ("x.npz", "y.npz", "absent.npz"):
         with pytest.raises(OutputError, match=f"{name} cannot be read"):
             load_embeddings(tmp_path / name)
-    with pytest.raises(OutputError, match=r"a folder without _embed\.json"):
+    with pytest.raises(OutputError, match="holds no embeddings; expected a folder that"):
         load_embeddings(tmp_path)
 
 
@@ -254,3 +256,28 @@ def test_centring_goes_with_scenes_of_the_weights_own_kind(model, sounds, tmp_pa
 def test_it_can_be_made_by_hand():
     made = Embedded(["x", "y"], [np.ones(3, np.float32), None])
     assert (list(made.ok), made.matrix.shape) == ([True, False], (2, 3))
+
+
+@pytest.mark.parametrize("format", ["npy", "parquet"])
+@pytest.mark.parametrize("options", [{}, {"layers": [0, 2]}], ids=str)
+def test_a_folder_is_read_in_blocks(model, sounds, tmp_path, format, options, monkeypatch):
+    embed(sounds, model, out=tmp_path / "out", format=format, **options)
+    loaded, settings = load_embeddings(tmp_path / "out"), read_settings(tmp_path / "out")
+    assert (settings["format"], settings["embeddings"], settings["centring"]) == (format, "scene", loaded.centring)
+    monkeypatch.setattr("hear_axlstm.files.load.BLOCK_ROWS", 2)
+    blocks = list(read_blocks(tmp_path / "out"))
+    assert [len(block.names) for block in blocks] == [2, 1]
+    assert [name for block in blocks for name in block.names] == loaded.names
+    assert [path for block in blocks for path in block.paths] == loaded.paths
+    assert [folder for block in blocks for folder in block.folders] == ["sounds", "sounds", "below"]
+    assert np.array_equal(np.concatenate([block.matrix for block in blocks]), np.stack(loaded.embeddings))
+    assert np.array_equal(np.concatenate([block.seconds for block in blocks]), loaded.durations)
+
+
+def test_blocks_are_of_scenes(model, sounds, tmp_path):
+    embed(sounds, model, out=tmp_path / "out", timestamps=True)
+    with pytest.raises(OutputError, match="holds an embedding every 40 ms; expected one a sound"):
+        next(read_blocks(tmp_path / "out"))
+    assert read_settings(tmp_path) is None
+    with pytest.raises(OutputError, match="holds no embeddings"):
+        next(read_blocks(tmp_path))
