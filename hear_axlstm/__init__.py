@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hear_axlstm.doors.onnx import export
     from hear_axlstm.embedder import Embedder
     from hear_axlstm.encoder import Encoder, build_encoder
+    from hear_axlstm.explore.index import Index
     from hear_axlstm.files import Embedded, embed, load_embeddings
     from hear_axlstm.files.similar import neighbours, similarity
     from hear_axlstm.finetuning import finetune
@@ -47,6 +48,7 @@ __all__ = [
     "Encoder",
     "EvaluationError",
     "HearAxlstmError",
+    "Index",
     "OutputError",
     "TaskError",
     "TrainingError",
@@ -92,6 +94,7 @@ __getattr__ = later(
         "Embedded": "files",
         "Embedder": "embedder",
         "Encoder": "encoder",
+        "Index": "explore.index",
         "build_encoder": "encoder",
         "classify": "classification.run",
         "convert_checkpoint": "weights.released",

@@ -17,7 +17,7 @@ import torch
 
 from hear_axlstm.centring import Array
 from hear_axlstm.errors import ConfigError, OutputError
-from hear_axlstm.explore.scan import Half, Places, ordered, tensors
+from hear_axlstm.explore.scan import Found, Half, Places, in_batches, ordered, tensors
 from hear_axlstm.parallel import processors
 
 DIMENSIONS = 256
@@ -25,7 +25,7 @@ SAMPLE = 50_000  # vectors that the directions are measured on
 CONNECTIVITY, EXPANSION_ADD = 16, 128  # of usearch: links a vector has, and candidates for them
 CANDIDATES = 100  # that are compared anew, or CANDIDATES_EACH for each answer where that is more
 CANDIDATES_EACH = 4
-EXPANSION_SEARCH = 2  # vectors that are looked at on the way, for each candidate
+EXPANSION_SEARCH = 1_024  # vectors that are looked at on the way, at least
 QUERIES = 64  # whose candidates are in memory at once
 
 
@@ -56,15 +56,13 @@ class Graph:
             step(len(block))
         return graph
 
-    def search(self, vectors: Half, queries: Array, k: int, without: Places | None = None) -> tuple[Places, Array]:
+    def search(self, vectors: Half, queries: Array, k: int, without: Places | None = None) -> Found:
         """As ``scan``, nearly always with the same answers. vectors: those that the graph is of."""
-        parts = [self._search(vectors, queries[at : at + QUERIES], k, None if without is None else without[at : at + QUERIES])
-                 for at in range(0, len(queries), QUERIES)]  # fmt: skip
-        return np.concatenate([places for places, _ in parts]), np.concatenate([cosines for _, cosines in parts])
+        return in_batches(lambda asked, own: self._search(vectors, asked, k, own), queries, without, QUERIES, k)
 
-    def _search(self, vectors: Half, queries: Array, k: int, without: Places | None) -> tuple[Places, Array]:
+    def _search(self, vectors: Half, queries: Array, k: int, without: Places | None) -> Found:
         count = min(max(CANDIDATES, CANDIDATES_EACH * k), len(self))
-        self._inner.expansion_search = EXPANSION_SEARCH * count
+        self._inner.expansion_search = max(EXPANSION_SEARCH, 2 * count)
         found = self._inner.search(self._projected(queries), count, threads=processors())
         places = np.full((len(queries), count), -1)
         for row, keys in zip(places, found.keys.reshape(len(queries), -1), strict=True):

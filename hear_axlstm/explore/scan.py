@@ -6,7 +6,7 @@ times as long to turn half precision into single.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -28,21 +28,31 @@ def tensors(vectors: Half) -> Iterator[tuple[int, Tensor]]:
         yield start, torch.from_numpy(vectors[start : start + BLOCK]).float()
 
 
-def scan(segments: Sequence[tuple[int, Half]], queries: Array, k: int, without: Places | None = None) -> tuple[Places, Array]:
-    """The k most similar vectors of each query, or all where they are fewer: their places and cosines, the greatest first.
+Found = tuple[Places, Array]  # places and cosines, (Q, k) each, the greatest cosine first
 
-    segments: parts of the collection, (N, D), each with the place of its first vector. queries: (Q, D), of length 1.
-    without: (Q,), the place of a vector that is no answer to a query. Rows of NaN are none either, and have none: the place
-    is -1 there, and the cosine NaN. Returns (Q, k) and (Q, k).
-    """
-    parts = [_scan(segments, queries[at : at + QUERIES], k, None if without is None else without[at : at + QUERIES])
-             for at in range(0, len(queries), QUERIES)]  # fmt: skip
+
+def in_batches(
+    search: Callable[[Array, Places | None], Found], queries: Array, without: Places | None, size: int, k: int
+) -> Found:
+    """What a search finds for queries, (Q, D), that are given to it few at a time, each with its own ``without``."""
+    starts = range(0, len(queries), size)
+    parts = [search(queries[at : at + size], None if without is None else without[at : at + size]) for at in starts]
     if not parts:
         return np.zeros((0, k), np.int64), np.zeros((0, k), np.float32)
     return np.concatenate([places for places, _ in parts]), np.concatenate([cosines for _, cosines in parts])
 
 
-def _scan(segments: Sequence[tuple[int, Half]], queries: Array, k: int, without: Places | None) -> tuple[Places, Array]:
+def scan(segments: Sequence[tuple[int, Half]], queries: Array, k: int, without: Places | None = None) -> Found:
+    """The k most similar vectors of each query: their places and cosines, the greatest first.
+
+    segments: parts of the collection, (N, D), each with the place of its first vector. queries: (Q, D), of length 1.
+    without: (Q,), the place of a vector that is no answer to a query. Rows of NaN are no answers either. Where there are
+    fewer than k, the place is -1 and the cosine NaN. Returns (Q, k) and (Q, k).
+    """
+    return in_batches(lambda asked, own: _scan(segments, asked, k, own), queries, without, QUERIES, k)
+
+
+def _scan(segments: Sequence[tuple[int, Half]], queries: Array, k: int, without: Places | None) -> Found:
     asked = torch.from_numpy(np.ascontiguousarray(queries, np.float32))
     cosines = torch.full((len(queries), k), -torch.inf)
     places = torch.full((len(queries), k), -1)
@@ -59,7 +69,7 @@ def _scan(segments: Sequence[tuple[int, Half]], queries: Array, k: int, without:
     return ordered(places.numpy(), cosines.numpy())
 
 
-def ordered(places: Places, cosines: Array) -> tuple[Places, Array]:
+def ordered(places: Places, cosines: Array) -> Found:
     """Answers in the order of their cosines, of equal ones in that of their places; -1 and NaN where there is none."""
     missing = ~np.isfinite(cosines)
     order = np.lexsort((places, np.where(missing, np.inf, -cosines)))

@@ -91,7 +91,9 @@ def write_graph(folder: Path, facts: Mapping[str, Any], graph: Graph, count: int
     """
     mark = uuid.uuid4().hex[:8]
     with _writing(folder), ExitStack() as temporary:
-        projection, inner = (temporary.enter_context(replacing(_file(folder, name, mark))) for name in ("projection", "graph"))
+        projection, inner = (
+            temporary.enter_context(replacing(_file(folder, name, mark))) for name in ("projection", "graph")
+        )
         with open(projection, "wb") as file:
             np.save(file, graph.projection)
         graph.save(inner)
