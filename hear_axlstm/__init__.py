@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from hear_axlstm.embedder import Embedder
     from hear_axlstm.encoder import Encoder, build_encoder
     from hear_axlstm.explore.index import Index
+    from hear_axlstm.explore.map import draw_map
+    from hear_axlstm.explore.twice import duplicates
     from hear_axlstm.files import Embedded, embed, load_embeddings
     from hear_axlstm.files.similar import neighbours, similarity
     from hear_axlstm.finetuning import finetune
@@ -57,6 +59,8 @@ __all__ = [
     "build_encoder",
     "classify",
     "convert_checkpoint",
+    "draw_map",
+    "duplicates",
     "embed",
     "export",
     "find_weights",
@@ -98,6 +102,8 @@ __getattr__ = later(
         "build_encoder": "encoder",
         "classify": "classification.run",
         "convert_checkpoint": "weights.released",
+        "draw_map": "explore.map",
+        "duplicates": "explore.twice",
         "embed": "files",
         "export": "doors.onnx",
         "finetune": "finetuning",

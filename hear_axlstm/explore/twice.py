@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -20,13 +22,16 @@ from hear_axlstm.explore.index import Index
 from hear_axlstm.explore.scan import Places, tensors
 from hear_axlstm.explore.search import open_index
 from hear_axlstm.explore.store import is_index
+from hear_axlstm.files.folder import valid_text
 from hear_axlstm.files.settings import read_settings
 from hear_axlstm.files.similar import Model
 from hear_axlstm.progress import printable, progress_bar, several
+from hear_axlstm.storage import write_text
 
 ABOVE = 0.95
 EACH = 100  # pairs of a sound with earlier ones, at most: a thousand silent files would make half a million
 NEIGHBOURS = 20  # of each sound, where a graph finds them
+COLUMNS = ["kind", "cosine", "name", "other", "path", "other_path"]
 SHOWN = 20  # pairs in a table
 ROWS = 1_024  # that are compared with a block at once
 
@@ -78,13 +83,30 @@ class Duplicates:
         order = np.argsort(self.closeness, kind="stable")  # NaN comes last
         return [place for place in order[:count].tolist() if self.nearest[place] >= 0]
 
-    def to_frame(self) -> Any:
-        """A pandas DataFrame of the pairs: cosine, name, other, path, other_path. Raises ConfigError without pandas."""
-        rows = [
-            (cosine, self.names[one], self.names[other], self.paths[one], self.paths[other])
-            for (one, other), cosine in zip(self.pairs.tolist(), self.cosines.tolist(), strict=True)
+    def rows(self, odd: int = 10) -> Iterator[tuple[str, float, int, int]]:
+        """The pairs, as "twice", their cosine and places; then some lonely sounds, as "odd", each with its nearest other."""
+        for (one, other), cosine in zip(self.pairs.tolist(), self.cosines.tolist(), strict=True):
+            yield "twice", cosine, one, other
+        for place in self.lonely(odd):
+            yield "odd", float(self.closeness[place]), place, int(self.nearest[place])
+
+    def to_frame(self, odd: int = 10) -> Any:
+        """A pandas DataFrame of the same: kind, cosine, name, other, path, other_path. Raises ConfigError without pandas."""
+        return load_pandas().DataFrame(self._table(odd), columns=COLUMNS)
+
+    def write_csv(self, path: str | os.PathLike[str], odd: int = 10) -> None:
+        """Write the same to a CSV file, which appears whole. Raises OSError."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([kind, f"{cosine:.4f}", *map(valid_text, texts)] for kind, cosine, *texts in self._table(odd))
+        write_text(Path(os.path.expanduser(path)), text.getvalue())
+
+    def _table(self, odd: int) -> list[tuple[str, float, str, str, str, str]]:
+        return [
+            (kind, cosine, self.names[one], self.names[other], self.paths[one], self.paths[other])
+            for kind, cosine, one, other in self.rows(odd)
         ]
-        return load_pandas().DataFrame(rows, columns=["cosine", "name", "other", "path", "other_path"])
 
     def __repr__(self) -> str:
         lines = [f"{cosine:.3f}  {printable(one)}  {printable(other)}" for one, other, cosine in islice(self, SHOWN)]

@@ -8,7 +8,7 @@ import pytest
 
 from hear_axlstm.evaluation.report import write_report
 from hear_axlstm.evaluation.report.summary import summarise
-from tests.evaluation.report.browser import Browser, find_chromium
+from tests.browser import Browser, find_chromium
 from tests.evaluation.report.world import two_models
 
 

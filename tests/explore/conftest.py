@@ -1,0 +1,49 @@
+"""Collections to look at, and a browser."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import soundfile
+
+import hear_axlstm
+from hear_axlstm.config import SAMPLE_RATE
+from tests.browser import Browser, find_chromium
+
+HOSTILE = "</script><img src=x onerror=alert(1)>"  # a name that a page must never read as its own
+FOLDERS = {"high": 2_000, "low": 200}
+
+
+@pytest.fixture(scope="session")
+def sounds(tmp_path_factory):
+    """Twelve sounds in two folders, one with a name of HTML, and one that is none."""
+    folder = tmp_path_factory.mktemp("sounds & more")
+    seconds = np.arange(SAMPLE_RATE // 4) / SAMPLE_RATE
+    for name, hertz in FOLDERS.items():
+        (folder / name).mkdir()
+        for number in range(6):
+            wave = 0.5 * np.sin(2 * np.pi * hertz * (1 + 0.1 * number) * seconds)
+            soundfile.write(folder / name / f"tone {number}.wav", wave, SAMPLE_RATE)
+    (folder / "low" / "tone 5.wav").rename(folder / "low" / f"{HOSTILE.replace('/', '_')}.wav")
+    (folder / "low" / "broken.wav").write_bytes(b"nothing")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(golden):
+    return golden("ssast").model()
+
+
+@pytest.fixture(scope="session")
+def result(sounds, model):
+    return hear_axlstm.embed(sounds, model)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory):
+    program = find_chromium()
+    if program is None:
+        pytest.skip("no chromium here (Debian: apt install chromium)")
+    chromium = Browser(program, tmp_path_factory.mktemp("chromium"))
+    yield chromium
+    chromium.close()
