@@ -1,7 +1,7 @@
 """Take docs/pictures/demo_map.png, a picture of the map that `make demo` has made, with chromium.
 
-    make demo
-    python -m scripts.picture_of_map [MAP.html]
+make demo
+python -m scripts.picture_of_map [MAP.html]
 """
 
 import sys
@@ -16,10 +16,11 @@ CHOSEN = "speech/kiwi 130 Hz.wav"
 WIDTH, HEIGHT = 960, 640  # px, legible when they are shown 800 wide
 SHOT = f"""(async () => {{
     const style = document.styleSheets[0];
-    for (const rule of ["#help {{ display: none }}", ".field {{ height: 400px !important }}"]) style.insertRule(rule, style.cssRules.length);
+    const rules = ["#help {{ display: none }}", ".field {{ height: 400px !important }}", "html {{ overflow: hidden }}"];
+    for (const rule of rules) style.insertRule(rule, style.cssRules.length);
     await new Promise((done) => setTimeout(done, 300));
     goTo(names.indexOf({CHOSEN!r}));
-    await new Promise((done) => audio.hidden ? done() : (audio.load(), audio.preload = "metadata", setTimeout(done, 700)));
+    await new Promise((done) => audio.hidden ? done() : (audio.preload = "metadata", audio.load(), setTimeout(done, 700)));
 }})()"""
 
 
@@ -34,7 +35,6 @@ def main(page: Path) -> None:
         shown.run(SHOT)
         PICTURE.write_bytes(shown.screenshot())
         browser.close()
-    print(f"{PICTURE}: {PICTURE.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A map's page in a real browser: dots that can be chosen, heard, hidden, searched and walked through, and no harm by names."""
+"""A map's page in a real browser: dots to choose, hear, hide, search and walk through, and no harm by names."""
 
 import shutil
 
@@ -22,6 +22,7 @@ PAINTED = """(() => {
   }
   return found;
 })()"""
+LOADED = "new Promise((done) => audio.readyState ? done() : audio.addEventListener('loadedmetadata', () => done()))"
 TWO_FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
 
 
@@ -104,7 +105,9 @@ def test_a_hostile_name_stays_text(page, drawn):
     page.call("Input.dispatchMouseEvent", type="mouseMoved", **where(page, hostile))
     assert texts(page, ".tip") == [drawn[0].names[hostile]]
     assert page.run("document.querySelectorAll('img').length") == 0
-    page.run("new Promise((done) => audio.readyState ? done(true) : audio.addEventListener('loadedmetadata', () => done(true)))")
+    page.run(
+        "new Promise((done) => audio.readyState ? done(true) : audio.addEventListener('loadedmetadata', () => done(true)))"
+    )
     assert page.run("audio.duration") == pytest.approx(0.25, abs=0.01)
 
 
@@ -142,7 +145,9 @@ def test_keys_walk_through_the_map(page):
     assert len(seen) > 3
     assert page.run("find('said').textContent").startswith(page.run("names[chosen]"))
     page.press("Enter")
-    page.run("new Promise((done) => audio.readyState ? done(true) : audio.addEventListener('loadedmetadata', () => done(true)))")
+    page.run(
+        "new Promise((done) => audio.readyState ? done(true) : audio.addEventListener('loadedmetadata', () => done(true)))"
+    )
     page.press("+")
     assert page.run("view.zoom") > 1
     page.press("0")
