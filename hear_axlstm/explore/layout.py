@@ -11,15 +11,15 @@ from hear_axlstm.errors import ConfigError
 DIRECTIONS = 50  # in which sounds vary most, to which t-SNE's distances are reduced
 FEW = 10  # sounds, below which the two directions in which they vary most show more than t-SNE
 PERPLEXITY = 30.0  # how many neighbours a sound is drawn to
-EVEN = 0.1  # of embeddings of length 1: where the farthest differ by less than this part of a thousandth, all are equal
+EQUAL = 1e-5  # of the largest number, by which no two embeddings differ where all are equal but for rounding
 SEED = 0
 
 
 def lay_out(directed: Array) -> Array:
     """Places of N sounds on a map, each of its two axes from 0 to 1. The same embeddings get the same places.
 
-    directed: (N, D), centred, of length 1 (or 0), finite, N from 1 on. What varies in no way lies in the order given, in
-    a spiral. It takes a minute for 20,000 on two cores. Raises ConfigError without scikit-learn.
+    directed: (N, D), centred, of length 1 (or 0), finite, N from 1 on. It takes a minute for 20,000 on two cores. Raises
+    ConfigError without scikit-learn.
     """
     try:
         from sklearn.decomposition import PCA
@@ -27,8 +27,6 @@ def lay_out(directed: Array) -> Array:
     except ImportError as error:
         raise ConfigError("a map needs scikit-learn: pip install 'hear-axlstm[explore]'") from error
     count = len(directed)
-    if are_equal(directed):
-        return _into_unit(_spiral(count))
     directions = min(DIRECTIONS, *directed.shape)
     reduced = PCA(directions, random_state=SEED).fit_transform(directed.astype(np.float64))
     if count < FEW:
@@ -41,9 +39,9 @@ def lay_out(directed: Array) -> Array:
     return _into_unit(model.fit_transform(reduced.astype(np.float32)))
 
 
-def are_equal(directed: Array) -> bool:
-    """Whether embeddings, centred, of length 1, (N, D), are the same but for rounding."""
-    return bool(np.ptp(directed, axis=0).max(initial=0) < EVEN / 1_000)
+def are_equal(embeddings: Array) -> bool:
+    """Whether embeddings, (N, D), are the same but for rounding."""
+    return bool(np.ptp(embeddings, axis=0).max() <= EQUAL * np.abs(embeddings).max())
 
 
 def kept(places: Array, neighbours: NDArray[np.int64]) -> float:
@@ -57,11 +55,11 @@ def kept(places: Array, neighbours: NDArray[np.int64]) -> float:
     return float(np.mean([len(np.intersect1d(one, other)) for one, other in zip(on_map, neighbours, strict=True)])) / k
 
 
-def _spiral(count: int) -> NDArray[np.float64]:
-    """Places for what nothing tells apart: a disc of evenly spread points, as the seeds of a sunflower lie."""
+def spiral(count: int) -> Array:
+    """Places for sounds that nothing tells apart: spread evenly over a disc, as the seeds of a sunflower lie."""
     order = np.arange(count)
     radius, angle = np.sqrt(order), order * np.pi * (3 - np.sqrt(5))
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    return _into_unit(np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1))
 
 
 def _into_unit(places: NDArray[np.floating]) -> Array:

@@ -14,7 +14,7 @@ const neighbours = unpacked(data.neighbours, Uint16Array);
 const cosines = unpacked(data.cosines, Int8Array);
 const each = neighbours.length / count;
 const [FILE, GONE, ADDRESS] = [0, 1, 2];
-const [OTHERS, NONE] = [12, 255];
+const NONE = 255;
 
 const find = (id) => document.getElementById(id);
 const map = find("map");
@@ -59,7 +59,7 @@ function themeColour(name) {
 
 function colourOf(code) {
   if (code === NONE) return themeColour("--grey");
-  if (!data.scale) return themeColour(code >= OTHERS ? "--grey" : `--colour-${code % 8}`);
+  if (!data.scale) return themeColour(code >= data.others ? "--grey" : `--colour-${code % data.colours}`);
   const along = (code / 254) * 4;
   const low = Math.min(3, Math.floor(along));
   const ends = [low, low + 1].map((stop) => themeColour(`--scale-${stop}`));

@@ -91,14 +91,15 @@ def draw_map(
     colouring = colour(column, values)
     centring = settled(sample.centring, [sample.matrix])
     directed = centring.directed(sample.matrix)
-    places = layout.lay_out(directed)
+    equal = layout.are_equal(sample.matrix) or layout.are_equal(directed)
+    places = layout.spiral(count) if equal else layout.lay_out(directed)
     found = nearest(sample.matrix, sample.names, centring, NEIGHBOURS)
     notes = []
     if sample.found > count:
         notes.append(f"{count:,} of {sample.found:,} sounds are shown, an even sample.")
     if sample.left_out:
         notes.append(f"Left out: {several(sample.left_out, 'sound')} without an embedding.")
-    if count > 1 and layout.are_equal(directed):
+    if count > 1 and equal:
         notes.append("All embeddings are equal: the places say nothing.")
     if table is not None and (missing := sum(value is None for value in values)):
         notes.append(f"{several(missing, 'sound')} {'has' if missing == 1 else 'have'} no {column} in {table}.")

@@ -89,8 +89,9 @@ def _data(drawn: SoundMap) -> dict[str, Any]:
         "codes": _packed(drawn.colouring.codes, np.uint8),
         "neighbours": _packed(drawn.neighbours, np.uint16),
         "cosines": _packed(np.round(drawn.cosines * 100), np.int8),
-        "column": printable(drawn.colouring.column),
         "scale": drawn.colouring.kind != "category",
+        "colours": len(colours.COLOURS),
+        "others": colours.MOST,
     }
 
 
@@ -110,10 +111,11 @@ def _root(shown: str, name: str, path: str) -> str:
     """The address of a sound's file without its name where that is its end and the root ends in "/"; else all of it."""
     if not path or "://" in path:
         return path
-    if path.endswith(f"/{name}") and shown == name:
-        path = path[: -len(name)]
-        return PurePath(path).as_uri().rstrip("/") + "/"
-    return PurePath(os.path.abspath(path)).as_uri()
+    whole = os.path.abspath(path)
+    if whole.endswith(f"/{name}") and shown == name:
+        root = PurePath(whole[: -len(name)]).as_uri()
+        return root if root.endswith("/") else f"{root}/"
+    return PurePath(whole).as_uri()
 
 
 def _heard(path: str) -> int:
