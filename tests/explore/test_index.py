@@ -18,11 +18,11 @@ HALF = 5e-4  # of a cosine, in half precision
 SIZE = 32
 
 
-def vectors(count, seed=0, size=SIZE):
+def vectors(count, seed=0, size=SIZE, noise=0.5):
     """Embeddings around twenty places, which have a large part in common, as real ones do."""
     rng = np.random.default_rng(seed)
     places = np.random.default_rng(9).normal(size=(20, size))
-    return (3 + places[rng.integers(20, size=count)] + 0.5 * rng.normal(size=(count, size))).astype(np.float32)
+    return (3 + places[rng.integers(20, size=count)] + noise * rng.normal(size=(count, size))).astype(np.float32)
 
 
 @pytest.fixture
@@ -168,8 +168,8 @@ def test_what_is_added_to_a_graph_is_found_before_and_after_it_is_saved(by_own_m
     index.save(tmp_path / "saved")
     for one in (index, Index.load(tmp_path / "saved")):
         assert [hits[0][0] for _, hits in one.query(more, 1)] == [f"new {number}" for number in range(100)]
-    index.add(vectors(600, seed=4))
-    assert [hits[0][0] for _, hits in index.query(more, 1)] == [f"new {number}" for number in range(100)]
+    index.add(vectors(600, seed=4))  # in a new graph
+    assert sum(hits[0][0] == f"new {number}" for number, (_, hits) in enumerate(index.query(more, 1))) >= 97
 
 
 def test_without_usearch_a_large_index_is_exact(by_own_mean, small_scan, tmp_path, monkeypatch, caplog):
