@@ -31,9 +31,9 @@ from hear_axlstm.progress import several
 def map_command(embeddings: Path, out: Path, color: str | None, table: Path | None, quiet: bool) -> None:
     """Draw a map of embeddings, on which sounds that are alike lie together.
 
-    EMBEDDINGS is a folder that `hear-axlstm embed` wrote. The map is one HTML file that needs no network: click on a sound to
-    hear it, where its file is on this machine, and to see which are most similar to it. Of more than 20,000 sounds, an even
-    sample is shown. A table without --color gives its column label, or its only other one.
+    EMBEDDINGS is a folder that `hear-axlstm embed` wrote. The map is one HTML file that needs no network: click on a sound
+    to hear it, where its file is on this machine, and to see which are most similar to it. Of more than 20,000 sounds, an
+    even sample is shown. A table without --color gives its column label, or its only other one.
     """
     from hear_axlstm.explore.map import draw_map
 

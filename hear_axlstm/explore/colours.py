@@ -28,6 +28,7 @@ SCALE_ON_BLACK = ("#6d55d8", "#b457b8", "#ec6f7f", "#f9ab57", "#fdf29a")  # alwa
 MOST = 12  # categories with a colour of their own
 STEPS = 254  # of the scale
 NONE = 255  # the code of a sound without a value
+LARGEST = 1e300  # of numbers on a scale
 WIDE = 100.0  # times the lowest number is the highest, where a scale is logarithmic
 
 Kind = Literal["category", "number", "time"]
@@ -69,7 +70,7 @@ def colour(column: str, values: Sequence[Any]) -> Colouring:
     """
     given = [None if _is_missing(value) else _plain(value) for value in values]
     there = [value for value in given if value is not None]
-    if there and all(isinstance(value, int | float) for value in there):
+    if there and all(isinstance(value, int | float) and abs(value) < LARGEST for value in there):
         whole = all(isinstance(value, int) for value in there)
         if not whole or len(set(there)) > MOST:
             return _scale(column, "number", given)
@@ -79,7 +80,9 @@ def colour(column: str, values: Sequence[Any]) -> Colouring:
 
 
 def _is_missing(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float | np.floating) and not math.isfinite(value)) or value != value
+    if isinstance(value, float | np.floating):
+        return not math.isfinite(value)
+    return value is None or value == "" or value != value  # pandas' NaT
 
 
 def _plain(value: Any) -> Any:
@@ -101,8 +104,8 @@ def _scale(column: str, kind: Kind, given: Sequence[Any]) -> Colouring:
     texts = ["" if value is None else _words(value) for value in given]
     missing = int((codes == NONE).sum())
     legend = [Entry("no value", NONE, missing)] if missing else []
-    ends = [_words(min(value for value in given if value is not None)), _words(max(v for v in given if v is not None))]
-    return Colouring(column, kind, codes, texts, legend, *ends, logarithmic)
+    there = [value for value in given if value is not None]
+    return Colouring(column, kind, codes, texts, legend, _words(min(there)), _words(max(there)), logarithmic)
 
 
 def _number(value: float | datetime.datetime) -> float:
@@ -112,7 +115,9 @@ def _number(value: float | datetime.datetime) -> float:
 
 
 def _words(value: float | datetime.datetime) -> str:
-    return str(value)[:19] if isinstance(value, datetime.datetime) else f"{value:,.6g}" if isinstance(value, float) else f"{value:,}"
+    if isinstance(value, datetime.datetime):
+        return str(value)[:19]
+    return f"{value:,.6g}" if isinstance(value, float) else f"{value:,}"
 
 
 def _categories(column: str, texts: list[str]) -> Colouring:

@@ -68,7 +68,8 @@ def joined(sample: Sample, path: str | os.PathLike[str], column: str | None) -> 
             value = found.setdefault(str(row[key]), row[column])
             same = value == row[column] or (value != value and row[column] != row[column])
             require(same, f"{table}: {row[key]} has {value!r} and {row[column]!r} in {column}; keep one")
-    by_path = {os.path.normpath(table.absolute().parent / os.path.expanduser(given)): value for given, value in found.items()}
+    home = table.absolute().parent
+    by_path = {os.path.normpath(home / os.path.expanduser(given)): value for given, value in found.items()}
     values, missed = list[Any](), 0
     for name, place in zip(sample.names, sample.paths, strict=True):
         hit = next((of[one] for of, one in ((found, name), (found, place), (by_path, place)) if one in of), _MISSING)

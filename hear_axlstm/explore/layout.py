@@ -1,4 +1,4 @@
-"""Embeddings, centred, (N, D) -> places on a map, (N, 2), where sounds that are alike lie together: t-SNE by scikit-learn."""
+"""Embeddings, centred, (N, D) -> places on a map, (N, 2), where sounds that are alike lie together: by t-SNE."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def are_equal(directed: Array) -> bool:
 
 
 def kept(places: Array, neighbours: NDArray[np.int64]) -> float:
-    """The share of neighbours by the embedding, (N, k), that are among as many neighbours on the map; 1 where there are none."""
+    """The share of neighbours by the embedding, (N, k), that are among as many on the map; 1 where there are none."""
     from sklearn.neighbors import NearestNeighbors
 
     k = neighbours.shape[1]

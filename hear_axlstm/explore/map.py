@@ -30,10 +30,10 @@ SUFFIXES = (".html", ".htm")
 class SoundMap:
     """A map of N sounds.
 
-    names, paths, folders: N each. seconds: (N,), NaN where unknown. places: (N, 2), float32, from 0 to 1. neighbours: (N, k),
-    the numbers of the most similar others by their embeddings, the most similar first. cosines: (N, k), theirs. kept: the
-    share of neighbours that are neighbours on the map as well. colouring: what they are coloured by. centred_on: what the
-    embeddings were centred on. notes: what somebody who looks at it must know, in sentences.
+    names, paths, folders: N each. seconds: (N,), NaN where unknown. places: (N, 2), float32, from 0 to 1. neighbours:
+    (N, k), the numbers of the most similar others by their embeddings, the most similar first. cosines: (N, k), theirs.
+    kept: the share of neighbours that are neighbours on the map as well. colouring: what they are coloured by. centred_on:
+    what the embeddings were centred on. notes: what somebody who looks at it must know, in sentences.
     """
 
     names: list[str]
@@ -89,7 +89,7 @@ def draw_map(
         column = color or "folder"
         values = values_of(sample, folder if folder is not None and folder.is_dir() else None, column)
     colouring = colour(column, values)
-    centring = settled(sample.centring, sample.matrix)
+    centring = settled(sample.centring, [sample.matrix])
     directed = centring.directed(sample.matrix)
     places = layout.lay_out(directed)
     found = nearest(sample.matrix, sample.names, centring, NEIGHBOURS)

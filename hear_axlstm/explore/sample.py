@@ -101,7 +101,9 @@ def _of_result(result: Embedded) -> Iterator[Block]:
     for start in range(0, len(places), ROWS):
         some = result[places[start : start + ROWS]]
         folders = list(map(folder_of, some.names, some.paths))
-        yield Block("", some.names, some.paths, folders, some.durations, np.stack([one for _, one in some]))
+        yield Block(
+            "", some.names, some.paths, folders, some.durations, np.stack([one for _, one in some if one is not None])
+        )
 
 
 def _of_one_layer(matrix: Array) -> Array:

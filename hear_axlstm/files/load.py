@@ -18,8 +18,9 @@ from hear_axlstm.errors import ConfigError, OutputError
 from hear_axlstm.files.folder import Stored, folder_of, is_gone
 from hear_axlstm.files.npy import read_npy
 from hear_axlstm.files.outcomes import Array
-from hear_axlstm.files.parquet import read_parquet, vectors_of
-from hear_axlstm.files.result import Embedded, load_saved
+from hear_axlstm.files.parquet import read_parquet
+from hear_axlstm.files.result import Embedded, Failures, load_saved
+from hear_axlstm.files.rows import vectors_of
 from hear_axlstm.files.settings import ADVICE, LEDGER, load_pyarrow, parts, read_settings
 from hear_axlstm.progress import first_of, several
 from hear_axlstm.weights.names import name_of
@@ -36,7 +37,8 @@ def load_embeddings(path: str | os.PathLike[str]) -> Embedded:
 
     path: a file that ``result.save`` wrote, or a folder that ``embed(..., out=folder)`` or ``hear-axlstm embed`` wrote, of
     either format. What a folder holds is ordered by name, folder by folder, whatever the order in which it was written.
-    Where some of its sounds are not there any more, ``gone`` has their names, and the log gets a warning.
+    Where some of its sounds are not there any more, ``gone`` has their names, and the log gets a warning. Of parquet,
+    ``failures`` has those that failed.
 
     Raises OutputError when there is no such file or folder, when it holds something else, or is damaged.
     """
@@ -50,15 +52,17 @@ def load_embeddings(path: str | os.PathLike[str]) -> Embedded:
     except Exception as error:  # numpy and pyarrow have many words for damage
         raise OutputError(f"{source} cannot be read ({error}); embed again: what is damaged is made anew") from error
     durations = np.array([one.seconds for one in stored], dtype=np.float64)
+    ok = np.array([one.embedding is not None for one in stored], dtype=bool)
     return Embedded(
         names=[one.name for one in stored],
         embeddings=[one.embedding for one in stored],
         timestamps=[one.timestamps for one in stored] if timestamps else [],
         paths=[one.path for one in stored],
         durations=durations,
+        failures=Failures({one.name: one.failure for one in stored if one.embedding is None}),
         gone=_gone(stored, source),
         size=settings["size"],
-        audio_seconds=float(np.nansum(durations)),
+        audio_seconds=float(np.nansum(durations[ok])),
         weights=settings["weights"],
         centring=settings["centring"],
     )
@@ -84,10 +88,11 @@ def _gone(stored: list[Stored], folder: Path) -> list[str]:
 
     Where none is there, as on another machine than that where they were embedded, that says nothing.
     """
-    gone = [one.name for one in stored if is_gone(one.path)]
-    if not gone or len(gone) == len(stored):
+    paths = {one.name: one.path for one in stored if one.embedding is not None}
+    gone = [name for name, path in paths.items() if is_gone(path)]
+    if not gone or len(gone) == len(paths):
         return []
-    count = f"{len(gone):,} of {several(len(stored), 'embedding')}"
+    count = f"{len(gone):,} of {several(len(paths), 'embedding')}"
     advice = "to remove them, embed again with prune=True, or hear-axlstm embed --prune"
     logger.warning("%s: the sounds of %s are not there any more (%s); %s", folder, count, first_of(gone, SHOWN), advice)
     return gone
@@ -148,7 +153,8 @@ def _npy_blocks(folder: Path) -> Iterator[Block]:
         names, paths = [one.name for one in some], [one.path for one in some]
         seconds = np.array([one.seconds for one in some], np.float64)
         folders = [folder_of(one.name, one.path) for one in some]
-        yield Block(LEDGER, names, paths, folders, seconds, np.stack([one.embedding for one in some]))
+        matrix = [one.embedding for one in some if one.embedding is not None]
+        yield Block(LEDGER, names, paths, folders, seconds, np.stack(matrix))
 
 
 BLOCKS = {"npy": _npy_blocks, "parquet": _parquet_blocks}

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from hear_axlstm.errors import OutputError
-from hear_axlstm.files.folder import EmbeddingFolder, Stored
+from hear_axlstm.files.folder import EmbeddingFolder, Stored, is_current, is_gone, locked, source_of, taken
 from hear_axlstm.files.outcomes import Array, Outcome
-from hear_axlstm.files.settings import HEADER, LEDGER
+from hear_axlstm.files.settings import HEADER, LEDGER, claim
 from hear_axlstm.files.sounds import Source
-from hear_axlstm.storage import locked, replacing, write_text
+from hear_axlstm.storage import replacing, sweep, write_text
 
 # Errors that are about the name or the place of one file; all others, such as a full disk, would meet the next one, too.
 ONE_TARGET = {
@@ -36,6 +36,10 @@ class NpyFolder(EmbeddingFolder):
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
         super().__init__(folder, settings, overwrite=overwrite)
+        claim(folder, settings, overwrite=overwrite)
+        sweep(folder, below=True)
+        self._sources: dict[str, Source] = {}  # of the embeddings that are there, by name
+        self._planned: dict[str, str] = {}  # name -> path of the sounds that this run asked for
         self._ledger = folder / LEDGER
         self._suffixes = (
             [".timestamps.json", ".embedding.npy"] if settings["embeddings"] == "timestamp" else [".embedding.npy"]
@@ -53,6 +57,20 @@ class NpyFolder(EmbeddingFolder):
     def _recorded(self, name: str, source: Source) -> tuple[str, Source]:
         return (name.casefold() if self._folds_case else name), source
 
+    def is_done(self, name: str, source: Source) -> bool:
+        with self._lock:
+            name, source = self._recorded(name, source)
+            self._check_free(name, source)
+            if (other := self._planned.setdefault(name, source.path)) != source.path:
+                raise taken(name, source.path, other)
+            there = self._sources.get(name)
+            return there is not None and is_current(source, there) and self._is_whole(name)
+
+    def _check_free(self, name: str, source: Source) -> None:
+        other = self._sources.get(name)
+        if other is not None and other.path != source.path and self._is_there(name):
+            raise taken(name, source.path, other.path)
+
     def _paths(self, name: str) -> list[Path]:
         return [self.folder / f"{name}{suffix}" for suffix in self._suffixes]
 
@@ -67,8 +85,8 @@ class NpyFolder(EmbeddingFolder):
             return False
 
     def write(self, outcome: Outcome, embedding: Array) -> None:
-        name, source = self._recorded_of(outcome)
-        with locked(self.folder):
+        name, source = self._recorded(outcome.name, source_of(outcome))
+        with self._lock, locked(self.folder):
             self._catch_up()
             self._check_free(name, source)
             if self._sources.get(name, source) != source:
@@ -94,6 +112,18 @@ class NpyFolder(EmbeddingFolder):
     def close(self) -> list[Outcome]:
         """Nothing is held back."""
         return []
+
+    def gone(self) -> list[str]:
+        with self._lock:
+            unseen = (name for name in self._sources if name not in self._planned)
+            return sorted(name for name in unseen if self._is_there(name) and is_gone(self._sources[name].path))
+
+    def prune(self) -> list[str]:
+        with self._lock, locked(self.folder):
+            self._catch_up()
+            names = self.gone()
+            self._remove(names)
+        return names
 
     def _record(self, outcome: Outcome, source: Source, sizes: list[int]) -> None:
         line = ("\n" if self._is_cut else "") + _line(outcome.name, source, sizes, outcome.seconds)

@@ -33,7 +33,8 @@ class Outcome:
     name: the sound's. source: its file as it was before it was decoded, None in memory. embedding: (D,) for a scene, (N, D)
     with timestamps, (layers, D) and (layers, N, D) where layers were asked for; None where the sound failed. timestamps:
     (N,) in ms, None for a scene. failure: why there is no embedding, empty where there is one. index: the sound's place
-    among the names of the plan. seconds: how long the sound is, as planned.
+    among the names of the plan. seconds: how long the sound is, as planned. sample_rate: the sound's own in Hz, by its
+    header; 0 where nothing says it.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Outcome:
     failure: str = ""
     index: int = 0
     seconds: float = 0.0
+    sample_rate: float = 0.0
 
 
 def encode(

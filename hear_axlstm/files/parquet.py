@@ -2,201 +2,262 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import os
 import time
-import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hear_axlstm.errors import OutputError
-from hear_axlstm.files.folder import EmbeddingFolder, Stored, folder_of, valid_text
+from hear_axlstm.files.folder import EmbeddingFolder, Stored, is_gone, locked, taken
+from hear_axlstm.files.known import ASKED, FAILED, STALE, Fact, Known, Numbers, hashes, known_in
 from hear_axlstm.files.outcomes import Array, Outcome
-from hear_axlstm.files.settings import load_pyarrow, parts
+from hear_axlstm.files.parts import IDENTITY, Parts, Stamp
+from hear_axlstm.files.rows import New, in_order, new, recorded, table_of, vectors_of
+from hear_axlstm.files.settings import claim, load_pyarrow, parts
 from hear_axlstm.files.sounds import Source
-from hear_axlstm.storage import locked, replacing
 
-logger = logging.getLogger(__name__)
+FLUSH_ROWS = 4_096  # of a part that is full; the last one is written anew with what came since
+SHORTEST, LONGEST = 2.0, 10.0  # seconds of work between; within them,
+SHARE = 0.05  # of the run so far; and no more than this goes to writing
 
-FLUSH_ROWS = 4_096  # a part is written when it has this many rows, or is this old:
-SHORTEST, LONGEST, SHARE = 2.0, 60.0, 0.05  # seconds; between them, this share of the run so far
-IDENTITY = ["name", "path", "size", "modified"]  # columns
-COLUMNS = {
-    "scene": ["name", "folder", "seconds", "path", "size", "modified", "embedding"],
-    "timestamp": ["name", "folder", "seconds", "path", "size", "modified", "timestamp_ms", "embedding"],
-}
+
+@dataclass
+class Part:
+    """A part as it was read last. rows: in it."""
+
+    path: Path
+    stamp: Stamp
+    rows: int
 
 
 class ParquetFolder(EmbeddingFolder):
-    """embeddings-*.parquet: one data set, a row a scene or timestamp.
+    """embeddings-*.parquet: one data set, a row a scene or timestamp, or one that says why a sound has none.
 
-    COLUMNS says which columns. All rows of a sound are in one part, and a part's rows are ordered by name. Names that are
-    not UTF-8 have escapes; their path is a URI.
+    All rows of a sound are in one part. The last part grows until it is full: it is written anew, and takes the place of
+    the one before in one step. A run that is killed loses what came since.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
-        self._arrow, self._parquet = load_pyarrow()
+        self._files = Parts(folder, settings)
         super().__init__(folder, settings, overwrite=overwrite)
-        self._parts: dict[str, Path] = {}  # name -> where its rows are
-        self._known: set[Path] = set()  # parts that have been read
-        self._changed: dict[str, Source] = {}  # names whose rows are to be removed, with the source that these were made of
-        self._held: list[tuple[Outcome, Array]] = []
+        claim(folder, settings, overwrite=overwrite)
+        self._known = Known()
+        self._parts: dict[int, Part] = {}  # by number
+        self._last = 0  # number
+        self._own: set[Path] = set()  # parts that this run began
+        self._asked: dict[
+            int, str
+        ] = {}  # the paths of sounds that this run asked for and that are not there, by hash of name
+        self._reasons: dict[int, dict[str, str]] = {}  # name -> why it failed, of parts that were asked for it
+        self._held: list[New] = []
         self._rows = 0
         self._refused: list[Outcome] = []
         self._began = self._flushed = time.monotonic()
+        self._pause = SHORTEST
         with locked(folder):
+            self._files.sweep()
             self._catch_up()
-
-    def _recorded(self, name: str, source: Source) -> tuple[str, Source]:
-        try:
-            path = os.fsencode(source.path).decode()
-        except UnicodeError:
-            path = Path(source.path).as_uri()  # which is no other file's path, as one with escapes may be
-        return valid_text(name), replace(source, path=path)
-
-    def _is_there(self, name: str) -> bool:
-        return True  # all parts have been read
-
-    def _is_whole(self, name: str) -> bool:
-        return True  # a part that is not is set aside
 
     def is_done(self, name: str, source: Source) -> bool:
         """As for any folder; the rows of a sound that has changed are removed before the first new ones are written."""
-        if super().is_done(name, source):
-            return True
-        name, _ = self._recorded(name, source)
-        if name in self._sources:
-            self._changed[name] = self._sources[name]
-        return False
+        with self._lock:
+            name, source = recorded(name, source)
+            fact = self._ask(name, source)
+            if fact is None:
+                return False
+            self._known.mark(name, ASKED if fact.is_of(source) else ASKED | STALE)
+            return fact.is_of(source) and not fact.marks & FAILED
+
+    def failure_of(self, name: str, source: Source) -> str:
+        with self._lock:
+            name, source = recorded(name, source)
+            fact = self._known.get(name)
+            return self._reason(name, fact) if fact and fact.marks & FAILED and fact.is_of(source) else ""
+
+    def _ask(self, name: str, source: Source) -> Fact | None:
+        """What is known of a name, for this source. Raises OutputError where it is another's."""
+        fact = self._known.get(name)
+        if fact and fact.has_path(source):
+            return fact
+        there = self._path_in(fact.part, name) if fact and (fact.marks & ASKED or not fact.marks & FAILED) else None
+        if (other := there or self._asked.setdefault(hash(name), source.path)) != source.path:
+            raise taken(name, source.path, other)
+        return None
 
     def write(self, outcome: Outcome, embedding: Array) -> None:
-        self._check_free(*self._recorded_of(outcome))
-        self._held.append((outcome, embedding))
-        self._rows += 1 if outcome.timestamps is None else len(outcome.timestamps)
-        now = time.monotonic()
-        interval = min(max(SHARE * (now - self._began), SHORTEST), LONGEST)
-        if self._rows >= FLUSH_ROWS or now - self._flushed >= interval:
+        sound = new(outcome, embedding)
+        with self._lock:
+            self._ask(sound.name, sound.source)
+            self._hold(sound, 1 if outcome.timestamps is None else len(outcome.timestamps))
+
+    def write_failure(self, outcome: Outcome) -> None:
+        """Record why a sound has no embedding, unless nothing says which file it is, or the name is another's."""
+        with self._lock:
+            if outcome.source is not None and self._is_free(new(outcome, None)):
+                self._hold(new(outcome, None), 1)
+
+    def _is_free(self, sound: New) -> bool:
+        try:
+            self._ask(sound.name, sound.source)
+        except OutputError:
+            return False
+        return True
+
+    def _hold(self, sound: New, rows: int) -> None:
+        self._held.append(sound)
+        self._rows += rows
+        if self._rows >= FLUSH_ROWS or time.monotonic() - self._flushed >= self._pause:
             self._flush()
 
     def close(self) -> list[Outcome]:
         """Write what is held back. Returns the outcomes whose names other runs have given to other files meanwhile."""
-        self._flush()
-        refused, self._refused = self._refused, []
-        return refused
+        with self._lock:
+            self._flush()
+            refused, self._refused = self._refused, []
+            return refused
+
+    def gone(self) -> list[str]:
+        with self._lock:
+            return sorted(name for name, failed in self._gone() if not failed)
+
+    def prune(self) -> list[str]:
+        """As for any folder; sounds that failed go, too, unnamed."""
+        with self._lock, locked(self.folder):
+            self._catch_up()
+            names = dict(self._gone())
+            for name in names:
+                self._known.mark(name, STALE)
+            self._replace_stale()
+        return sorted(name for name, failed in names.items() if not failed)
+
+    def _gone(self) -> Iterator[tuple[str, bool]]:
+        """The names of what this run did not ask for and whose sounds are gone, and whether each had failed."""
+        for number, keys in self._known.not_asked().items():
+            table = self._files.read(self._parts[number].path, ["name", "path", "error"])
+            if table is not None:
+                rows = table.filter(np.isin(hashes(table["name"].combine_chunks()), keys)).to_pylist()
+                yield from {row["name"]: row["error"] is not None for row in rows if is_gone(row["path"])}.items()
 
     def _flush(self) -> None:
-        """Write what is held as one part, but for what other runs have written since it was planned."""
+        """Write what is held, but for what other runs have written since it was planned."""
+        began = time.monotonic()
         if self._held:
-            with locked(self.folder):
+            with locked(self.folder) as is_alone:
                 self._catch_up()
-                new = [(outcome, embedding) for outcome, embedding in self._held if self._is_new(outcome)]
-                changed = [name for name, source in self._changed.items() if self._sources.get(name) == source]
-                self._remove(changed)  # but not what another run has written since
-                self._changed.clear()
-                if new:
-                    self._write_part(new)
+                if not self._parts:
+                    self._files.check_first()
+                if sounds := self._still_new():
+                    self._replace_stale(sounds, is_alone=is_alone)
+            for sound in self._held:
+                if self._known.get(sound.name) is not None:
+                    self._known.mark(sound.name, ASKED)
+                    self._asked.pop(hash(sound.name), None)
         self._held.clear()
         self._rows = 0
-        self._flushed = time.monotonic()
+        self._flushed = now = time.monotonic()
+        self._pause = max(min(max(SHARE * (now - self._began), SHORTEST), LONGEST), (now - began) / SHARE)
 
-    def _is_new(self, outcome: Outcome) -> bool:
-        name, source = self._recorded_of(outcome)
-        try:
-            self._check_free(name, source)
-        except OutputError as error:
-            self._refused.append(replace(outcome, embedding=None, timestamps=None, failure=str(error)))
-            return False
-        there = self._sources.get(name)
-        if there is not None and there != source:
-            self._changed[name] = there
-        return there != source
+    def _still_new(self) -> list[New]:
+        """What is held and is not there, one of a name; what it takes the place of becomes stale."""
+        found: dict[str, New] = {}
+        for sound in self._held:
+            fact, failed = self._known.get(sound.name), sound.embedding is None
+            if fact is not None:
+                has_failed = bool(fact.marks & FAILED)
+                if fact.has_path(sound.source):
+                    is_there = fact.is_of(sound.source) and (not has_failed or (failed and self._is_told(sound, fact)))
+                else:
+                    is_there = failed or not has_failed
+                    if is_there and not failed:
+                        self._refuse(sound, fact)
+                if is_there:
+                    continue
+                self._known.mark(sound.name, STALE)
+            if not (failed and sound.name in found):
+                found[sound.name] = sound
+        return list(found.values())
+
+    def _refuse(self, sound: New, fact: Fact) -> None:
+        other = self._path_in(fact.part, sound.name) or "another sound"
+        why = str(taken(sound.name, sound.source.path, other))
+        self._refused.append(replace(sound.outcome, embedding=None, timestamps=None, failure=why))
+
+    def _is_told(self, sound: New, fact: Fact) -> bool:
+        return self._reason(sound.name, fact) == sound.outcome.failure
+
+    def _replace_stale(self, sounds: Sequence[New] = (), *, is_alone: bool = True) -> None:
+        """Take what is stale out of the parts, each of which is written anew at most once, and put sounds into one."""
+        stale = self._known.stale()
+        added = table_of(sounds, self._files.schema) if sounds else None
+        growing = None if added is None or len(added) >= FLUSH_ROWS else self._growing(is_alone)
+        for number in stale.keys() - {growing}:
+            path, table = self._parts[number].path, self._without(number, stale)
+            if table is not None and len(table):
+                self._files.write(path, table)
+            elif table is not None:
+                path.unlink(missing_ok=True)
+        if added is not None:
+            if growing is None:
+                path = self._files.new([part.path for part in self._parts.values()])
+                self._own.add(path)
+            else:
+                path = self._parts[growing].path
+                if (there := self._without(growing, stale)) is not None:
+                    added = in_order([there, added])
+            self._files.write(path, added)
+        self._catch_up()
+
+    def _growing(self, is_alone: bool) -> int | None:
+        """The last part that is not full; without locks, of those that this run began."""
+        parts = ((part.path, number) for number, part in self._parts.items() if part.rows < FLUSH_ROWS)
+        return max(((path, number) for path, number in parts if is_alone or path in self._own), default=(None, None))[1]
+
+    def _without(self, number: int, removed: Mapping[int, Numbers]) -> Any:
+        """A part as a table, without what is to be removed from it; None where it is not there any more."""
+        table = self._files.read(self._parts[number].path)
+        if table is None or number not in removed:
+            return table
+        return table.filter(~np.isin(hashes(table["name"].combine_chunks()), removed[number]))
 
     def _catch_up(self) -> None:
-        """Read what the parts hold that this run does not know yet."""
-        for part in sorted(set(self.folder.glob("embeddings-*.parquet")) - self._known):
-            table = self._read(part, IDENTITY)
+        """Read what the parts hold that this run does not know yet: new ones, and those that were written anew."""
+        seen = self._files.seen()
+        changed = [number for number, part in self._parts.items() if seen.get(part.path) != part.stamp]
+        if changed:
+            self._known.forget(changed)
+            for number in changed:
+                del self._parts[number]
+                self._reasons.pop(number, None)
+        there = {part.path for part in self._parts.values()}
+        found = []
+        for path in seen.keys() - there:
+            table = self._files.read(path, IDENTITY)
             if table is not None:
-                self._known.add(part)
-                for name, path, size, modified in _distinct(table):
-                    self._sources[name], self._parts[name] = Source(path, size, modified), part
+                self._last += 1
+                self._parts[self._last] = Part(path, seen[path], len(table))
+                found.append(known_in(table, self._last))
+        if found:
+            names, facts = zip(*found, strict=True)
+            self._known.add(np.concatenate(names), np.concatenate(facts))
 
-    def _read(self, part: Path, columns: list[str] | None = None) -> Any:
-        """A part as a table; None where it is no longer there, or is damaged and therefore set aside."""
-        try:
-            with self._parquet.ParquetFile(part) as file:
-                table = file.read(columns=columns)
-            if set(IDENTITY) <= set(table.column_names):
-                return self._counted(table)
-            cause: object = f"it has no columns {', '.join(IDENTITY)}"
-        except FileNotFoundError:
-            return None
-        except (self._arrow.ArrowException, ValueError, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            cause = error
-        aside = part.with_name(f"_{part.stem}.damaged")
-        part.replace(aside)
-        logger.warning("%s is damaged (%s): set aside as %s, its sounds are embedded again", part, cause, aside.name)
-        return None
+    def _path_in(self, number: int, name: str) -> str | None:
+        """The path that a part has of a name; None where it has none, but one of the same hash."""
+        return self._column(number, "path").get(name)
 
-    def _remove(self, names: Iterable[str]) -> None:
-        """Take the rows of these names out of the parts, each of which is written anew at most once."""
-        names_in: dict[Path, list[str]] = defaultdict(list)
-        for name in names:
-            names_in[self._parts[name]].append(name)
-        for part, removed in names_in.items():
-            table = self._read(part)
-            if table is not None:
-                is_removed = self._arrow.compute.is_in(table["name"], value_set=self._arrow.array(removed))
-                others = table.filter(self._arrow.compute.invert(is_removed))
-                if len(others):
-                    with replacing(part) as temporary:
-                        self._parquet.write_table(others, temporary)
-                else:
-                    part.unlink(missing_ok=True)
-            for name in removed:
-                del self._sources[name], self._parts[name]
+    def _reason(self, name: str, fact: Fact) -> str:
+        if fact.part not in self._reasons:
+            reasons = self._column(fact.part, "error")
+            self._reasons[fact.part] = {name: reason for name, reason in reasons.items() if reason is not None}
+        return self._reasons[fact.part].get(name, "")
 
-    def _counted(self, table: Any) -> Any:
-        """The table with times of change as numbers of ns, which Python has no time for."""
-        index = table.column_names.index("modified")
-        return table.set_column(index, "modified", table["modified"].cast(self._arrow.int64()))
-
-    def _write_part(self, new: Sequence[tuple[Outcome, Array]]) -> None:
-        arrow = self._arrow
-        rows = [row for outcome, embedding in new for row in self._rows_of(outcome, embedding)]
-        rows.sort(key=lambda row: row["name"])  # and by time: the order of equal ones stays
-        vectors = np.stack([row["embedding"] for row in rows])
-        embeddings = arrow.array(vectors.ravel())
-        for length in reversed(vectors.shape[1:]):
-            embeddings = arrow.FixedSizeListArray.from_arrays(embeddings, length)
-        kinds = {"seconds": arrow.float64(), "size": arrow.int64(), "modified": arrow.timestamp("ns")}
-        kinds["timestamp_ms"] = arrow.float32()
-        names = [name for name in rows[0] if name != "embedding"]
-        columns = [arrow.array([row[name] for row in rows], kinds.get(name, arrow.string())) for name in names]
-        table = arrow.table([*columns, embeddings], [*names, "embedding"])
-        part = self.folder / f"embeddings-{len(self._known):05}-{uuid.uuid4().hex[:8]}.parquet"
-        with replacing(part) as temporary:
-            self._parquet.write_table(table, temporary)
-        self._known.add(part)
-        for name, path, size, modified in _distinct(self._counted(table)):
-            self._sources[name], self._parts[name] = Source(path, size, modified), part
-
-    def _rows_of(self, outcome: Outcome, embedding: Array) -> Iterator[dict[str, Any]]:
-        """A row for the scene or for each timestamp, with COLUMNS in order."""
-        name, source = self._recorded_of(outcome)
-        facts = {"name": name, "folder": folder_of(name, source.path), "seconds": outcome.seconds, **asdict(source)}
-        if outcome.timestamps is None:
-            yield facts | {"embedding": embedding}
-        else:
-            for ms, vector in zip(outcome.timestamps.tolist(), np.moveaxis(embedding, -2, 0), strict=True):
-                yield facts | {"timestamp_ms": ms, "embedding": vector}
+    def _column(self, number: int, column: str) -> dict[str, Any]:
+        table = self._files.read(self._parts[number].path, ["name", column])
+        return {} if table is None else dict(zip(*(table[name].to_pylist() for name in ("name", column)), strict=True))
 
 
 def read_parquet(folder: Path, timestamps: bool) -> Iterator[Stored]:
@@ -205,30 +266,20 @@ def read_parquet(folder: Path, timestamps: bool) -> Iterator[Stored]:
     for part in parts(folder):
         with parquet.ParquetFile(part) as file:
             table = file.read()
-        names = table["name"].to_pylist()
+        kept = {name: table[name].to_pylist() for name in table.column_names if name != "embedding"}
         rows: dict[str, list[int]] = defaultdict(list)
-        for row, name in enumerate(names):
+        for row, name in enumerate(kept["name"]):
             rows[name].append(row)
-        vectors = vectors_of(table["embedding"].combine_chunks())
-        paths = table["path"].to_pylist()
-        seconds = table["seconds"].to_pylist() if "seconds" in table.column_names else [math.nan] * len(names)
+        whole = table["embedding"].is_valid().to_numpy()
+        vectors, place = vectors_of(table["embedding"].combine_chunks()), np.cumsum(whole) - 1
         for name, own in rows.items():
-            times = np.array(table["timestamp_ms"].take(own).to_pylist(), np.float32) if timestamps else None
-            embedding = np.moveaxis(vectors[own], 0, -2) if timestamps else vectors[own[0]]
-            yield Stored(name, paths[own[0]], seconds[own[0]], embedding, times)
-
-
-def vectors_of(column: Any) -> Array:
-    """The embeddings in a column, (n, D) or (n, layers, D), without those that are null."""
-    shape = []
-    values, kind = column, column.type
-    while hasattr(kind, "list_size"):
-        shape.append(kind.list_size)
-        values, kind = values.flatten(), kind.value_type
-    return np.asarray(values.to_numpy(zero_copy_only=False), np.float32).reshape(-1, *shape)
-
-
-def _distinct(table: Any) -> Iterator[tuple[str, str, int, int]]:
-    """The name and source of each sound in a part."""
-    sounds = table.select(IDENTITY).group_by(IDENTITY).aggregate([])
-    yield from zip(*(sounds[column].to_pylist() for column in IDENTITY), strict=True)
+            path, seconds = kept["path"][own[0]], kept["seconds"][own[0]]
+            stored = Stored(name, path, math.nan if seconds is None else seconds, None)
+            if not whole[own[0]]:
+                stored.failure = kept["error"][own[0]]
+            elif timestamps:
+                stored.embedding = np.moveaxis(vectors[place[own]], 0, -2)
+                stored.timestamps = np.array([kept["timestamp_ms"][row] for row in own], np.float32)
+            else:
+                stored.embedding = vectors[place[own[0]]]
+            yield stored

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from hear_axlstm.errors import OutputError
-from hear_axlstm.storage import changed, changed_options, other_weights, read_json
+from hear_axlstm.files.folder import LOCK
+from hear_axlstm.storage import (
+    changed,
+    changed_options,
+    check_settings,
+    claim_folder,
+    found,
+    other_weights,
+    read_json,
+    write_text,
+)
 
 HEADER, LEDGER, CENTRING = (
     "_embed.json",
@@ -35,6 +47,7 @@ WORDS = {  # for settings that are others than those a folder was begun with
     "columns": lambda *_: "the columns of tables were others",
 }
 ADVICE = "embed the sounds into another folder"
+ANEW = "choose another folder, or start over in this one (--overwrite)"
 
 
 def read_settings(folder: Path) -> dict[str, Any] | None:
@@ -66,6 +79,45 @@ def settings_of(part: Path) -> dict[str, Any] | None:
 def parts(folder: Path) -> Iterator[Path]:
     """The parts of a parquet data set, in the order in which they were begun."""
     yield from sorted(path for path in folder.glob(PARTS) if path.is_file())
+
+
+def claim(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Make or continue a folder of embeddings made with these settings, or empty it first.
+
+    Of npy files the settings are written at once, so that a run with others is refused; of parquet with the first part, and
+    until then whoever writes first is right.
+
+    Raises OutputError when the folder was made with other settings, holds embeddings that do not say how they were made, or
+    cannot be written.
+    """
+    kept = {key: value for key, value in settings.items() if key != "centring"}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            for path in list(found(folder, OURS)):
+                path.unlink(missing_ok=True)
+            for name in (HEADER, LOCK):
+                (folder / name).unlink(missing_ok=True)
+        else:
+            check(folder, kept)
+        if settings["format"] == "parquet":
+            if not os.access(folder, os.W_OK | os.X_OK) and not any(parts(folder)):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return
+        claim_folder(folder / HEADER, kept, OURS, words=WORDS, overwrite=False)
+        if settings.get("centring") is not None:
+            write_text(folder / CENTRING, json.dumps(settings["centring"]) + "\n")
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written ({error}); choose another folder") from error
+
+
+def check(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Raise OutputError where the embeddings in a folder were made with other settings, or do not say with which."""
+    made_with = read_settings(folder)
+    if made_with is not None:
+        check_settings(folder, made_with, settings, words=WORDS, advice=ANEW)
+    elif first := next(found(folder, [pattern for pattern in OURS if pattern != PARTS]), None):
+        raise OutputError(f"{folder} holds {first.name}, but no {HEADER} that says how it was made; {ANEW}")
 
 
 def load_pyarrow() -> tuple[Any, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Generator, Iterable
 from dataclasses import replace
@@ -14,14 +13,13 @@ from hear_axlstm.encoder import Layers, layer_numbers
 from hear_axlstm.errors import ConfigError, OutputError
 from hear_axlstm.files import Format
 from hear_axlstm.files.find import SUFFIXES
-from hear_axlstm.files.folder import EmbeddingFolder
+from hear_axlstm.files.folder import EmbeddingFolder, OtherSettingsError
 from hear_axlstm.files.npy import NpyFolder
 from hear_axlstm.files.outcomes import Outcome
-from hear_axlstm.files.parquet import COLUMNS, ParquetFolder
-from hear_axlstm.files.settings import CENTRING
+from hear_axlstm.files.parquet import ParquetFolder
+from hear_axlstm.files.rows import COLUMNS
 from hear_axlstm.files.sounds import FileSound, Given
 from hear_axlstm.parallel import ordered_map
-from hear_axlstm.storage import write_text
 from hear_axlstm.weights.save import fingerprint, valid_centring
 
 FORMATS: dict[str, type[EmbeddingFolder]] = {"npy": NpyFolder, "parquet": ParquetFolder}
@@ -36,7 +34,8 @@ def sink(outcomes: Iterable[Outcome], folder: EmbeddingFolder) -> Generator[Outc
     was drawn by then is written. A caller that may stop early uses ``contextlib.closing``.
 
     One that this folder cannot take, for its name or since another run has given the name to another file, comes back as
-    failed; where that shows late, it comes once more. Raises OSError when nothing can be written any more.
+    failed; where that shows late, it comes once more. Raises OSError when nothing can be written any more, OutputError when
+    another run, with other settings, was first to write to the folder.
     """
 
     def write(outcome: Outcome) -> Outcome:
@@ -44,6 +43,10 @@ def sink(outcomes: Iterable[Outcome], folder: EmbeddingFolder) -> Generator[Outc
         try:
             if outcome.embedding is not None:
                 folder.write(outcome, outcome.embedding)
+            else:
+                folder.write_failure(outcome)
+        except OtherSettingsError:
+            raise
         except OutputError as error:
             failure = str(error)
         return replace(outcome, embedding=None, timestamps=None, failure=failure)
@@ -82,7 +85,7 @@ def open_folder(
     pad_short: bool = False,
     overwrite: bool = False,
 ) -> EmbeddingFolder:
-    """The folder ``out`` for embeddings of this model and kind, made or continued; its _embed.json records both.
+    """The folder ``out`` for embeddings of this model and kind, made or continued; it records both.
 
     pad_short: whether sounds that are too short are padded; a folder does not mix. overwrite: whether to remove embeddings
     that are there, whatever they were made with.
@@ -100,11 +103,9 @@ def open_folder(
         "format": format,
         "pad_short": pad_short or None,  # as in folders of earlier versions, which padded none
         "columns": COLUMNS["timestamp" if timestamps else "scene"] if format == "parquet" else None,
+        "centring": centring_of(model, timestamps=timestamps, layers=layers),
     }
-    folder = FORMATS[format](Path(out), settings, overwrite=overwrite)
-    if (centring := centring_of(model, timestamps=timestamps, layers=layers)) is not None:
-        write_text(folder.folder / CENTRING, json.dumps(centring) + "\n")
-    return folder
+    return FORMATS[format](Path(out), settings, overwrite=overwrite)
 
 
 def centring_of(model: Embedder, *, timestamps: bool, layers: Layers | None) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ FOLDERS = {"high": 2_000, "low": 200}
 
 @pytest.fixture(scope="session")
 def sounds(tmp_path_factory):
-    """Twelve sounds in two folders, one with a name of HTML, and one that is none."""
+    """Twelve sounds in two folders, one with a name of HTML, and one that is not finite."""
     folder = tmp_path_factory.mktemp("sounds & more")
     seconds = np.arange(SAMPLE_RATE // 4) / SAMPLE_RATE
     for name, hertz in FOLDERS.items():
@@ -25,7 +25,7 @@ def sounds(tmp_path_factory):
             wave = 0.5 * np.sin(2 * np.pi * hertz * (1 + 0.1 * number) * seconds)
             soundfile.write(folder / name / f"tone {number}.wav", wave, SAMPLE_RATE)
     (folder / "low" / "tone 5.wav").rename(folder / "low" / f"{HOSTILE.replace('/', '_')}.wav")
-    (folder / "low" / "broken.wav").write_bytes(b"nothing")
+    soundfile.write(folder / "low" / "broken.wav", np.full(8_000, np.nan), SAMPLE_RATE, subtype="FLOAT")
     return folder
 
 

@@ -276,7 +276,9 @@ def test_what_has_no_embeddings_is_refused(kind, tmp_path):
     assert not (tmp_path / "map.html").exists()
 
 
-@pytest.mark.parametrize(("out", "words"), [("map.wav", "does not end in .html"), ("embeddings/map.html", "is in the folder")])
+@pytest.mark.parametrize(
+    ("out", "words"), [("map.wav", "does not end in .html"), ("embeddings/map.html", "is in the folder")]
+)
 def test_a_page_goes_nowhere_it_could_harm(out, words, sounds, model, tmp_path):
     hear_axlstm.embed(sounds, model, out=tmp_path / "embeddings")
     done = run(tmp_path / "embeddings", "-o", tmp_path / out)

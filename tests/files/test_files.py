@@ -17,6 +17,7 @@ from hear_axlstm.audio import read_audio
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import ConfigError, OutputError
 from hear_axlstm.files import encode, open_folder, outcomes, plan, sink
+from hear_axlstm.files.settings import read_settings
 from hear_axlstm.files.write import ParquetFolder
 from tests.conftest import noise, tone
 from tests.tolerances import BATCH_MATES
@@ -358,7 +359,7 @@ def test_other_weights_or_settings_are_refused_unless_told(golden, model, sound_
     result = embed([sound_folder], model, out=out, format=format, timestamps=True, overwrite=True)
     assert result.embedded == NAMES
     assert (out / "mine.txt").exists()
-    assert json.loads((out / "_embed.json").read_text())["embeddings"] == "timestamp"
+    assert read_settings(out)["embeddings"] == "timestamp"
     if format == "npy":
         assert all(array.ndim == 2 for array in scenes(out).values())
 
@@ -385,7 +386,7 @@ def test_a_damaged_parquet_part_is_set_aside_and_its_sounds_are_embedded_again(m
     again = embed([sound_folder], model, out=tmp_path / "out", format="parquet")
     assert again.embedded == NAMES
     assert [row["name"] for row in parquet_rows(tmp_path / "out")].count("a.wav") == 1
-    assert [path.name for path in (tmp_path / "out").glob("*.damaged")] == [f"_{part.stem}.damaged"]
+    assert [path.name for path in (tmp_path / "out.damaged").iterdir()] == [part.name]
     assert "is damaged" in caplog.text
 
 

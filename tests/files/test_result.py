@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pandas
+import pyarrow.parquet
 import pytest
 import soundfile
 import torch
@@ -12,9 +13,10 @@ import torch
 from hear_axlstm import Embedded, embed, load_embeddings
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import ConfigError, OutputError
-from hear_axlstm.files import open_folder, write
+from hear_axlstm.files import write
 from hear_axlstm.files.load import read_blocks
 from hear_axlstm.files.result import TEXTS
+from hear_axlstm.files.rows import COLUMNS
 from hear_axlstm.files.settings import read_settings
 from hear_axlstm.weights.save import weights_digest
 from tests.conftest import tone
@@ -227,18 +229,37 @@ def test_a_table_of_a_parquet_folder_is_ordered_and_has_what_pandas_knows(model,
     embed(sounds, model, out=tmp_path / "out", format="parquet")
     table = pandas.read_parquet(tmp_path / "out")
     assert list(table["name"]) == NAMES[:3]
-    assert list(table.columns) == ["name", "folder", "seconds", "path", "size", "modified", "embedding"]
+    assert list(table.columns) == COLUMNS["scene"]
     assert list(table["folder"]) == ["sounds", "sounds", "below"]
     assert str(table["modified"].dtype) == "datetime64[ns]"
     assert table["modified"][0].value == (sounds / "a.wav").stat().st_mtime_ns
 
 
 def test_parquet_of_earlier_versions_is_not_continued(model, sounds, tmp_path):
-    header = tmp_path / "out" / "_embed.json"
-    open_folder(tmp_path / "out", model, format="parquet")
-    header.write_text(json.dumps(json.loads(header.read_text()) | {"columns": None}))
+    folder, part = as_before(model, sounds, tmp_path / "out")
+    assert load_embeddings(folder).names == NAMES[:3]
+    assert [block.names for block in read_blocks(folder)] == [NAMES[:3]]
     with pytest.raises(OutputError, match="other settings: the columns of tables were others"):
-        embed(sounds, model, out=tmp_path / "out", format="parquet")
+        embed(sounds, model, out=folder, format="parquet")
+    embed(sounds, model, out=folder, format="parquet", overwrite=True)
+    assert [path.suffix for path in folder.iterdir()] == [".parquet"]
+    assert not part.exists()
+
+
+def as_before(model, sounds, folder):
+    """A folder as the version before left it: settings and centring beside parts of fewer columns. Returns the part, too."""
+    embed(sounds, model, out=folder, format="parquet")
+    settings = read_settings(folder) | {
+        "columns": [name for name in COLUMNS["scene"] if name not in ("sample_rate", "error")]
+    }
+    (folder / "_centring.json").write_text(json.dumps(settings.pop("centring")))
+    (folder / "_embed.json").write_text(json.dumps(settings))
+    (folder / ".lock").touch()
+    (part,) = folder.glob("*.parquet")
+    pyarrow.parquet.write_table(
+        pyarrow.parquet.read_table(part, columns=settings["columns"]).replace_schema_metadata(), part
+    )
+    return folder, part
 
 
 def test_centring_goes_with_scenes_of_the_weights_own_kind(model, sounds, tmp_path):

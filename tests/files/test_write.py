@@ -20,7 +20,7 @@ class SlowFolder:
 
     def __init__(self):
         self.go_on, self.bad_is_over = threading.Event(), threading.Event()
-        self.written = []
+        self.written, self.failed = [], []
         self.closed_with = None
 
     def write(self, outcome, embedding):
@@ -30,6 +30,9 @@ class SlowFolder:
         if outcome.name == "bad":
             raise OSError(28, "No space left on device")
         self.written.append(outcome.name)
+
+    def write_failure(self, outcome):
+        self.failed.append(outcome.name)
 
     def close(self):
         self.closed_with = len(self.written)
@@ -64,7 +67,7 @@ def test_failed_outcomes_pass_through(folder):
     folder.go_on.set()
     failed = Outcome("short", None, failure="too short")
     assert list(sink([failed], folder)) == [failed]
-    assert folder.written == []
+    assert (folder.written, folder.failed) == ([], ["short"])
 
 
 def test_a_failed_write_is_raised_soon_and_the_others_are_written(folder):
