@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -161,6 +162,20 @@ def failing(advice: str | Callable[[], str], *errors: type[Exception]) -> Iterat
     except errors as error:
         tell(*f"error: {cause_of(error)}; {advice if isinstance(advice, str) else advice()}".split("\n"))
         sys.exit(FAILED)
+
+
+@contextmanager
+def unwarned() -> Iterator[None]:
+    """Keep the warning of ``embed`` from naming the failures that are named here."""
+    from hear_axlstm.files import embed
+
+    log = logging.getLogger(embed.__module__)
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def cause_of(error: Exception) -> str:

@@ -19,6 +19,7 @@ from hear_axlstm.cli.common import (
     tell_failures,
     tell_short,
     tell_unread,
+    unwarned,
 )
 from hear_axlstm.progress import printable, several
 
@@ -49,7 +50,8 @@ def search_command(out: Path, queries: tuple[str, ...], k: int, exact: bool, mod
 
     with reported(REFUSED):
         index = open_index(out, progress=None if not quiet else False)
-        asked = index.made.embed(list(queries), model, index.centring)
+        with unwarned():
+            asked = index.made.embed(list(queries), model, index.centring)
         found = index.query(asked, k, exact=exact)
     rows = zip(found.names, found.indices.tolist(), found.cosines.tolist(), asked.ok, strict=True)
     for query, places, cosines, ok in rows:

@@ -90,8 +90,9 @@ class Graph:
     @classmethod
     def load(cls, path: Path, projection: Array) -> Self:
         """What ``save`` wrote, memory-mapped. Raises OutputError when it is damaged, ConfigError without usearch."""
+        usearch = _usearch()
         try:
-            inner = _usearch().Index.restore(os.fspath(path), view=True)
+            inner = usearch.Index.restore(os.fspath(path), view=True)
         except (RuntimeError, ValueError) as error:
             raise OutputError(f"{path} is damaged ({error})") from error
         if inner is None or inner.ndim != projection.shape[1]:

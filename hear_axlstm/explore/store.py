@@ -115,7 +115,7 @@ def read_index(folder: Path) -> Stored:
             if before == facts:
                 raise OutputError(f"{folder} is damaged: {error.filename} is missing; {ADVICE}") from error
             before = facts
-        except (OSError, ValueError, LookupError, TypeError, OutputError) as error:
+        except (OSError, EOFError, ValueError, LookupError, TypeError, OutputError) as error:
             raise OutputError(f"{folder} is damaged ({error}); {ADVICE}") from error
 
 

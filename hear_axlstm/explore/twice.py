@@ -99,12 +99,12 @@ class Duplicates:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows([kind, f"{cosine:.4f}", *map(valid_text, texts)] for kind, cosine, *texts in self._table(odd))
+        writer.writerows([kind, f"{cosine:.4f}", *texts] for kind, cosine, *texts in self._table(odd))
         write_text(Path(os.path.expanduser(path)), text.getvalue())
 
-    def _table(self, odd: int) -> list[tuple[str, float, str, str, str, str]]:
+    def _table(self, odd: int) -> list[tuple[Any, ...]]:
         return [
-            (kind, cosine, self.names[one], self.names[other], self.paths[one], self.paths[other])
+            (kind, cosine, *(valid_text(texts[place]) for texts in (self.names, self.paths) for place in (one, other)))
             for kind, cosine, one, other in self.rows(odd)
         ]
 
