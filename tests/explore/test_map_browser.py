@@ -16,10 +16,10 @@ PAINTED = """(() => {
   const pixels = copy.getImageData(0, 0, width, height).data;
   const found = {};
   for (let at = 0; at < pixels.length; at += 4) {
-    if (pixels[at + 3] < 200) continue;
     const colour = [pixels[at], pixels[at + 1], pixels[at + 2]].join();
     found[colour] = (found[colour] || 0) + 1;
   }
+  delete found[[pixels[0], pixels[1], pixels[2]].join()];  // what is behind the dots
   return found;
 })()"""
 LOADED = "new Promise((done) => audio.readyState ? done() : audio.addEventListener('loadedmetadata', () => done()))"
