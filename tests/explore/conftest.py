@@ -1,4 +1,4 @@
-"""Collections to look at, and a browser."""
+"""Collections to look at."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import soundfile
 
 import hear_axlstm
 from hear_axlstm.config import SAMPLE_RATE
-from tests.browser import Browser, find_chromium
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"  # a name that a page must never read as its own
 FOLDERS = {"high": 2_000, "low": 200}
@@ -37,13 +36,3 @@ def model(golden):
 @pytest.fixture(scope="session")
 def result(sounds, model):
     return hear_axlstm.embed(sounds, model)
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory):
-    program = find_chromium()
-    if program is None:
-        pytest.skip("no chromium here (Debian: apt install chromium)")
-    chromium = Browser(program, tmp_path_factory.mktemp("chromium"))
-    yield chromium
-    chromium.close()
