@@ -16,7 +16,7 @@ OUT ?= build/gpu
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.installed ## set up, then embed sounds that it synthesises and print how similar they are
+demo: $(VENV)/.installed ## set up, then embed sounds that it synthesises, print how similar they are, and draw a map
 	$(VENV)/bin/python examples/demo.py
 	@printf '\nThe command is $(VENV)/bin/hear-axlstm; after "source $(VENV)/bin/activate" it is hear-axlstm.\n'
 
