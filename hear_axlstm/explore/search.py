@@ -7,7 +7,6 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import Any
 
 from hear_axlstm.errors import OutputError
 from hear_axlstm.explore.collection import collection
@@ -40,8 +39,9 @@ def open_index(place: str | os.PathLike[str], *, progress: bool | None = None) -
     if (index := _kept(kept, state)) is not None:
         return index
     given = collection(folder)
-    why = _unusable(kept)
-    if not why:
+    if _is_anothers(kept):
+        why = f"{kept} is an index that somebody has saved there"
+    else:
         try:
             return Index.written(given, kept, {"folder_state": state}, progress=progress)
         except OutputError as error:
@@ -60,15 +60,12 @@ def _kept(kept: Path, state: str) -> Index | None:
         return None
 
 
-def _unusable(kept: Path) -> str:
-    """Why an index must not be written here; empty where it may."""
-    if not os.path.lexists(kept):
-        return ""
+def _is_anothers(kept: Path) -> bool:
+    """Whether an index was saved here that is not kept for a folder, and must stay."""
     try:
-        facts: dict[str, Any] = read_index(kept).facts if is_index(kept) else {}
+        return is_index(kept) and "folder_state" not in read_index(kept).facts.get("facts", {})
     except OutputError:
-        return ""  # a damaged one
-    return "" if "folder_state" in facts.get("facts", {}) else f"{kept} is there already, and is no index of the folder"
+        return False  # a damaged one
 
 
 def _state(folder: Path) -> str:

@@ -22,7 +22,8 @@ from hear_axlstm.errors import ConfigError, OutputError
 from hear_axlstm.explore.graph import Graph
 from hear_axlstm.explore.scan import Half
 from hear_axlstm.explore.texts import Texts
-from hear_axlstm.storage import locked, read_json, replacing, strict_json, sweep, write_text
+from hear_axlstm.files.folder import locked
+from hear_axlstm.storage import read_json, replacing, strict_json, sweep, write_text
 
 KIND, VERSION = "hear-axlstm index", 1
 HEADER = "index.json"
@@ -178,6 +179,9 @@ def _writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({error}); choose another folder") from error
+    finally:
+        with suppress(OSError):
+            folder.rmdir()  # where nothing has come of it
 
 
 def _is_ours(name: str) -> bool:

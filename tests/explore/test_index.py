@@ -153,10 +153,10 @@ def test_a_graph_finds_nearly_what_is_there(by_own_mean, small_scan, tmp_path):
     assert not index.is_exact
     graph, exact = index.query(asked, 10), index.query(asked, 10, exact=True)
     recall = np.mean([len(set(one) & set(other)) / 10 for one, other in zip(graph.indices, exact.indices, strict=True)])
-    assert recall > 0.98
+    assert recall > 0.95
     assert graph.cosines[:, 0] == pytest.approx(exact.cosines[:, 0], abs=1e-6)
     near, all_of_them = index.neighbours(3), index.neighbours(3, exact=True)
-    assert (near.indices == all_of_them.indices).mean() > 0.98
+    assert (near.indices == all_of_them.indices).mean() > 0.95
     assert not (near.indices == np.arange(1_500)[:, None]).any()
 
 
@@ -208,7 +208,8 @@ def test_what_cannot_be_searched_is_said(tmp_path, by_own_mean, sounds, model):
     with pytest.raises(ConfigError, match="too few to centre"):
         Index.build(vectors(3))
     with pytest.raises(ConfigError, match="are they all the same"):
-        Index.build(np.ones((20, SIZE), np.float32))
+        Index.build(np.ones((20, SIZE), np.float32), tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
     with pytest.raises(ConfigError, match="2 names for 20 embeddings"):
         Index.build(vectors(20), names=["a", "b"])
     with pytest.raises(ConfigError, match="have shape"):
