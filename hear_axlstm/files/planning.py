@@ -16,7 +16,7 @@ from hear_axlstm.errors import OutputError
 from hear_axlstm.files.ahead import held_ahead
 from hear_axlstm.files.items import as_sounds
 from hear_axlstm.files.outcomes import Outcome
-from hear_axlstm.files.sounds import ArraySound, FileSound, Given, NoSound, Sound, Source, reason
+from hear_axlstm.files.sounds import ArraySound, FileSound, Given, NoSound, Sound, Source, reason, unnamed
 
 BATCH_SECONDS = 64.0  # audio encoded in one call, padding included
 WINDOW_BATCHES = 4  # batches of sounds that are held, planned at once: a window
@@ -133,7 +133,8 @@ class Plan:
         except OutputError as error:
             why = reason(error, sound.name)
         if why:
-            self._fail(sound, sound.reason if isinstance(sound, NoSound) else why, is_new=False)
+            why = unnamed(sound.reason, sound.name) if isinstance(sound, NoSound) else why
+            self._fail(sound, why, is_new=False)
         return [] if why else [sound]
 
     def _windows(
