@@ -24,6 +24,7 @@ This page is made by `python -m benchmarks.page` from `results/`, which these co
     python -m benchmarks.peers                                           # beside other encoders and runtimes
     python -m benchmarks.exported                                        # ONNX files beside our own path on a CPU
     python -m benchmarks.long                                            # ten hours under a memory limit
+    python -m benchmarks.search                                          # an index of a million embeddings
     python -m benchmarks.kills                                           # a collection, and a kill; with Ray: make test-ray
     make gpu OUT=benchmarks/results                                      # everything on a GPU: see GPU.md
 
