@@ -53,7 +53,7 @@ class Counting(Embedder):
 
 
 def synthesise(folder: Path, count: int) -> None:
-    """Sounds of 0.3 to 1 s in folders of a thousand, one of a hundred broken."""
+    """Sounds of 0.1 to 0.4 s in folders of a thousand, one of a hundred broken."""
     random = np.random.default_rng(0)
     for index in range(count):
         path = folder / f"{index // 1_000:03}" / f"{index:06}.wav"
@@ -61,7 +61,7 @@ def synthesise(folder: Path, count: int) -> None:
         if index % BROKEN == 1:
             path.write_bytes(b"RIFF and no more")
             continue
-        samples = 0.2 * random.standard_normal(round(SAMPLE_RATE * random.uniform(0.3, 1)))
+        samples = 0.2 * random.standard_normal(round(SAMPLE_RATE * random.uniform(0.1, 0.4)))
         soundfile.write(path, samples.astype(np.float32), SAMPLE_RATE)
 
 
