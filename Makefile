@@ -8,10 +8,12 @@ GPU_PYTHON := python3
 # What MTEB, X-ARES and torchaudio bring along: a build of torch that is not the constraints' one.
 HOSTS := .venv-hosts
 HOSTED := $(patsubst %,tests/doors/test_%.py,mteb xares datasets torchaudio) tests/test_frontend.py
+# Ray, which weighs 240 MB and starts processes of its own.
+RAY := .venv-ray
 OUT ?= build/gpu
 
 .DEFAULT_GOAL := help
-.PHONY: help demo suite test test-core test-python test-lowest test-doors test-hosts check docs bench gpu gpu-train fuzz wheel clean
+.PHONY: help demo suite test test-core test-python test-lowest test-doors test-hosts test-ray check docs bench gpu gpu-train fuzz wheel clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,12 +45,20 @@ test-doors: $(VENV)/.doors ## set up, then run the tests of the doors; with the 
 test-hosts: $(HOSTS)/.hosts ## set up an environment apart, of 6.4 GB, and test the doors to MTEB, X-ARES and torchaudio in it
 	OMP_NUM_THREADS=1 $(HOSTS)/bin/python -m pytest -n 2 --dist loadfile $(HOSTED) $(ARGS)
 
+test-ray: $(RAY)/.ray ## set up an environment apart, and test embed on Ray Data in it: workers, drivers and nodes are killed
+	OMP_NUM_THREADS=1 $(RAY)/bin/python -m pytest tests/ray $(ARGS)
+
 check: $(VENV)/.tested ## formatting, lint, types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-docs: $(VENV)/.documented ## build the documentation into docs/_build, warnings are errors
+docs: $(RAY)/.ray: pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv $(RAY)
+	$(RAY)/bin/python -m pip --disable-pip-version-check install -q -c $(CONSTRAINTS) -e '.[cpu,parquet,ray,urls,test]'
+	touch $@
+
+$(VENV)/.documented ## build the documentation into docs/_build, warnings are errors
 	$(VENV)/bin/python -m sphinx -q -E -W --keep-going -b html docs docs/_build
 
 bench: $(VENV)/.tested ## how fast the encoders are on this machine; ARGS=--help for more

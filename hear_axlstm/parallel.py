@@ -171,6 +171,7 @@ class Workers:
     """
 
     def __init__(self, processes: int, threads: int = 1) -> None:
+        self.processes = processes
         self._workers = [Worker() for _ in range(processes)]
         self._idle: LifoQueue[Worker] = LifoQueue()
         for worker in self._workers:

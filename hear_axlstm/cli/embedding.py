@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from io import BytesIO
 from pathlib import Path
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from hear_axlstm.encoder import Layers
     from hear_axlstm.files import Embedded
 
+HERE = "local"  # where Ray runs when no address is given
 SHOWN = 3  # names of embeddings whose sounds are gone
 
 
@@ -55,8 +57,7 @@ SHOWN = 3  # names of embeddings whose sounds are gone
 @click.option(
     "--format",
     type=click.Choice(get_args(Format)),
-    default="npy",
-    help="Write npy files, one for each sound, or a parquet data set.",
+    help="Write npy files, one for each sound, or a parquet data set; by default npy, and with --ray parquet.",
 )
 @layout_option
 @precision_option
@@ -71,6 +72,14 @@ SHOWN = 3  # names of embeddings whose sounds are gone
     type=click.IntRange(min=0),
     help="Decode in this many processes, or with 0 in threads; by default one for each processor on CUDA, 0 elsewhere.",
 )
+@click.option(
+    "--ray",
+    metavar="[ADDRESS]",
+    is_flag=False,
+    flag_value=HERE,
+    callback=lambda context, option, address: _ray_address(address),
+    help="Encode with Ray Data: on this machine, or on the cluster at HOST:PORT or auto.",
+)
 @pad_option
 @click.option("--overwrite", is_flag=True, help="First remove embeddings in the folder, whatever they were made with.")
 @click.option("--prune", is_flag=True, help="First remove embeddings of sounds that are not there any more.")
@@ -84,6 +93,7 @@ def embed_command(
     layout: Layout | None,
     precision: Precision,
     device: str,
+    ray: bool | str,
     quiet: bool,
     **options: Any,
 ) -> None:
@@ -107,7 +117,11 @@ def embed_command(
         nothing = NoSound("''", "an empty path; expected a file's or a folder's")
         sounds = [SoundList("stdin", _stdin()) if one == "-" else one or nothing for one in inputs]
         chosen = _layers(layers)
-        embedder = load_model(model, layout=layout, precision=precision).to(find_device(device))
+        embedder = load_model(model, layout=layout, precision=precision)
+        if ray:
+            options |= {"ray": ray, "device": device}
+        else:
+            embedder.to(find_device(device))
         with failing(GO_ON, OSError):
             result = embed(sounds, embedder, out=out, layers=chosen, progress=not quiet, **options)
         left_out = result.left_out
@@ -120,6 +134,15 @@ def embed_command(
     missed = tell_unread(left_out)
     tell_short(result.failures, " by --pad; such embeddings need a folder for themselves")
     sys.exit(FAILED if result.failures or missed else 0)
+
+
+def _ray_address(text: str | None) -> bool | str:
+    """What ``embed`` takes as ``ray``. Raises BadParameter on what is no address, such as a folder that follows --ray."""
+    if text is None or text == HERE:
+        return text is not None
+    if text != "auto" and not re.fullmatch(r"\S+:\d+", text):
+        raise click.BadParameter(f"{text!r} is no address; expected auto or HOST:PORT; without one, write --ray at the end")
+    return text
 
 
 def _stdin() -> BinaryIO:

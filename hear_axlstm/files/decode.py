@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from hear_axlstm.audio import Wave, read_unless_longer
 from hear_axlstm.config import SAMPLE_RATE
-from hear_axlstm.files.sounds import FileSound, Sound, reason
+from hear_axlstm.files.sounds import ArraySound, FileSound, Sound, reason
 from hear_axlstm.parallel import WorkerDiedError, Workers, ordered_map, processors
 
 BATCHES_AHEAD = 3  # decoded or being decoded while one is encoded
+Loading = Future[Wave] | Future[Wave | None] | Future[tuple[ArraySound, Wave]]
 LONGEST_SECONDS = 1_800.0  # that are held; ``embed_long`` decodes a longer recording
 
 
@@ -33,42 +35,52 @@ class DecodedBatch:
     failures: dict[Sound, str]
 
 
-def decode_batches(batches: Iterable[Sequence[Sound]], processes: int = 0) -> Generator[DecodedBatch, None, None]:
+def decode_batches(batches: Iterable[Sequence[Sound]], processes: int | Workers = 0) -> Generator[DecodedBatch, None, None]:
     """Decode each batch, in order, some batches ahead of the caller. A sound much longer than planned comes by itself.
 
-    processes: that decode files, without torch or a device; 0: as many threads of this one as it may use processors.
+    processes: that decode files, without torch or a device; 0: as many threads of this one as it may use processors. Workers
+    that are given go on afterwards.
 
     Raises OSError when processes do not start. A caller that may stop early uses ``contextlib.closing``.
     """
-    workers = Workers(processes, threads=processors())
+    given = processes if isinstance(processes, Workers) else None
+    workers = Workers(processes, threads=processors()) if isinstance(processes, int) else processes
+    count = workers.processes
     loading = ((sounds, [_load(sound, workers) for sound in sounds]) for sounds in batches)
     # A long recording is a batch by itself: of such ones, every process has one to decode.
-    at_once = max(processes, 1)
+    at_once = max(count, 1)
     decoded = ordered_map(
-        lambda loads: _decoded(*loads, processes),
+        lambda loads: _decoded(*loads, count),
         loading,
         threads=1,
         size=lambda loads: min(at_once, BATCHES_AHEAD * len(loads[0])),
         ahead=BATCHES_AHEAD * at_once,
         limit=0,
     )
-    with closing(decoded), workers:
+    with closing(decoded), nullcontext() if given else workers:
         for parts in decoded:
             for batch in parts:  # noqa: UP028 - "yield from" would wait for what is being decoded before the workers end
                 yield batch
 
 
-def _load(sound: Sound, workers: Workers) -> Future[Wave] | Future[Wave | None]:
-    return (
-        workers.submit_here(sound.load)
-        if sound.path is None
-        else workers.submit(read_unless_longer, sound.path, LONGEST_SECONDS, sound.pad)
-    )
+def _load(sound: Sound, workers: Workers) -> Loading:
+    if isinstance(sound, FileSound):
+        return workers.submit(read_unless_longer, sound.path, LONGEST_SECONDS, sound.pad)
+    return workers.submit(fetch, sound) if is_to_be_fetched(sound) else workers.submit_here(sound.load)
 
 
-def _decoded(
-    sounds: Sequence[Sound], loads: Sequence[Future[Wave] | Future[Wave | None]], processes: int
-) -> list[DecodedBatch]:
+def is_to_be_fetched(sound: Sound) -> bool:
+    """Whether a sound is at an address, and its plan did not fetch it."""
+    return isinstance(sound, ArraySound) and bool(sound.address) and isinstance(sound.samples, str)
+
+
+def fetch(sound: ArraySound) -> tuple[ArraySound, Wave]:
+    """A sound at an address with what its plan could not know, and its samples as ``load`` gives them. Raises AudioError."""
+    there = replace(sound.held(), seconds=0.0).measured()
+    return replace(there, samples=sound.address), there.load()
+
+
+def _decoded(sounds: Sequence[Sound], loads: Sequence[Loading], processes: int) -> list[DecodedBatch]:
     """The sounds as one batch, and one more for each that is far longer than its header says: padding stays bounded."""
     waves: dict[Sound, Wave] = {}
     long: list[FileSound] = []
@@ -76,20 +88,27 @@ def _decoded(
     for sound, future in zip(sounds, loads, strict=True):
         try:
             wave = future.result()
-            if wave is not None:
+            if isinstance(wave, tuple):
+                fetched, waves[fetched] = wave
+            elif wave is not None:
                 waves[sound] = wave
             elif isinstance(sound, FileSound):
                 long.append(sound)
         except WorkerDiedError as error:
-            failures[sound] = f"cannot be decoded (the process that tried ended with {error.status})"
+            failures[_unknown(sound)] = f"cannot be decoded (the process that tried ended with {error.status})"
         except Exception as error:
             if processes and isinstance(error, OSError):
                 raise  # the process did not start
-            failures[sound] = reason(error, sound.name)
+            failures[_unknown(sound)] = reason(error, sound.name)
     planned = max(sound.seconds for sound in sounds) * SAMPLE_RATE
     alone = [sound for sound in waves if planned and len(waves[sound]) > 2 * planned + SAMPLE_RATE]
     together = [sound for sound in waves if sound not in alone]
     return [_batch(together, waves, long, failures), *(_batch([sound], waves, [], {}) for sound in alone)]
+
+
+def _unknown(sound: Sound) -> Sound:
+    """A sound that failed, without the duration that was assumed of one nobody could fetch."""
+    return replace(sound, seconds=math.nan) if is_to_be_fetched(sound) else sound
 
 
 def _batch(sounds: list[Sound], waves: dict[Sound, Wave], long: list[FileSound], failures: dict[Sound, str]) -> DecodedBatch:

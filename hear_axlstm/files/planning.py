@@ -16,10 +16,11 @@ from hear_axlstm.errors import OutputError
 from hear_axlstm.files.ahead import held_ahead
 from hear_axlstm.files.items import as_sounds
 from hear_axlstm.files.outcomes import Outcome
-from hear_axlstm.files.sounds import ArraySound, FileSound, Given, NoSound, Sound, Source, reason
+from hear_axlstm.files.sounds import ArraySound, FileSound, Given, NoSound, Sound, Source, reason, unnamed
 
 BATCH_SECONDS = 64.0  # audio encoded in one call, padding included
 WINDOW_BATCHES = 4  # batches of sounds that are held, planned at once: a window
+ASSUMED_SECONDS = 10.0  # that a sound is taken to last which is fetched elsewhere
 WINDOW_SECONDS = 1.0  # that a sound counts for in them at least
 
 IsDone = Callable[[str, Source], bool]
@@ -76,14 +77,17 @@ class Plan:
         are_held: bool = True,
         at_once: float = math.inf,
         windows: Iterable[float] = repeat(math.inf),
+        fetch: bool = True,
     ) -> Generator[list[Sound], None, None]:
         """Add sounds, window by window as batches are drawn, and give those to embed in batches.
 
         is_done, failure_of: of the folder that embeddings go to, see ``plan``. are_held: whether whoever gives the sounds
         holds them anyway. at_once: batches of sounds that are held in a window. windows: how many sounds are in each.
+        fetch: whether sounds at addresses are fetched here, and not where they are decoded.
         """
         asked = (one for sound in sounds for one in self._asked(sound, is_done, failure_of))
-        for window in self._windows(held_ahead(asked), at_once * batch_seconds, are_held, iter(windows)):
+        there = held_ahead(asked) if fetch else ((_assumed(sound), False) for sound in asked)
+        for window in self._windows(there, at_once * batch_seconds, are_held, iter(windows)):
             remaining = [one for sound in self._named(window, is_done) for one in self._measured(sound)]
             batches = _batches(remaining, batch_seconds)
             self.order.extend(sound.index for batch in batches for sound in batch)
@@ -133,7 +137,8 @@ class Plan:
         except OutputError as error:
             why = reason(error, sound.name)
         if why:
-            self._fail(sound, sound.reason if isinstance(sound, NoSound) else why, is_new=False)
+            why = unnamed(sound.reason, sound.name) if isinstance(sound, NoSound) else why
+            self._fail(sound, why, is_new=False)
         return [] if why else [sound]
 
     def _windows(
@@ -231,6 +236,13 @@ def plan(
     for _ in planned.take_failed():
         pass
     return planned
+
+
+def _assumed(sound: Given) -> Given:
+    """A sound at an address as it was given, with a duration that nobody has looked up."""
+    if not isinstance(sound, ArraySound):
+        return sound
+    return replace(sound, samples=sound.address, seconds=ASSUMED_SECONDS)
 
 
 def add_failure(failures: dict[str, str], name: str, path: object, why: str) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -37,6 +37,9 @@ from hear_axlstm.progress import several
 from hear_axlstm.weights.find import list_models
 from hear_axlstm.weights.names import weights_name
 
+if TYPE_CHECKING:
+    from hear_axlstm.files.cluster import Cluster
+
 BATCH_SECONDS_ON = {"cuda": 1024.0}  # audio encoded in one call, padding included; BATCH_SECONDS elsewhere
 FIRST_WINDOW, WINDOW = 256, 4_096  # sounds that are planned at once on their way to a folder: the first ones, and others
 AHEAD = 16 * WINDOW  # sounds that may be planned and wait; about 32 MB
@@ -53,7 +56,7 @@ def embed(
     out: str | os.PathLike[str] | None = None,
     timestamps: bool = False,
     layers: Layers | None = None,
-    format: Format = "npy",
+    format: Format | None = None,
     overwrite: bool = False,
     prune: bool = False,
     retry: bool = False,
@@ -61,6 +64,7 @@ def embed(
     pad_short: bool = False,
     batch_seconds: float | None = None,
     workers: int | None = None,
+    ray: bool | str = False,
     progress: bool | None = None,
 ) -> Embedded:
     """Scene or timestamp embeddings of many sounds, in batches of mixed lengths.
@@ -82,49 +86,60 @@ def embed(
     are found, and memory grows with their names alone.
     prune: whether what is in ``out`` of sounds that are not there any more is removed first; not where no sound is found.
     retry: whether sounds that failed before, as a parquet folder records it, are tried again though they have not changed.
+    format: of ``out``, "npy" or "parquet"; left out: npy, and with Ray parquet.
     layers: outputs of the encoder to give, a number, several or "all"; 0 is the patch embedding, -1 the final norm.
     batch_seconds: audio encoded in one call; on running out of CUDA memory it is halved and the work goes on.
     workers: processes that decode files; 0: threads of this process. Left out: as many as processors for a model on CUDA,
-    which threads would keep waiting, 0 elsewhere. Each holds one recording in memory. Arrays need none.
+    which threads would keep waiting, 0 elsewhere; with Ray, as an actor has processors. Each holds one recording in memory.
+    Arrays need none.
+    ray: whether Ray Data encodes into ``out``, an actor on each GPU or processor, each of which decodes for itself: True for
+    a Ray of this machine, or the address of a cluster, HOST:PORT or "auto", whose machines see the files. What the caller
+    has connected to is used. ``device`` is theirs then, "auto" when left out: GPUs where there are any.
     pad_short: whether a sound too short to embed, of less than 201 samples at 16 kHz, is padded with zeros; else it fails.
     progress: whether to show a bar on stderr; left out: where that is a terminal, and in notebooks.
 
     A sound that cannot be embedded is recorded in ``failures`` and does not stop the others; the log gets a warning. Raises
     AudioError when the one path given is not there, OutputError when the folder must not be continued, ConfigError on bad
-    options, on arrays without a rate and on lists that are empty or no text, OSError when nothing can be written any more or
-    processes do not start; what was finished by then is kept.
+    options, on arrays without a rate and on lists that are empty or no text, OSError when nothing can be written any more,
+    processes do not start or Ray ends the work; what was finished by then is kept.
     """
+    format = format or ("parquet" if ray else "npy")
     _check(format, batch_seconds, workers)
     require(out is not None or not prune, "prune removes embeddings from a folder; say from which: out=...")
     require(out is not None or not retry, "retry is for what failed before in a folder; say in which: out=...")
+    require(out is not None or not ray, "with ray, embeddings are written to a folder; say to which: out=...")
     clock = _Clock()
     kind: dict[str, Any] = {"timestamps": timestamps, "layers": layers}
     options: dict[str, Any] = {"pad_short": pad_short, "overwrite": overwrite}
     left_out: list[Path] = []
     found: Iterable[Given] = as_sounds(sounds, sample_rate, left_out, expand=True)
     target = None if out is None else Target(out, sounds, prune=prune, **options)
-    model = _loaded(model, device)
+    model = _loaded(model, None if ray else device)
+    cluster = _connected(ray, device, model) if ray else None
+    model = cluster.model if cluster else model
     planned = Plan(pad_short=pad_short)
     bar = SoundBar(planned, model, progress)
-    batch_seconds = batch_seconds or BATCH_SECONDS_ON.get(model.device.type, BATCH_SECONDS)
+    batch_seconds = batch_seconds or BATCH_SECONDS_ON.get((cluster or model.device).type, BATCH_SECONDS)
     fetched: dict[str, Any] = {"are_held": are_held(sounds), "at_once": WINDOW_BATCHES}
     if target is None:
         batches = planned.batch(found, batch_seconds, **fetched)
     else:
         found = target.opening(found, partial(open_folder, target.out, model, format=format, **options, **kind))
+        fetched["fetch"] = not cluster
         asked = target.is_done, None if retry else target.failure_of
         batches = planned.batch(_watched(found, bar), batch_seconds, *asked, **fetched, windows=windows())
     drawn = _in_advance(batches, bar) if target and are_held(sounds) else batches
-    with closing(drawn), bar:
+    with cluster or nullcontext(), closing(drawn), bar:
         begun = _begun(drawn)
         bar.begin()
         clock.lap("prepare")
-        decoded = decode_batches(begun, _processes(workers, planned, model))
-        outcomes = _with_failures(encode_ahead(decoded, model, lap=clock.lap, **kind), planned)
-        folder = target.folder if target else None
-        written = outcomes if folder is None else sink(outcomes, folder)
-        with closing(decoded), closing(written):
-            result = _collected(planned, written, bar, timestamps)
+        processes = workers if cluster else _processes(workers, planned, model)
+        with _encoded(begun, cluster or model, processes, lap=clock.lap, **kind) as encoded:
+            outcomes = _with_failures(encoded, planned)
+            folder = target.folder if target else None
+            written = outcomes if folder is None else sink(outcomes, folder)
+            with closing(written):
+                result = _collected(planned, written, bar, timestamps)
     if target is not None:
         result.embeddings, result.timestamps, result.pruned = [], [], target.pruned
     if folder is not None:
@@ -137,6 +152,35 @@ def embed(
     if result.failures and out is None:
         logger.warning("%s", _failed(result))
     return result
+
+
+def _connected(address: bool | str, device: str | torch.device | None, model: Embedder) -> Cluster:
+    """Ray with the model. Raises ConfigError where it is missing, and as ``Cluster`` does."""
+    try:
+        from hear_axlstm.files.cluster import Cluster
+    except ImportError as error:
+        raise ConfigError(f"Ray Data is missing or too old ({error}): pip install 'hear-axlstm[ray]'") from error
+    return Cluster(address, str(device or ("auto" if model.device.type == "cpu" else model.device.type)), model)
+
+
+@contextmanager
+def _encoded(
+    batches: Iterator[list[Sound]],
+    where: Cluster | Embedder,
+    processes: int | None,
+    *,
+    lap: Callable[[str], None],
+    **kind: Any,
+) -> Iterator[Iterator[Outcome]]:
+    """The outcomes of batches, by a model here or by a cluster. processes: that decode."""
+    if isinstance(where, Embedder):
+        with closing(decode_batches(batches, processes or 0)) as decoded:
+            yield encode_ahead(decoded, where, lap=lap, **kind)
+    else:
+        from hear_axlstm.files.on_ray import encode_on_ray
+
+        with closing(encode_on_ray(batches, where, decoders=processes, lap=lap, **kind)) as outcomes:
+            yield outcomes
 
 
 def windows() -> Iterator[int]:
@@ -218,6 +262,7 @@ def _collected(planned: Plan, outcomes: Iterable[Outcome], bar: SoundBar, timest
             continue
         ended.extend(bytes(max(index + 1 - len(ended), 0)))
         ended[index] = not outcome.failure
+        planned.seconds[index] = outcome.seconds  # known only now where it was fetched elsewhere
         if outcome.failure:
             held.pop(index, None)
             add_failure(planned.failures, outcome.name, outcome.source and outcome.source.path, outcome.failure)

@@ -203,7 +203,10 @@ def test_they_are_written_to_a_folder_and_not_fetched_again(model, memory, sound
     places = [f"{memory}/b.flac", f"{memory}/absent.wav", f"{memory}/a.wav"]
     run = lambda **options: embed(places, model, out=tmp_path / "out", format=format, **options)  # noqa: E731
     result = run()
-    assert (result.embedded, result.failures) == (["b.flac", "a.wav"], {"absent.wav": "there is nothing at this address; mend it"})
+    assert (result.embedded, result.failures) == (
+        ["b.flac", "a.wav"],
+        {"absent.wav": "there is nothing at this address; mend it"},
+    )
     assert sorted(fetches) == sorted(places)
     found = load_embeddings(tmp_path / "out")
     found = found[found.ok]
@@ -244,7 +247,10 @@ def test_arrays_are_not_written_to_a_folder(model, memory, tmp_path):
         embed([(tone(440, 0.5), 16_000)], model, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
     result = embed([(tone(440, 0.5), 16_000), f"{memory}/a.wav"], model, out=tmp_path / "out")
-    assert (result.failures, result.embedded) == ({"0": "arrays cannot be written to a folder; save the sound to a file"}, ["a.wav"])
+    assert (result.failures, result.embedded) == (
+        {"0": "arrays cannot be written to a folder; save the sound to a file"},
+        ["a.wav"],
+    )
 
 
 def test_a_plan_holds_what_it_fetched(memory):

@@ -65,7 +65,12 @@ def test_what_is_wrong_in_a_list_is_a_failure_with_its_line(model, folders):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "is an empty list"), (b"# nothing\n\n", "is an empty list"), (None, "is no text"), ("ü".encode("utf-16"), "is no text")],
+    [
+        (b"", "is an empty list"),
+        (b"# nothing\n\n", "is an empty list"),
+        (None, "is no text"),
+        ("ü".encode("utf-16"), "is no text"),
+    ],
 )
 def test_a_list_that_is_none_is_refused_before_anything_is_done(model, folders, content, message):
     (folders / "bad.txt").write_bytes((folders / "x" / "1.wav").read_bytes() if content is None else content)
@@ -92,7 +97,13 @@ def test_a_list_is_read_as_it_is_needed(folders):
 
 @pytest.mark.parametrize(
     ("path", "name"),
-    [("a/b.wav", "a/b.wav"), ("/a/b.wav", "a/b.wav"), ("./a//b.wav", "a/b.wav"), ("a/../b.wav", "b.wav"), ("..a/b.wav", "..a/b.wav")],
+    [
+        ("a/b.wav", "a/b.wav"),
+        ("/a/b.wav", "a/b.wav"),
+        ("./a//b.wav", "a/b.wav"),
+        ("a/../b.wav", "b.wav"),
+        ("..a/b.wav", "..a/b.wav"),
+    ],
 )
 def test_names_are_paths_that_lead_nowhere_else(path, name):
     assert _name_of(path) == name

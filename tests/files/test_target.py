@@ -28,6 +28,11 @@ def model(golden):
     return golden("ssast").model()
 
 
+@pytest.fixture(params=["npy", "parquet"])
+def format(request):
+    return request.param
+
+
 # Found one after the other
 
 
@@ -131,6 +136,17 @@ def test_embeddings_among_the_sounds_are_refused_before_anything_is_done(model, 
     assert sorted(tmp_path.rglob("*")) == before
     assert embed(sound_folder, model, out=sound_folder / "new").embedded == NAMES
     assert embed(sound_folder, model, out=sound_folder / "new").skipped == NAMES
+
+
+def test_an_embedding_is_kept_of_what_is_not_there_any_more(model, sound_folder, tmp_path, format):
+    run = lambda: embed([sound_folder / "a.wav", sound_folder / "b.flac"], model, out=tmp_path / "out", format=format)  # noqa: E731
+    run()
+    (sound_folder / "a.wav").rename(sound_folder / "elsewhere.wav")
+    for _ in range(2):
+        result = run()
+        assert (result.failures, result.skipped) == ({"a.wav": "no such file"}, ["b.flac"])
+    (sound_folder / "elsewhere.wav").rename(sound_folder / "a.wav")
+    assert run().skipped == ["a.wav", "b.flac"]
 
 
 # What failed before
