@@ -3,7 +3,7 @@
 import json
 import statistics
 
-from benchmarks import start
+from benchmarks import scale, start
 from benchmarks.encoders import EndToEnd, Rate, end_to_end_table, rates_table
 from benchmarks.gpu.report import sections
 from benchmarks.pretraining import COLUMNS
@@ -24,6 +24,7 @@ This page is made by `python -m benchmarks.page` from `results/`, which these co
     python -m benchmarks.peers                                           # beside other encoders and runtimes
     python -m benchmarks.exported                                        # ONNX files beside our own path on a CPU
     python -m benchmarks.long                                            # ten hours under a memory limit
+    python -m benchmarks.scale                                           # up to a million files, and each stage alone
     make gpu OUT=benchmarks/results                                      # everything on a GPU: see GPU.md
 
 `python -m benchmarks.versions compare` holds embeddings, gradients and scores against those that version c334b76 recorded.
@@ -55,7 +56,9 @@ def evaluation_row(row):
 def heading(record):
     """The machine, the date and the versions of a record."""
     versions = [
-        f"{name} {record[name]}" for name in ("driver", "torch", "triton", "numba", "pytorch-lightning") if record.get(name)
+        f"{name} {record[name]}"
+        for name in ("driver", "torch", "triton", "numba", "pytorch-lightning", "ray")
+        if record.get(name)
     ]
     return f"{record['device']}, {record['date']} ({', '.join(versions)})"
 
@@ -96,6 +99,9 @@ def page():
         parts.append(
             f"## A long recording under a memory limit: {heading(record)}\n\n{table(list(row), [list(row.values())])}"
         )
+    for record in read_records(RESULTS / "scale.json"):
+        tables = "\n".join(f"{name}:\n\n{rows_table(rows)}" for name, rows in scale.tables(record).items())
+        parts.append(f"## Up to a million files: {heading(record)}; {record['note']}\n\n{tables}")
     if (on_gpu := RESULTS / "gpu.json").exists():
         parts += ["## Checked and measured on a GPU\n", *sections(json.loads(on_gpu.read_text(encoding="utf-8")), "###")]
     return "\n".join(parts)
