@@ -18,7 +18,7 @@ OUT ?= build/gpu
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.installed ## set up, then embed sounds that it synthesises and print how similar they are
+demo: $(VENV)/.installed ## set up, then embed sounds that it synthesises, print how similar they are, and draw a map
 	$(VENV)/bin/python examples/demo.py
 	@printf '\nThe command is $(VENV)/bin/hear-axlstm; after "source $(VENV)/bin/activate" it is hear-axlstm.\n'
 
@@ -53,12 +53,7 @@ check: $(VENV)/.tested ## formatting, lint, types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-docs: $(RAY)/.ray: pyproject.toml $(CONSTRAINTS)
-	$(PYTHON) -m venv $(RAY)
-	$(RAY)/bin/python -m pip --disable-pip-version-check install -q -c $(CONSTRAINTS) -e '.[cpu,parquet,ray,urls,test]'
-	touch $@
-
-$(VENV)/.documented ## build the documentation into docs/_build, warnings are errors
+docs: $(VENV)/.documented ## build the documentation into docs/_build, warnings are errors
 	$(VENV)/bin/python -m sphinx -q -E -W --keep-going -b html docs docs/_build
 
 bench: $(VENV)/.tested ## how fast the encoders are on this machine; ARGS=--help for more
@@ -111,6 +106,11 @@ $(VENV)/.tested: $(VENV)/.installed requirements/kit.txt
 $(HOSTS)/.hosts: pyproject.toml
 	$(PYTHON) -m venv $(HOSTS)
 	$(HOSTS)/bin/python -m pip --disable-pip-version-check install -q -e '.[cpu,classify,datasets,mteb,xares,torchaudio,test]'
+	touch $@
+
+$(RAY)/.ray: pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv $(RAY)
+	$(RAY)/bin/python -m pip --disable-pip-version-check install -q -c $(CONSTRAINTS) -e '.[cpu,parquet,ray,urls,test]'
 	touch $@
 
 $(VENV)/.documented: $(VENV)/.installed

@@ -41,7 +41,7 @@ RUNS = {  # what runs -> what is killed
 
 
 class Counting(Embedder):
-    """Notes how many clips it has encoded in the file that the variable COUNTED names."""
+    """Notes in a file how many clips it has encoded."""
 
     counted: str
 

@@ -25,6 +25,8 @@ This page is made by `python -m benchmarks.page` from `results/`, which these co
     python -m benchmarks.exported                                        # ONNX files beside our own path on a CPU
     python -m benchmarks.long                                            # ten hours under a memory limit
     python -m benchmarks.scale                                           # up to a million files, and each stage alone
+    python -m benchmarks.search                                          # an index of a million embeddings
+    python -m benchmarks.kills                                           # a collection, and a kill; with Ray: make test-ray
     make gpu OUT=benchmarks/results                                      # everything on a GPU: see GPU.md
 
 `python -m benchmarks.versions compare` holds embeddings, gradients and scores against those that version c334b76 recorded.
@@ -101,7 +103,11 @@ def page():
         )
     for record in read_records(RESULTS / "scale.json"):
         tables = "\n".join(f"{name}:\n\n{rows_table(rows)}" for name, rows in scale.tables(record).items())
-        parts.append(f"## Up to a million files: {heading(record)}; {record['note']}\n\n{tables}")
+        where = f"{heading(record)}, Ray {record['ray']}; {record['note']}"
+        parts.append(f"## Up to a million files: {where}\n\n{tables}")
+    for record in read_records(RESULTS / "kills.json"):
+        what = f"{record['files']:,} files, Ray {record['ray']}"
+        parts.append(f"## A collection, and what a kill costs: {heading(record)}, {what}\n\n{rows_table(record['kills'])}")
     if (on_gpu := RESULTS / "gpu.json").exists():
         parts += ["## Checked and measured on a GPU\n", *sections(json.loads(on_gpu.read_text(encoding="utf-8")), "###")]
     return "\n".join(parts)

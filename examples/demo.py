@@ -1,4 +1,4 @@
-"""Synthesise spoken words, music and noise, embed them with the command, and print which sound resembles which.
+"""Synthesise spoken words, music and noise, embed them with the command, print which sound resembles which, and draw a map.
 
 Raw cosines are all alike, so the package removes what all sounds share first; they stand beside it.
 
@@ -10,6 +10,7 @@ Words come from espeak-ng when it is installed, else from a few harmonics shaped
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,9 @@ from hear_axlstm.weights.find import read_manifest
 RATE = 22_050  # on purpose not the encoder's: the command resamples
 RNG = np.random.default_rng(0)
 FORMANTS = {"a": (730, 1090, 2440), "i": (270, 2290, 3010), "o": (570, 840, 2410)}  # Hz
-WORDS = {"mama": "aa", "kiwi": "ii", "cocoa": "oo"}
+WORDS = {"mama": "aa", "kiwi": "ii", "cocoa": "oo", "papaya": "aaa"}
+CHORDS = {"major": (0, 4, 7, 12), "minor": (0, 3, 7, 12)}
+SHOWN = 6  # a row of the table for every sixth sound
 
 
 def seconds(duration):
@@ -69,45 +72,56 @@ def filtered_noise(duration, slope, gate):
 
 
 def synthesise(folder):
-    """Nine sounds of three kinds; the kind is the first word of the name."""
+    """Forty-eight sounds, in a folder for each of three kinds."""
     sounds = {}
-    for text in WORDS:
-        for pitch in (110, 200) if text == "mama" else (150,):
-            sounds[f"speech {text} {pitch}"] = lambda path, text=text, pitch=pitch: word(text, pitch, path)
-    sounds["music plucked major"] = lambda _: plucked([60, 64, 67, 72])
-    sounds["music plucked minor"] = lambda _: plucked([57, 60, 64, 69, 72])
-    sounds["noise wind"] = lambda _: filtered_noise(3.0, -1.0, lambda t: 1 + 0.8 * np.sin(2 * np.pi * 0.4 * t))
-    sounds["noise hiss"] = lambda _: filtered_noise(2.2, 0.0, np.ones_like)
-    sounds["noise train"] = lambda _: filtered_noise(2.6, -0.5, lambda t: np.sin(2 * np.pi * 3 * t).clip(0) ** 4)
+    for text, pitch in product(WORDS, (100, 130, 160, 200)):
+        sounds[f"speech/{text} {pitch} Hz"] = lambda path, text=text, pitch=pitch: word(text, pitch, path)
+    for root, (scale, steps) in product((48, 52, 55, 57, 60, 62, 65, 67), CHORDS.items()):
+        sounds[f"music/{scale} on {root}"] = lambda _, root=root, steps=steps: plucked([root + step for step in steps])
+    for number in range(5):
+        sounds[f"noise/wind {number}"] = lambda _, number=number: filtered_noise(
+            2.4, -0.8 - 0.1 * number, lambda t: 1 + 0.8 * np.sin(2 * np.pi * (0.4 + 0.1 * number) * t)
+        )
+        sounds[f"noise/hiss {number}"] = lambda _, number=number: filtered_noise(2.0, 0.1 * number, np.ones_like)
+    for rate in range(2, 8):
+        sounds[f"noise/train {rate} Hz"] = lambda _, rate=rate: filtered_noise(
+            2.2, -0.5, lambda t: np.sin(np.pi * rate * t).clip(0) ** 4
+        )
     for name, make in sounds.items():
-        path = folder / f"{name.replace(' ', '_')}.wav"
+        path = folder / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
         wave = make(path)
         if wave is not None:
             soundfile.write(path, 0.5 * wave / np.abs(wave).max(), RATE)
 
 
+def command(*arguments):
+    subprocess.run([sys.executable, "-m", "hear_axlstm", *arguments], check=True)
+
+
 def main(folder):
     shutil.rmtree(folder, ignore_errors=True)
-    (folder / "sounds").mkdir(parents=True)
     synthesise(folder / "sounds")
-    command = [sys.executable, "-m", "hear_axlstm", "embed", folder / "sounds", "-o", folder / "embeddings"]
-    subprocess.run(command, check=True)
+    command("embed", folder / "sounds", "-o", folder / "embeddings")
 
-    files = sorted((folder / "embeddings").glob("*.embedding.npy"))
-    names = [path.name.removesuffix(".wav.embedding.npy").replace("_", " ") for path in files]
-    embeddings = np.stack([np.load(path) for path in files])
-    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    result = hear_axlstm.load_embeddings(folder / "embeddings")
+    names = [name.removesuffix(".wav") for name in result.names]
+    unit = result.matrix / np.linalg.norm(result.matrix, axis=1, keepdims=True)
     raw = unit @ unit.T
-    found = hear_axlstm.neighbours(embeddings, 1)
+    found = result.neighbours(1)
     weights = f"{read_manifest()['default']}, which are not the papers' AudioSet model"
-    print(f"\n{len(names)} sounds, {embeddings.shape[1]} floats each; weights: {weights}\n")
-    print(f"{'sound':22}  {'seconds':>7}  {'most similar':22}  similarity  raw cosine")
-    for row, (name, (other,), (cosine,)) in enumerate(zip(names, found.indices, found.cosines, strict=True)):
-        duration = soundfile.info(folder / "sounds" / f"{name.replace(' ', '_')}.wav").duration
-        print(f"{name:22}  {duration:7.2f}  {names[other]:22}  {cosine:10.2f}  {raw[row, other]:10.2f}")
+    print(f"\n{len(result)} sounds, {result.size} floats each; weights: {weights}\n")
+    print(f"{'sound':20}  {'seconds':>7}  {'most similar':20}  similarity  raw cosine")
+    for row in range(0, len(result), SHOWN):
+        [other], [cosine] = found.indices[row], found.cosines[row]
+        print(f"{names[row]:20}  {result.durations[row]:7.2f}  {names[other]:20}  {cosine:10.2f}  {raw[row, other]:10.2f}")
+    kinds = np.array([name.partition("/")[0] for name in names])
+    alike = int((kinds == kinds[found.indices[:, 0]]).sum())
     different = raw[~np.eye(len(names), dtype=bool)]
-    print(f"\nRaw cosines of different sounds are {different.min():.2f} to {different.max():.2f}; similarity is centred on")
-    print(f"{found.centred_on}.")
+    print(f"\nFor {alike} of {len(names)}, the most similar is of the same kind. Raw cosines of different sounds are")
+    print(f"{different.min():.2f} to {different.max():.2f}; similarity is centred on {found.centred_on}.\n")
+    command("map", folder / "embeddings", "-o", folder / "map.html")
+    print(f"Open {folder / 'map.html'} in a browser: it shows which sounds lie together, and a click plays one.")
 
 
 if __name__ == "__main__":

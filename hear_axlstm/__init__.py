@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from hear_axlstm.doors.onnx import export
     from hear_axlstm.embedder import Embedder
     from hear_axlstm.encoder import Encoder, build_encoder
+    from hear_axlstm.explore.index import Index
+    from hear_axlstm.explore.map import draw_map
+    from hear_axlstm.explore.twice import duplicates
     from hear_axlstm.files import Embedded, embed, load_embeddings
     from hear_axlstm.files.similar import neighbours, similarity
     from hear_axlstm.finetuning import finetune
@@ -47,6 +50,7 @@ __all__ = [
     "Encoder",
     "EvaluationError",
     "HearAxlstmError",
+    "Index",
     "OutputError",
     "TaskError",
     "TrainingError",
@@ -55,6 +59,8 @@ __all__ = [
     "build_encoder",
     "classify",
     "convert_checkpoint",
+    "draw_map",
+    "duplicates",
     "embed",
     "export",
     "find_weights",
@@ -92,9 +98,12 @@ __getattr__ = later(
         "Embedded": "files",
         "Embedder": "embedder",
         "Encoder": "encoder",
+        "Index": "explore.index",
         "build_encoder": "encoder",
         "classify": "classification.run",
         "convert_checkpoint": "weights.released",
+        "draw_map": "explore.map",
+        "duplicates": "explore.twice",
         "embed": "files",
         "export": "doors.onnx",
         "finetune": "finetuning",

@@ -7,7 +7,7 @@ the header of their file. Without such numbers, embeddings are centred on their 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -61,19 +61,21 @@ class Centring:
         return cls(_rounded(mean), _rounded(directions[:LEVELLED]), _rounded(gains), source)
 
     @classmethod
-    def own(cls, embeddings: Array) -> Self:
-        """The centring on the mean of these embeddings, (N, D), alone. Rows of NaN do not count.
+    def own(cls, parts: Iterable[Array]) -> Self:
+        """The centring on the mean of embeddings alone, which come in parts, (n, D) each. Rows of NaN do not count.
 
         Raises ConfigError when there are fewer than 8 others.
         """
-        there = embeddings[np.isfinite(embeddings).all(1)]
-        few = f"{several(len(there), 'sound')} {'is' if len(there) == 1 else 'are'} too few to centre on their mean"
+        count, total = 0, np.zeros(0)
+        for part in parts:
+            there = part[np.isfinite(part).all(1)]
+            count, total = count + len(there), there.sum(0, dtype=np.float64) + (total if count else 0)
+        few = f"{several(count, 'sound')} {'is' if count == 1 else 'are'} too few to centre on their mean"
         trap = f"{NO_CENTRING}, and {few}; {TRAP}, which says nothing"
         advice = f"give {ENOUGH} or more, or use weights with a centring in their own layout, such as the bundled ones"
-        require(len(there) >= ENOUGH, f"{trap}: {advice}")
-        size = embeddings.shape[1]
-        nothing = np.zeros((0, size), np.float32), np.zeros(0, np.float32)
-        return cls(there.mean(0, dtype=np.float64).astype(np.float32), *nothing, f"the mean of these {len(there)} sounds")
+        require(count >= ENOUGH, f"{trap}: {advice}")
+        nothing = np.zeros((0, len(total)), np.float32), np.zeros(0, np.float32)
+        return cls((total / count).astype(np.float32), *nothing, f"the mean of these {count} sounds")
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> Self:
@@ -135,10 +137,13 @@ def centring_named(model: str) -> Centring | None:
     return None if facts is None else Centring.from_facts(facts)
 
 
-def settled(centring: Centring | None, embeddings: Array) -> Centring:
-    """The centring, or that on the mean of embeddings (N, D), which is said once. Raises ConfigError when N is below 8."""
+def settled(centring: Centring | None, parts: Iterable[Array]) -> Centring:
+    """The centring, or that on the mean of embeddings, (n, D) a part, which is said once.
+
+    Raises ConfigError when they are fewer than 8.
+    """
     if centring is None:
-        centring = Centring.own(embeddings)
+        centring = Centring.own(parts)
         _say_own_mean()
     return centring
 
@@ -157,20 +162,23 @@ def cosines(a: Array, b: Array, centring: Centring) -> Array:
 class Neighbours:
     """The most similar other sounds of each of N sounds, the most similar first.
 
-    names: of the N sounds. indices: (N, k), the places of the neighbours among them, -1 for a sound without an embedding.
-    cosines: (N, k), float32, NaN there. centred_on: what the embeddings were centred on.
+    names: of the N sounds. indices: (N, k), the places of the neighbours among them, or in the collection that was searched;
+    -1 where there is none, as for a sound without an embedding. cosines: (N, k), float32, NaN there. centred_on: what the
+    embeddings were centred on. collection: the names of the sounds that were searched; left out, ``names``.
     """
 
-    names: list[str]
+    names: Sequence[str]
     indices: NDArray[np.int64]
     cosines: Array
     centred_on: str
+    collection: Sequence[str] | None = None
 
     def __iter__(self) -> Iterator[tuple[str, list[tuple[str, float]]]]:
         """Each sound's name, and the names and cosines of its neighbours."""
+        others = self.names if self.collection is None else self.collection
         for name, places, values in zip(self.names, self.indices, self.cosines, strict=True):
             found = zip(places.tolist(), values.tolist(), strict=True)
-            yield name, [(self.names[place], value) for place, value in found if place >= 0]
+            yield name, [(others[place], value) for place, value in found if place >= 0]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -204,13 +212,18 @@ def load_pandas() -> Any:
     return pandas
 
 
+def require_count(k: Any) -> None:
+    """Raise ConfigError unless this is a number of neighbours."""
+    is_count = isinstance(k, int | np.integer) and not isinstance(k, bool) and bool(k >= 1)
+    require(is_count, f"k is {k!r}; expected a number of neighbours, 1 or more")
+
+
 def nearest(embeddings: Array, names: Sequence[str], centring: Centring, k: int) -> Neighbours:
     """The k most similar others of each embedding, or all others where they are fewer. Shape: (N, D).
 
     A row of NaN has no neighbours and is nobody's. Raises ConfigError unless k is 1 or more.
     """
-    is_count = isinstance(k, int | np.integer) and not isinstance(k, bool) and k >= 1
-    require(is_count, f"k is {k!r}; expected a number of neighbours, 1 or more")
+    require_count(k)
     directed = centring.directed(embeddings)
     there = np.asarray(np.isfinite(directed).all(axis=1))
     k = min(k, max(0, int(there.sum()) - 1))

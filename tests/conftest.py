@@ -28,6 +28,7 @@ from hear_axlstm.weights import pickled
 from hear_axlstm.weights.load import load_weights
 from hear_axlstm.weights.released import convert_checkpoint
 from hear_axlstm.weights.save import save_weights
+from tests.browser import Browser, find_chromium
 from tests.processes import children
 
 if not torch.cuda.is_available():
@@ -201,6 +202,17 @@ def sound_folder(tmp_path: Path) -> Path:
     soundfile.write(folder / "b.flac", np.stack([tone(330, 2.1, 44_100), tone(550, 2.1, 44_100)], axis=1), 44_100)
     soundfile.write(folder / "below" / "c.ogg", tone(220, 0.6, 8_000), 8_000, format="OGG", subtype="VORBIS")
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory):
+    """A chromium to look at pages with."""
+    program = find_chromium()
+    if program is None:
+        pytest.skip("no chromium here (Debian: apt install chromium)")
+    chromium = Browser(program, tmp_path_factory.mktemp("chromium"))
+    yield chromium
+    chromium.close()
 
 
 @pytest.fixture(autouse=True)

@@ -8,16 +8,9 @@ from dataclasses import dataclass
 
 from hear_axlstm.classification.outcome import Classified
 from hear_axlstm.classification.validation import CurvePoint
+from hear_axlstm.explore.colours import COLOURS, SHAPES
 from hear_axlstm.progress import several
 
-# Eight colours that people with any colour vision tell apart on white; classes beyond the eighth have another shape.
-COLOURS = ("#0b62a8", "#c8501e", "#128a5a", "#a23b8c", "#8a6d00", "#2aa3c4", "#6b4bbd", "#555555")
-SHAPES = (
-    "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z",
-    "M-3.6-3.6h7.2v7.2h-7.2z",
-    "M0-5 4.8 3.8H-4.8z",
-    "M0-5.2 5.2 0 0 5.2-5.2 0z",
-)
 WIDTH, HEIGHT, EDGE = 640.0, 420.0, 14.0  # of the map
 CURVE_WIDTH, CURVE_HEIGHT, LEFT, BOTTOM = 640.0, 260.0, 44.0, 30.0
 

@@ -3,7 +3,18 @@
 Exit codes: 0 all done; 1 something failed; 2 the command cannot be carried out as given.
 """
 
-from hear_axlstm.cli import classification, embedding, evaluation, finetuning, pretraining, tasks, weights
+from hear_axlstm.cli import classification, embedding, evaluation, explore, finetuning, map, pretraining, tasks, weights
 from hear_axlstm.cli.common import main
 
-__all__ = ["classification", "embedding", "evaluation", "finetuning", "main", "pretraining", "tasks", "weights"]
+__all__ = [
+    "classification",
+    "embedding",
+    "evaluation",
+    "explore",
+    "finetuning",
+    "main",
+    "map",
+    "pretraining",
+    "tasks",
+    "weights",
+]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +28,7 @@ from hear_axlstm.cli.common import (
     tell_left_out,
     tell_short,
     tell_unread,
+    unwarned,
 )
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.progress import printable, several
@@ -135,20 +133,6 @@ def _summary(result: Classified) -> list[str]:
     ]
 
 
-@contextmanager
-def _unwarned() -> Iterator[None]:
-    """Keep the warning of ``embed`` from naming the failures that are named here."""
-    from hear_axlstm.files import embed
-
-    log = logging.getLogger(embed.__module__)
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-
-
 @click.command("apply", context_settings=main.context_settings)
 @click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
 @click.argument("inputs", metavar="FILES-OR-FOLDERS...", nargs=-1, required=True, type=click.Path())
@@ -196,7 +180,7 @@ def apply_command(
         if not sounds:
             raise ConfigError(f"no audio files below {', '.join(inputs)}{counted(left_out)}")
         classifier = load_classifier(folder, model, device=device)
-        with _unwarned():
+        with unwarned():
             predictions = classifier.predict(sounds, pad_short=pad_short, progress=not quiet)
         text = predictions.to_csv(every_class=every_class)
         if out is None:

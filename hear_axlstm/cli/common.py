@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from hear_axlstm.weights.find import WEIGHTS_FILE, list_models, read_manifest
 
 FAILED, REFUSED = 1, 2
 ORDER = (  # of the commands in the list of them: what people begin with
-    "embed classify finetune models download convert export pack publish "
+    "embed search duplicates map classify finetune models download convert export pack publish "
     "tasks evaluate probe report synthesize shards recipes pretrain"
 ).split()
 WAY_TO_READ = "a file left out that is sound is read when you name it, or after ffmpeg -i NAME NAME.flac"
@@ -161,6 +162,20 @@ def failing(advice: str | Callable[[], str], *errors: type[Exception]) -> Iterat
     except errors as error:
         tell(*f"error: {cause_of(error)}; {advice if isinstance(advice, str) else advice()}".split("\n"))
         sys.exit(FAILED)
+
+
+@contextmanager
+def unwarned() -> Iterator[None]:
+    """Keep the warning of ``embed`` from naming the failures that are named here."""
+    from hear_axlstm.files import embed
+
+    log = logging.getLogger(embed.__module__)
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def cause_of(error: Exception) -> str:

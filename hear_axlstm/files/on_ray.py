@@ -34,7 +34,7 @@ CALLS = 3  # batches that an actor has at once: one that is encoded, others that
 AHEAD = 2  # batches an actor that wait for it
 POLL = 5.0  # seconds: so often it is looked whether nodes have died
 PATIENCE = 60.0  # seconds without any outcome after which a dead node, or that no actor has started, counts
-PARTING = 10.0  # seconds that actors have to end what they are at when nobody wants it any more
+PARTING = 20.0  # seconds that Ray has to end a round
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ class _Work:
                 if waited > PATIENCE and self._has_lost_a_node():
                     self._begin_again()
                     return None
-                if waited > PATIENCE and not self._told and not ray.get(self._feed.encoders.remote()):
+                if waited > PATIENCE and not self._told and not ray.get(self._feed.started.remote()):
                     self._told = True
                     logger.warning("no actor has started in %.0f s: %s; waiting for it", waited, self._cluster.free())
                 continue
@@ -187,14 +187,10 @@ class _Work:
             return iter(results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
 
     def _stop(self) -> None:
-        """End the round, by ending the actors where it does not end by itself, so that Ray waits for nothing more."""
+        """End the round: Ray then ends its actors, also those that it waits for."""
         with suppress(ray.exceptions.RayError):
             ray.get(self._feed.end.remote())
             self._thread.join(PARTING)
-            if self._thread.is_alive():
-                for encoder in ray.get(self._feed.encoders.remote()):
-                    ray.kill(encoder)
-                self._thread.join(PARTING)
 
     def close(self) -> None:
         if self._is_begun:

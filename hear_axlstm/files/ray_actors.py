@@ -38,7 +38,7 @@ class Feed:
         self._first = self._count = 0  # the first number that is new in this round, and how many there have been
         self._is_ended = False
         self._changed = asyncio.Condition()
-        self._encoders: list[Any] = []
+        self._started = 0
         self._tried: dict[int, int | None] = {}  # batch that is being encoded -> the sound where it is done one by one
         self._deaths: dict[int, Counter[int | None]] = {}
 
@@ -76,14 +76,14 @@ class Feed:
         """Begin a round with what is not finished."""
         self._again, self._first = sorted(self._batches), self._count
         self._is_ended = False
-        self._encoders.clear()
+        self._started = 0
 
-    async def enter(self, encoder: Any) -> None:
-        """Take down an actor that has started."""
-        self._encoders.append(encoder)
+    async def enter(self) -> None:
+        """Count an encoder that has started."""
+        self._started += 1
 
-    async def encoders(self) -> list[Any]:
-        return self._encoders
+    async def started(self) -> int:
+        return self._started
 
     async def begin(self, number: int, sound: int | None = None) -> dict[int | None, int] | None:
         """Note that a batch is being encoded, or one sound of it alone. Returns how many actors died over each of them.
@@ -127,7 +127,7 @@ class BatchEncoder:
         self._kind: dict[str, Any] = {"timestamps": job.timestamps, "layers": job.layers}
         self._decoders = Workers(job.decoders, threads=job.processors)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="encode")  # only one thread may call CUDA
-        ray.get(feed.enter.remote(ray.get_runtime_context().current_actor))
+        feed.enter.remote()
         self._obstacle: Exception | None = None
         try:
             if job.version != __version__:

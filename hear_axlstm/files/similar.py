@@ -37,12 +37,12 @@ def similarity(a: Any, b: Any = None, *, model: Model = None) -> Any:
     there is no centring and there are fewer than 8 sounds, on embeddings of another size or of different weights; AudioError
     when a single sound cannot be embedded.
     """
-    model = _loaded(model) if _is_sound(a) or _is_sound(b) else model
+    model = _loaded(model) if is_sound(a) or is_sound(b) else model
     one = _collected(a, model)
     require(b is not None or not one.is_single, "there is one sound; expected another to compare it with, or several")
     other = one if b is None else _collected(b, model)
     every = one.matrix if b is None else _joined(one.matrix, other.matrix)
-    found = cosines(one.matrix, other.matrix, settled(_common(one, other, model), every))
+    found = cosines(one.matrix, other.matrix, settled(common(one, other, model), [every]))
     return float(found[0, 0]) if one.is_single and other.is_single else found
 
 
@@ -51,14 +51,14 @@ def neighbours(sounds: Any, k: int = 5, *, model: Model = None) -> Neighbours:
 
     sounds, model: as ``a`` and ``model`` in ``similarity``. Raises ConfigError as that does, and unless k is 1 or more.
     """
-    model = _loaded(model) if _is_sound(sounds) else model
+    model = _loaded(model) if is_sound(sounds) else model
     given = _collected(sounds, model)
     require(not given.is_single, "there is one sound; expected several")
-    return nearest(given.matrix, given.names, settled(_common(given, given, model), given.matrix), k)
+    return nearest(given.matrix, given.names, settled(common(given, given, model), [given.matrix]), k)
 
 
 @dataclass
-class _Given:
+class Given:
     """Embeddings that were given or made, (N, D). centring: of their weights; known where ``embed`` made them."""
 
     matrix: Array
@@ -68,28 +68,28 @@ class _Given:
     centring: Centring | None = None
 
 
-def _collected(given: Any, model: Any) -> _Given:
+def _collected(given: Any, model: Any) -> Given:
     if isinstance(given, Embedded):
         return _result(given)
-    if _is_sound(given):
-        is_single = _is_one_sound(given)
+    if is_sound(given):
+        is_single = is_one_sound(given)
         result = embed(given, model)
         if is_single and result.failures:
             raise AudioError(": ".join(next(iter(result.failures.items()))))
         return _result(result, is_single)
-    matrix = _as_array(given)
-    return _Given(np.atleast_2d(matrix), [str(index) for index in range(len(matrix))], matrix.ndim == 1)
+    matrix = as_array(given)
+    return Given(np.atleast_2d(matrix), [str(index) for index in range(len(matrix))], matrix.ndim == 1)
 
 
-def _result(result: Embedded, is_single: bool = False) -> _Given:
+def _result(result: Embedded, is_single: bool = False) -> Given:
     matrix, centring = result.matrix, None if result.centring is None else Centring.from_facts(result.centring)
     require(
         bool(result.ok.any()), f"none of {several(len(result), 'sound')} has an embedding, so there is nothing to compare"
     )
-    return _Given(matrix, list(result.names), is_single, is_result=True, centring=centring)
+    return Given(matrix, list(result.names), is_single, is_result=True, centring=centring)
 
 
-def _is_sound(given: Any) -> bool:
+def is_sound(given: Any) -> bool:
     """Whether this is to be embedded, rather than embeddings."""
     if given is None or isinstance(given, Embedded) or hasattr(given, "embedding"):
         return False
@@ -97,7 +97,7 @@ def _is_sound(given: Any) -> bool:
         return _are_names(given)
     if undecoded(given) is not given:
         return True
-    if isinstance(given, Sequence) and not isinstance(given, str) and not _is_one_sound(given) and len(given) > 0:
+    if isinstance(given, Sequence) and not isinstance(given, str) and not is_one_sound(given) and len(given) > 0:
         first = next((item for item in given if item is not None), None)
         return not isinstance(first, np.ndarray | torch.Tensor | Real | list) and not hasattr(first, "embedding")
     return True
@@ -110,12 +110,12 @@ def _are_names(given: Any) -> bool:
     return any(isinstance(item, str | bytes | os.PathLike | Mapping) for item in given)
 
 
-def _is_one_sound(given: Any) -> bool:
+def is_one_sound(given: Any) -> bool:
     """Whether this is one sound, rather than a folder of sounds or several."""
     return is_one(given) and not (isinstance(given, str | os.PathLike) and os.path.isdir(given))
 
 
-def _as_array(given: Any) -> Array:
+def as_array(given: Any) -> Array:
     """Embeddings (D,) or (N, D), float32, NaN for one that is None, as of a sound that failed. Raises ConfigError."""
     if hasattr(given, "embedding"):
         given = given.embedding
@@ -145,7 +145,7 @@ def _loaded(model: Model) -> Embedder:
     return model if isinstance(model, Embedder) else load_model(model or "")
 
 
-def _common(one: _Given, other: _Given, model: Model) -> Centring | None:
+def common(one: Given, other: Given, model: Model) -> Centring | None:
     """The centring that holds for both. Raises ConfigError when they are known to be of different weights."""
     known = [given.centring for given in (one, other) if given.is_result]
     centring = next((found for found in known if found is not None), None)

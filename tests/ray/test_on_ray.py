@@ -74,6 +74,22 @@ def rows_of(folder):
     return {row["name"]: row for row in rows}
 
 
+def embed_while_one_waits(sounds, folder, kill):
+    """What ``embed`` gives when ``kill`` is called with the process that is the first to encode, and stays at it."""
+    model = Waiting(small_encoder())
+    model.place = folder / "waits"
+
+    def kill_it():
+        wait_until(lambda: model.place.exists() and model.place.read_text())
+        kill(int(model.place.read_text()))
+
+    killer = threading.Thread(target=kill_it)
+    killer.start()
+    result = embed(sounds, model, out=folder / "out", ray=True, **SMALL)
+    killer.join()
+    return result
+
+
 def assert_same_rows(found, expected):
     assert found.keys() == expected.keys()
     for name, row in expected.items():
@@ -115,17 +131,7 @@ def test_timestamps_and_layers_in_npy_files(cluster, model, sounds, tmp_path):
 
 
 def test_a_killed_actor_loses_nothing_and_doubles_nothing(cluster, sounds, tmp_path):
-    model = Waiting(small_encoder())
-    model.place = tmp_path / "waits"
-
-    def kill():
-        wait_until(lambda: model.place.exists() and model.place.read_text())
-        os.kill(int(model.place.read_text()), signal.SIGKILL)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    result = embed(sounds, model, out=tmp_path / "out", ray=True, **SMALL)
-    killer.join()
+    result = embed_while_one_waits(sounds, tmp_path, lambda process: os.kill(process, signal.SIGKILL))
     assert sorted(result.embedded) == NAMES
     assert rows_of(tmp_path / "out").keys() == {*NAMES, "broken.wav"}
 
@@ -165,21 +171,11 @@ def test_a_killed_driver_is_taken_up_again(cluster, sounds, tmp_path):
     np.testing.assert_equal({name: rows[name] for name in done}, done)
 
 
-def test_a_node_that_dies_is_done_without(cluster, sounds, tmp_path, monkeypatch, caplog):
+def test_a_node_that_dies_is_done_without(cluster, sounds, tmp_path, monkeypatch):
     monkeypatch.setattr(on_ray, "POLL", 1.0)
     monkeypatch.setattr(on_ray, "PATIENCE", 5.0)
-    node = cluster.add_node(num_cpus=1, resources={"doomed": 1})
-    model = Waiting(small_encoder())
-    model.place = tmp_path / "waits"
-
-    def kill():
-        wait_until(lambda: model.place.exists() and model.place.read_text())
-        cluster.remove_node(node, allow_graceful=False)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    result = embed(sounds, model, out=tmp_path / "out", ray=True, **SMALL)
-    killer.join()
+    node = cluster.add_node(num_cpus=1)
+    result = embed_while_one_waits(sounds, tmp_path, lambda _: cluster.remove_node(node, allow_graceful=False))
     assert sorted(result.embedded) == NAMES
     assert rows_of(tmp_path / "out").keys() == {*NAMES, "broken.wav"}
 

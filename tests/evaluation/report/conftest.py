@@ -1,4 +1,4 @@
-"""Results to report, and a browser to look at the report with."""
+"""Results to report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 
 from hear_axlstm.evaluation.report import write_report
 from hear_axlstm.evaluation.report.summary import summarise
-from tests.evaluation.report.browser import Browser, find_chromium
 from tests.evaluation.report.world import two_models
 
 
@@ -29,13 +28,3 @@ def page(results, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(write_report(results, "html"), encoding="utf-8")
     return path
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory):
-    program = find_chromium()
-    if program is None:
-        pytest.skip("no chromium here (Debian: apt install chromium)")
-    chromium = Browser(program, tmp_path_factory.mktemp("chromium"))
-    yield chromium
-    chromium.close()

@@ -120,17 +120,20 @@ class Page:
         return answer["result"].get("value")
 
     def press(self, key: str) -> None:
-        text = {"Enter": "\r", " ": " "}.get(key)
-        codes = {"Enter": 13, " ": 32, "Tab": 9, "Escape": 27, "ArrowRight": 39, "ArrowLeft": 37}
+        text = {"Enter": "\r", " ": " ", "0": "0", "+": "+"}.get(key)
+        codes = {"Enter": 13, " ": 32, "Tab": 9, "Escape": 27, "ArrowRight": 39, "ArrowLeft": 37, "0": 48, "+": 187}
         facts = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": codes[key]}
         self.call("Input.dispatchKeyEvent", type="keyDown", **facts, **({"text": text} if text else {}))
         self.call("Input.dispatchKeyEvent", type="keyUp", **facts)
 
     def click(self, selector: str) -> None:
         """With the mouse, where the element is."""
-        where = self.hover(selector)
+        self.click_at(**self.hover(selector))
+
+    def click_at(self, x: float, y: float) -> None:
+        """With the mouse, at a place on the screen."""
         for kind in ("mousePressed", "mouseReleased"):
-            self.call("Input.dispatchMouseEvent", type=kind, **where, button="left", clickCount=1)
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def hover(self, selector: str) -> dict[str, float]:
         """Put the mouse over the middle of an element; returns where that is."""

@@ -1,0 +1,124 @@
+"""A map -> one HTML page that needs nothing else: script, style and numbers are inside, and no network.
+
+Texts are JSON in which no character can end the script that holds it; numbers are arrays in base64, which keeps pages small.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hear_axlstm.errors import ConfigError
+from hear_axlstm.explore import colours
+from hear_axlstm.files.folder import is_gone
+from hear_axlstm.progress import printable, several
+from hear_axlstm.version import __version__
+
+if TYPE_CHECKING:
+    from hear_axlstm.explore.map import SoundMap
+
+HERE = Path(__file__).parent
+FINE = 65_535  # steps of an axis
+# How a sound can be heard: from its file, or not at all.
+FILE, GONE, ADDRESS, MEMORY = range(4)
+
+
+def to_page(drawn: SoundMap) -> str:
+    """The page as HTML in one text. Raises ConfigError without jinja2."""
+    try:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+        from markupsafe import Markup
+    except ImportError as error:
+        raise ConfigError("a map's page needs jinja2: pip install 'hear-axlstm[explore]'") from error
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    style = environment.get_template("map.css.jinja").render(colours=colours)
+    script = (HERE / "map.js").read_text(encoding="utf-8")
+    page = environment.get_template("map.html.jinja").render(
+        drawn=drawn,
+        colours=colours,
+        shapes=[colours.SHAPES[place // len(colours.COLOURS)] for place in range(colours.MOST)],
+        several=several,
+        printable=printable,
+        version=__version__,
+        style=Markup(style),  # noqa: S704 - our own file
+        script=Markup(script),  # noqa: S704 - our own file
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        data=Markup(_harmless(_data(drawn))),  # noqa: S704 - it escapes what HTML would read
+    )
+    return page + "\n"
+
+
+def _hash(text: str) -> str:
+    """By which a page's policy knows the one script that may run in it."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _harmless(data: dict[str, Any]) -> str:
+    """Data as JSON in ASCII, without a character that HTML reads."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _data(drawn: SoundMap) -> dict[str, Any]:
+    """All that the script needs to know of a map of N sounds."""
+    names = list(map(printable, drawn.names))
+    roots, root_of = _numbered([_root(*one) for one in zip(names, drawn.names, drawn.paths, strict=True)])
+    folders, folder_of = _numbered(list(map(printable, drawn.folders)))
+    texts, text_of = _numbered(drawn.colouring.texts)
+    return {
+        "names": names,
+        "roots": roots,
+        "folders": folders,
+        "texts": texts,
+        "rootOf": _packed(root_of, np.uint32),
+        "folderOf": _packed(folder_of, np.uint32),
+        "textOf": _packed(text_of, np.uint32),
+        "heard": _packed([_heard(path) for path in drawn.paths], np.uint8),
+        "seconds": _packed(drawn.seconds, np.float32),
+        "places": _packed(np.round(drawn.places * FINE), np.uint16),
+        "codes": _packed(drawn.colouring.codes, np.uint8),
+        "neighbours": _packed(drawn.neighbours, np.uint16),
+        "cosines": _packed(np.round(drawn.cosines * 100), np.int8),
+        "scale": drawn.colouring.kind != "category",
+        "colours": len(colours.COLOURS),
+        "others": colours.MOST,
+    }
+
+
+def _packed(numbers: Any, kind: Any) -> str:
+    """Numbers as bytes, the lowest first, in base64."""
+    array: NDArray[Any] = np.asarray(numbers).astype(np.dtype(kind).newbyteorder("<"))
+    return base64.b64encode(array.tobytes()).decode()
+
+
+def _numbered(texts: list[str]) -> tuple[list[str], list[int]]:
+    """The different texts, and the number among them of each."""
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    return list(numbers), [numbers[text] for text in texts]
+
+
+def _root(shown: str, name: str, path: str) -> str:
+    """The address of a sound's file without its name where that is its end and the root ends in "/"; else all of it."""
+    if not path or "://" in path:
+        return path
+    whole = os.path.abspath(path)
+    if whole.endswith(f"/{name}") and shown == name:
+        root = PurePath(whole[: -len(name)]).as_uri()
+        return root if root.endswith("/") else f"{root}/"
+    return PurePath(whole).as_uri()
+
+
+def _heard(path: str) -> int:
+    if "://" in path and not path.startswith("file://"):
+        return ADDRESS
+    return MEMORY if not path else GONE if is_gone(path) else FILE
