@@ -58,9 +58,7 @@ def evaluation_row(row):
 def heading(record):
     """The machine, the date and the versions of a record."""
     versions = [
-        f"{name} {record[name]}"
-        for name in ("driver", "torch", "triton", "numba", "pytorch-lightning", "ray")
-        if record.get(name)
+        f"{name} {record[name]}" for name in ("driver", "torch", "triton", "numba", "pytorch-lightning") if record.get(name)
     ]
     return f"{record['device']}, {record['date']} ({', '.join(versions)})"
 
