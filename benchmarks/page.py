@@ -3,7 +3,7 @@
 import json
 import statistics
 
-from benchmarks import start
+from benchmarks import scale, start
 from benchmarks.encoders import EndToEnd, Rate, end_to_end_table, rates_table
 from benchmarks.gpu.report import sections
 from benchmarks.pretraining import COLUMNS
@@ -24,6 +24,7 @@ This page is made by `python -m benchmarks.page` from `results/`, which these co
     python -m benchmarks.peers                                           # beside other encoders and runtimes
     python -m benchmarks.exported                                        # ONNX files beside our own path on a CPU
     python -m benchmarks.long                                            # ten hours under a memory limit
+    python -m benchmarks.scale                                           # up to a million files, and each stage alone
     python -m benchmarks.search                                          # an index of a million embeddings
     python -m benchmarks.kills                                           # a collection, and a kill; with Ray: make test-ray
     make gpu OUT=benchmarks/results                                      # everything on a GPU: see GPU.md
@@ -98,6 +99,10 @@ def page():
         parts.append(
             f"## A long recording under a memory limit: {heading(record)}\n\n{table(list(row), [list(row.values())])}"
         )
+    for record in read_records(RESULTS / "scale.json"):
+        tables = "\n".join(f"{name}:\n\n{rows_table(rows)}" for name, rows in scale.tables(record).items())
+        where = f"{heading(record)}, Ray {record['ray']}; {record['note']}"
+        parts.append(f"## Up to a million files: {where}\n\n{tables}")
     for record in read_records(RESULTS / "kills.json"):
         what = f"{record['files']:,} files, Ray {record['ray']}"
         parts.append(f"## A collection, and what a kill costs: {heading(record)}, {what}\n\n{rows_table(record['kills'])}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,65 +36,88 @@ class Fact(NamedTuple):
 
 
 class Known:
-    """The sounds that are known, by the hash of their name. Of a million sounds, two share one once in ten million times."""
+    """The sounds that are known, by the hash of their name. Of a million sounds, two share one once in ten million times.
+
+    They are in runs, each sorted and more than twice as long as the next, so that what is added is seldom merged with all.
+    """
 
     def __init__(self) -> None:
-        self._names: Numbers = np.zeros(0, np.int64)  # sorted
-        self._facts: Facts = np.zeros(0, FACT)  # in their order
+        self._runs: list[tuple[Numbers, Facts]] = []  # names, sorted, each in one run, and their facts
 
     def get(self, name: str) -> Fact | None:
         """What is known of a name, if it is in a part."""
-        place = self._place(name)
-        fact = None if place is None else Fact(*self._facts[place].item())
+        facts, place = self._place(name)
+        fact = None if facts is None else Fact(*facts[place].item())
         return fact if fact is not None and fact.part != NOWHERE else None
 
     def mark(self, name: str, mark: int) -> None:
         """Add marks to what is known of a name."""
-        if (place := self._place(name)) is not None:
-            self._facts["marks"][place] |= mark
+        facts, place = self._place(name)
+        if facts is not None:
+            facts["marks"][place] |= mark
 
     def add(self, names: Numbers, facts: Facts) -> None:
         """Add what parts hold, names by their hashes. What this run asked for stays so where the path is the same."""
         names, first = np.unique(names, return_index=True)
-        facts, places = facts[first], np.searchsorted(self._names, names)
-        there = np.zeros(len(names), bool)
-        inside = places < len(self._names)
-        there[inside] = self._names[places[inside]] == names[inside]
-        before = self._facts[places[there]]
-        is_same = before["path"] == facts["path"][there]
-        facts["marks"][there] |= np.where(is_same, before["marks"] & ASKED, 0).astype(np.uint8)
-        self._facts[places[there]] = facts[there]
-        at = places[~there]
-        self._names, self._facts = np.insert(self._names, at, names[~there]), np.insert(self._facts, at, facts[~there])
+        facts = facts[first]
+        for known, before in self._runs:
+            there, places = _found(names, known)
+            old, new = before[places], facts[there]
+            new["marks"] |= np.where(old["path"] == new["path"], old["marks"] & ASKED, 0).astype(np.uint8)
+            before[places] = new
+            names, facts = names[~there], facts[~there]
+        if len(names):
+            self._runs.append((names, facts))
+        while len(self._runs) > 1 and len(self._runs[-2][0]) <= 2 * len(self._runs[-1][0]):
+            (names, facts), (more, own) = self._runs[-2:]
+            at = np.searchsorted(names, more)
+            self._runs[-2:] = [(np.insert(names, at, more), np.insert(facts, at, own))]
 
     def forget(self, parts: Collection[int]) -> None:
         """What these parts held is not there any more."""
-        self._facts["part"][np.isin(self._facts["part"], list(parts))] = NOWHERE
+        for _, facts in self._runs:
+            facts["part"][np.isin(facts["part"], list(parts))] = NOWHERE
 
     def stale(self) -> dict[int, Numbers]:
         """The hashes of the names of what is stale, by part."""
-        return self._by_part(self._facts["marks"] & STALE != 0)
+        return self._by_part(lambda marks: marks & STALE != 0)
 
     def not_asked(self) -> dict[int, Numbers]:
         """The hashes of the names of what this run did not ask for, by part."""
-        return self._by_part(self._facts["marks"] & ASKED == 0)
+        return self._by_part(lambda marks: marks & ASKED == 0)
 
     @property
     def nbytes(self) -> int:
         """The memory that it takes, in bytes."""
-        return self._names.nbytes + self._facts.nbytes
+        return sum(names.nbytes + facts.nbytes for names, facts in self._runs)
 
-    def _by_part(self, chosen: NDArray[np.bool_]) -> dict[int, Numbers]:
-        chosen &= self._facts["part"] != NOWHERE
-        parts, names = self._facts["part"][chosen], self._names[chosen]
-        order = np.argsort(parts, kind="stable")
-        numbers, starts = np.unique(parts[order], return_index=True)
-        return dict(zip(numbers.tolist(), np.split(names[order], starts[1:]), strict=False))
+    def _by_part(self, is_chosen: Callable[[NDArray[np.uint8]], NDArray[np.bool_]]) -> dict[int, Numbers]:
+        parts, names = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
+        for own, facts in self._runs:
+            chosen = is_chosen(facts["marks"]) & (facts["part"] != NOWHERE)
+            parts.append(facts["part"][chosen])
+            names.append(own[chosen])
+        order = np.argsort(np.concatenate(parts), kind="stable")
+        numbers, starts = np.unique(np.concatenate(parts)[order], return_index=True)
+        return dict(zip(numbers.tolist(), np.split(np.concatenate(names)[order], starts[1:]), strict=False))
 
-    def _place(self, name: str) -> int | None:
+    def _place(self, name: str) -> tuple[Facts | None, int]:
+        """The facts of the run that has a name, and its place there; None where no run has it."""
         key = hash(name)
-        place = int(np.searchsorted(self._names, key))
-        return place if place < len(self._names) and self._names[place] == key else None
+        for names, facts in self._runs:
+            place = int(names.searchsorted(key))
+            if place < len(names) and names[place] == key:
+                return facts, place
+        return None, 0
+
+
+def _found(names: Numbers, known: Numbers) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+    """Which names are known, and where these are. Both are sorted."""
+    places = np.searchsorted(known, names)
+    there = np.zeros(len(names), bool)
+    inside = places < len(known)
+    there[inside] = known[places[inside]] == names[inside]
+    return there, places[there]
 
 
 def hashes(column: Any) -> Numbers:

@@ -17,7 +17,7 @@ from hear_axlstm import embed, load_embeddings
 from hear_axlstm.errors import OutputError
 from hear_axlstm.files import folder as folders
 from hear_axlstm.files import load, open_folder, parquet, sink
-from hear_axlstm.files.known import FACT, Known
+from hear_axlstm.files.known import ASKED, FACT, Known
 from hear_axlstm.files.load import read_blocks, read_parquet
 from hear_axlstm.files.npy import NpyFolder
 from hear_axlstm.files.outcomes import Outcome
@@ -407,3 +407,21 @@ def test_what_is_known_of_a_sound_takes_few_bytes():
     known.forget([1, 2])
     assert [known.get(f"sound {number}") is None for number in range(4)] == [False, True, True, False]
     assert {part: len(names) for part, names in known.not_asked().items()} == {0: count // 4, 3: count // 4}
+
+
+def test_what_is_added_little_by_little_is_known_once():
+    known, expected, random = Known(), {}, np.random.default_rng(0)
+    for part in range(40):
+        numbers = random.integers(0, 2_000, 50)
+        facts = np.zeros(50, FACT)
+        facts["part"], facts["path"], facts["size"] = part, numbers, np.arange(50)
+        known.add(np.array([hash(f"sound {number}") for number in numbers]), facts)
+        new = {number: (part, size) for size, number in reversed(list(enumerate(numbers.tolist())))}
+        expected |= new
+        known.mark(f"sound {numbers[0]}", ASKED)
+    found = {number: known.get(f"sound {number}") for number in range(2_000)}
+    assert {number: (fact.part, fact.size) for number, fact in found.items() if fact} == expected
+    assert known.nbytes == len(expected) * (8 + FACT.itemsize)
+    assert sum(map(len, known.not_asked().values())) < len(expected)
+    assert known.get("sound 2000") is None
+    known.mark("sound 2000", ASKED)
