@@ -6,6 +6,7 @@ import copy
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ HOW_TO_REACH = (
     "and the variable RAY_AUTH_MODE=token where the cluster asks for a token"
 )
 LOGGERS = ("ray", "ray.data")
+ANSWER = 10.0  # seconds that a machine has to answer at its address
 QUIET = {  # variables that Ray reads as it starts
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -56,6 +58,13 @@ def _silence() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nothing answers at HOST:PORT, at which Ray would try for minutes, deaf to Ctrl-C."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
 
 
 class Cluster:
@@ -101,9 +110,10 @@ class Cluster:
         added = QUIET.keys() - os.environ.keys()
         os.environ.update({name: QUIET[name] for name in added})
         try:
+            _knock(where)
             with _silence():
                 ray.init(where, log_to_driver=False, logging_level=logging.CRITICAL, **options)
-        except (ConnectionError, ValueError, RuntimeError, TimeoutError, AssertionError) as error:
+        except (OSError, ValueError, RuntimeError, OverflowError, AssertionError) as error:
             cause = " ".join(str(error).split())
             raise ConfigError(f"Ray at {where} cannot be reached ({cause:.300}); {HOW_TO_REACH}") from error
         finally:

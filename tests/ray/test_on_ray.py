@@ -204,6 +204,13 @@ def test_what_ray_cannot_do_is_said_before_anything_is_done(cluster, model, soun
     assert not (tmp_path / "out").exists()
 
 
+def test_an_address_where_nothing_answers_is_said_at_once(sounds, tmp_path):
+    command = [sys.executable, "-m", "hear_axlstm", "embed", sounds, "-o", tmp_path / "out", "--ray", "127.0.0.1:1"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)  # Ray itself tries for minutes
+    assert ended.returncode == 2
+    assert "Ray at 127.0.0.1:1 cannot be reached" in ended.stderr
+
+
 def test_a_busy_cluster_is_waited_for_and_that_is_said(cluster, model, sounds, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(on_ray, "POLL", 0.5)
     monkeypatch.setattr(on_ray, "PATIENCE", 1.0)
