@@ -11,7 +11,7 @@ from pathlib import Path
 from hear_axlstm.errors import OutputError
 from hear_axlstm.explore.collection import collection
 from hear_axlstm.explore.index import Index
-from hear_axlstm.explore.store import is_index, read_index
+from hear_axlstm.explore.store import is_index, said
 from hear_axlstm.files.settings import CENTRING, HEADER, LEDGER, parts, read_settings
 
 SUFFIX = ".index"
@@ -52,20 +52,23 @@ def open_index(place: str | os.PathLike[str], *, progress: bool | None = None) -
 
 def _kept(kept: Path, state: str) -> Index | None:
     """The index that was kept of a folder in this state; None where there is none, or it is damaged."""
+    if _state_of(kept) != state:
+        return None
     try:
-        if not is_index(kept) or read_index(kept).facts["facts"].get("folder_state") != state:
-            return None
         return Index.load(kept)
-    except (OutputError, LookupError, AttributeError):
+    except OutputError:
         return None
 
 
 def _is_anothers(kept: Path) -> bool:
-    """Whether an index was saved here that is not kept for a folder, and must stay."""
-    try:
-        return is_index(kept) and "folder_state" not in read_index(kept).facts.get("facts", {})
-    except OutputError:
-        return False  # a damaged one
+    """Whether an index was saved here that is not kept for a folder, and must stay, damaged or not."""
+    return is_index(kept) and _state_of(kept) is None
+
+
+def _state_of(kept: Path) -> str | None:
+    """The state of the folder that an index is kept for; None where it is kept for none."""
+    facts = said(kept).get("facts")
+    return facts.get("folder_state") if isinstance(facts, dict) else None
 
 
 def _state(folder: Path) -> str:
