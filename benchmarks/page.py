@@ -25,6 +25,7 @@ This page is made by `python -m benchmarks.page` from `results/`, which these co
     python -m benchmarks.exported                                        # ONNX files beside our own path on a CPU
     python -m benchmarks.long                                            # ten hours under a memory limit
     python -m benchmarks.search                                          # an index of a million embeddings
+    python -m benchmarks.duplicates                                      # which changed copies of a sound are found
     python -m benchmarks.kills                                           # a collection, and a kill; with Ray: make test-ray
     make gpu OUT=benchmarks/results                                      # everything on a GPU: see GPU.md
 
@@ -98,6 +99,9 @@ def page():
         parts.append(
             f"## A long recording under a memory limit: {heading(record)}\n\n{table(list(row), [list(row.values())])}"
         )
+    for record in read_records(RESULTS / "duplicates.json"):
+        what = f"{record['clips']} copies of each kind, and the pairs of {record['sounds']:,} sounds"
+        parts.append(f"## Copies that are found, in %: {heading(record)}, {what}\n\n{rows_table(record['duplicates'])}")
     for record in read_records(RESULTS / "kills.json"):
         what = f"{record['files']:,} files, Ray {record['ray']}"
         parts.append(f"## A collection, and what a kill costs: {heading(record)}, {what}\n\n{rows_table(record['kills'])}")

@@ -16,7 +16,7 @@ from hear_axlstm.centring import Array, Centring, Neighbours, require_count, set
 from hear_axlstm.config import require
 from hear_axlstm.errors import ConfigError, OutputError
 from hear_axlstm.explore.collection import Collection, Made, as_named, collection, matrices, result_collection, stored
-from hear_axlstm.explore.graph import Graph
+from hear_axlstm.explore.graph import CANDIDATES_EACH, Graph
 from hear_axlstm.explore.scan import Found, Half, Places, ordered, scan
 from hear_axlstm.explore.store import Part, Stored, read_index, write_graph, write_index
 from hear_axlstm.explore.texts import Texts
@@ -218,7 +218,7 @@ class Index:
         asked = np.isfinite(queries).all(1)
         places, cosines = np.full((len(queries), k), -1), np.full((len(queries), k), np.nan, np.float32)
         own = None if without is None else without[asked]
-        if self._graph is None or exact:
+        if self._graph is None or exact or CANDIDATES_EACH * k >= self._covered:  # a graph does not reach all
             found = scan(list(self._placed()), queries[asked], k, own)
         else:
             found = self._graph.search(self._segments[0], queries[asked], k, own)

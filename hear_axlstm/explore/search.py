@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from hear_axlstm.errors import OutputError
@@ -73,6 +74,9 @@ def _state_of(kept: Path) -> str | None:
 
 def _state(folder: Path) -> str:
     """What changes when embeddings are written to the folder or removed: the names, sizes and times of its records."""
-    records = [*parts(folder), folder / HEADER, folder / LEDGER, folder / CENTRING]
-    found = [(path.name, (status := path.stat()).st_size, status.st_mtime_ns) for path in records if path.exists()]
+    found = []
+    for path in [*parts(folder), folder / HEADER, folder / LEDGER, folder / CENTRING]:
+        with suppress(FileNotFoundError):  # also where another run has just removed it
+            status = path.stat()
+            found.append((path.name, status.st_size, status.st_mtime_ns))
     return hashlib.sha256(json.dumps([os.fspath(folder), *found]).encode()).hexdigest()

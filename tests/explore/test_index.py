@@ -206,6 +206,13 @@ def test_more_neighbours_than_sounds_are_all_of_them(by_own_mean):
             index.query(vectors(2), k)
 
 
+def test_more_neighbours_than_sounds_are_all_of_them_also_by_a_graph(by_own_mean, small_scan):
+    matrix = vectors(1_500)
+    matrix[-600:] = matrix[0]  # equal ones lead to each other alone
+    found = Index.build(matrix).query(matrix[:2], 2_000)
+    assert [sorted(row) for row in found.indices.tolist()] == [list(range(1_500))] * 2
+
+
 def test_what_has_no_embedding_is_nobodys_neighbour(by_own_mean, caplog):
     matrix = vectors(30)
     matrix[[4, 9]] = math.nan
