@@ -26,6 +26,7 @@ This page is made by `python -m benchmarks.page` from `results/`, which these co
     python -m benchmarks.long                                            # ten hours under a memory limit
     python -m benchmarks.scale                                           # up to a million files, and each stage alone
     python -m benchmarks.search                                          # an index of a million embeddings
+    python -m benchmarks.duplicates                                      # which changed copies of a sound are found
     python -m benchmarks.kills                                           # a collection, and a kill; with Ray: make test-ray
     make gpu OUT=benchmarks/results                                      # everything on a GPU: see GPU.md
 
@@ -103,6 +104,9 @@ def page():
         tables = "\n".join(f"{name}:\n\n{rows_table(rows)}" for name, rows in scale.tables(record).items())
         where = f"{heading(record)}, Ray {record['ray']}; {record['note']}"
         parts.append(f"## Up to a million files: {where}\n\n{tables}")
+    for record in read_records(RESULTS / "duplicates.json"):
+        what = f"{record['clips']} copies of each kind, and the pairs of {record['sounds']:,} sounds"
+        parts.append(f"## Copies that are found, in %: {heading(record)}, {what}\n\n{rows_table(record['duplicates'])}")
     for record in read_records(RESULTS / "kills.json"):
         what = f"{record['files']:,} files, Ray {record['ray']}"
         parts.append(f"## A collection, and what a kill costs: {heading(record)}, {what}\n\n{rows_table(record['kills'])}")

@@ -23,7 +23,7 @@ from hear_axlstm.cli.common import (
 )
 from hear_axlstm.progress import printable, several
 
-embeddings_argument = click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+embeddings_argument = click.argument("embeddings", metavar="OUT", type=click.Path(path_type=Path))
 
 
 @main.command("search")
@@ -39,17 +39,17 @@ embeddings_argument = click.argument("out", metavar="OUT", type=click.Path(path_
     help="Take the weights from here; needed where those that OUT was made with do not come with this package.",
 )
 @quiet_option
-def search_command(out: Path, queries: tuple[str, ...], k: int, exact: bool, model: str, quiet: bool) -> None:
-    """Find the sounds that are like QUERIES, files or folders of files, among those whose embeddings are in OUT.
+def search_command(embeddings: Path, queries: tuple[str, ...], k: int, exact: bool, model: str, quiet: bool) -> None:
+    """Find what is like QUERIES among the sounds embedded in OUT.
 
-    OUT is a folder that `embed` wrote, or an index that hear_axlstm.Index saved. It prints rank, cosine, name and path;
-    where stdout is no terminal, the query comes first, and tabs part the columns. The index of a folder is kept beside it,
-    as OUT.index. A query that is in OUT finds itself first.
+    QUERIES are files, and folders of files; OUT is a folder that `embed` wrote, or an index that hear_axlstm.Index saved. The
+    command prints rank, cosine, name and path; where stdout is no terminal, the query comes first, and tabs part the columns.
+    The index of a folder is kept beside it, as OUT.index. A query that is in OUT finds itself first.
     """
     from hear_axlstm.explore.search import open_index
 
     with reported(REFUSED):
-        index = open_index(out, progress=None if not quiet else False)
+        index = open_index(embeddings, progress=None if not quiet else False)
         with unwarned():
             asked = index.made.embed(list(queries), model, index.centring)
         found = index.query(asked, k, exact=exact)
@@ -75,30 +75,29 @@ def search_command(out: Path, queries: tuple[str, ...], k: int, exact: bool, mod
 @click.option(
     "-o",
     "--out",
-    "table",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write a CSV file; by default print to stdout.",
 )
 @quiet_option
-def duplicates_command(out: Path, above: float, odd: int, table: Path | None, quiet: bool) -> None:
+def duplicates_command(embeddings: Path, above: float, odd: int, out: Path | None, quiet: bool) -> None:
     """Find sounds that are there twice, and sounds that are far from everything, among those whose embeddings are in OUT.
 
-    OUT is a folder that `embed` wrote, or an index that hear_axlstm.Index saved. It prints pairs, the most similar first:
+    QUERIES are files, and folders of files. OUT is a folder that `embed` wrote, or an index that hear_axlstm.Index saved. It prints pairs, the most similar first:
     "twice", the cosine and two names; then "odd", the cosine with the nearest other, the name, and that of the other.
     """
     from hear_axlstm.explore.twice import duplicates
 
     with reported(REFUSED):
-        found = duplicates(out, above, progress=None if not quiet else False)
-        if table is not None:
-            found.write_csv(table, odd)
-    if table is None:
+        found = duplicates(embeddings, above, progress=None if not quiet else False)
+        if out is not None:
+            found.write_csv(out, odd)
+    if out is None:
         for kind, cosine, one, other in found.rows(odd):
             _show_row([], [kind, f"{cosine:.3f}", found.names[one], found.names[other]])
     if not quiet:
         groups = found.groups()
         spare = sum(map(len, groups)) - len(groups)
-        where = f": {table}" if table else ""
+        where = f": {out}" if out else ""
         tell(f"{several(len(found), 'pair')} above {above:g} among {several(len(found.names), 'sound')}{where}")
         if spare:
             tell(f"they make {several(len(groups), 'group')}; with one sound of each kept, {spare:,} would go")

@@ -100,7 +100,7 @@ def collection(given: Any, names: Sequence[str] | None = None, *, model: Model =
     if (there := stored(given)) is not None:
         return there
     if is_sound(given):
-        return _result(embed(given, model))
+        return result_collection(embed(given, model))
     matrix, own = as_named(given, names)
     model = load_model(model) if isinstance(model, str | os.PathLike) else model
     known = Given(matrix, own)
@@ -113,13 +113,13 @@ def collection(given: Any, names: Sequence[str] | None = None, *, model: Model =
 def stored(given: Any) -> Collection | None:
     """A folder or a file of embeddings, or a result, as a collection; None for sounds and plain embeddings."""
     if isinstance(given, Embedded):
-        return _folder(given.folder) if given.folder is not None else _result(given)
+        return _folder(given.folder) if given.folder is not None else result_collection(given)
     if not isinstance(given, str | os.PathLike):
         return None
     path = Path(os.path.expanduser(given))
     if path.is_dir():
         return None if read_settings(path) is None else _folder(path)
-    return _result(load_embeddings(path)) if path.suffix == SUFFIX else None
+    return result_collection(load_embeddings(path)) if path.suffix == SUFFIX else None
 
 
 def as_named(given: Any, names: Sequence[str] | None = None) -> tuple[Array, list[str]]:
@@ -130,7 +130,8 @@ def as_named(given: Any, names: Sequence[str] | None = None) -> tuple[Array, lis
     return matrix, own
 
 
-def _result(result: Embedded) -> Collection:
+def result_collection(result: Embedded) -> Collection:
+    """A result in memory as a collection."""
     matrix = result.matrix
     centring = None if result.centring is None else Centring.from_facts(result.centring)
     made = Made({"weights": result.weights} if result.weights else {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -92,6 +93,10 @@ def _plain(value: Any) -> Any:
         return "yes" if value else "no"
     if isinstance(value, datetime.datetime):
         return value if value.tzinfo is None else value.astimezone(datetime.UTC).replace(tzinfo=None)
+    if isinstance(value, datetime.date):
+        return datetime.datetime.combine(value, datetime.time())
+    if isinstance(value, decimal.Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
     return value if isinstance(value, int | float) else str(value)
 
 
@@ -99,7 +104,9 @@ def _scale(column: str, kind: Kind, given: Sequence[Any]) -> Colouring:
     numbers = np.array([math.nan if value is None else _number(value) for value in given])
     low, high = float(np.nanmin(numbers)), float(np.nanmax(numbers))
     logarithmic = kind == "number" and low > 0 and high / low > WIDE
-    along = np.log(numbers / low) / math.log(high / low) if logarithmic else (numbers - low) / ((high - low) or 1.0)
+    if logarithmic:
+        numbers, low, high = np.log(numbers), math.log(low), math.log(high)
+    along = (numbers - low) / ((high - low) or 1.0)
     codes = np.where(np.isnan(along), NONE, np.round(np.nan_to_num(along) * STEPS)).astype(np.uint8)
     texts = ["" if value is None else _words(value) for value in given]
     missing = int((codes == NONE).sum())
@@ -116,7 +123,7 @@ def _number(value: float | datetime.datetime) -> float:
 
 def _words(value: float | datetime.datetime) -> str:
     if isinstance(value, datetime.datetime):
-        return str(value)[:19]
+        return str(value)[:19].removesuffix(" 00:00:00")
     return f"{value:,.6g}" if isinstance(value, float) else f"{value:,}"
 
 

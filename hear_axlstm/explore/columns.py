@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -92,7 +93,7 @@ def _read(table: Path) -> tuple[Sequence[str], Iterator[Row]]:
             with parquet.ParquetFile(table) as file:
                 names = [field.name for field in file.schema_arrow if not arrow.types.is_nested(field.type)]
                 return names, iter(file.read(names).to_pylist())
-        except (OSError, arrow.ArrowException) as error:
+        except (OSError, OverflowError, arrow.ArrowException) as error:  # too large: a date after the year 9999
             raise ConfigError(f"{table} cannot be read ({error}); expected a parquet file") from error
     try:
         text = table.read_text(encoding="utf-8-sig")
@@ -117,11 +118,11 @@ def _listed(columns: Sequence[str]) -> str:
 
 
 def _numbers(values: list[Any]) -> list[Any]:
-    """The values as numbers where all that are there are texts of numbers, as CSV files have them."""
+    """The values as numbers or dates where all that are there are texts of these, as CSV files have them."""
     there = [value for value in values if value not in (None, "")]
     if not all(isinstance(value, str) for value in there):
         return values
-    for kind in (int, float):
+    for kind in (int, float, datetime.datetime.fromisoformat):
         with suppress(ValueError):
             return [None if value in (None, "") else kind(value) for value in values]
     return values

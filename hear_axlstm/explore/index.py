@@ -15,10 +15,10 @@ import numpy as np
 from hear_axlstm.centring import Array, Centring, Neighbours, require_count, settled
 from hear_axlstm.config import require
 from hear_axlstm.errors import ConfigError, OutputError
-from hear_axlstm.explore.collection import Collection, Made, as_named, collection, matrices, stored
-from hear_axlstm.explore.graph import Graph
+from hear_axlstm.explore.collection import Collection, Made, as_named, collection, matrices, result_collection, stored
+from hear_axlstm.explore.graph import CANDIDATES_EACH, Graph
 from hear_axlstm.explore.scan import Found, Half, Places, ordered, scan
-from hear_axlstm.explore.store import Part, read_index, write_graph, write_index
+from hear_axlstm.explore.store import Part, Stored, read_index, write_graph, write_index
 from hear_axlstm.explore.texts import Texts
 from hear_axlstm.files import Embedded
 from hear_axlstm.files.similar import Model, is_sound
@@ -86,18 +86,29 @@ class Index:
     def written(
         cls, given: Collection, folder: Path, facts: Mapping[str, Any] = NOTHING, *, progress: bool | None = None
     ) -> Self:
-        """The index of a collection, written to a folder part by part. facts: others to be kept with it, under "facts"."""
+        """The index of a collection, written to a folder part by part. facts: others to be kept with it, under "facts".
+
+        Raises OutputError also where another run has put an index with other facts there meanwhile.
+        """
         index = cls(settled(given.centring, matrices(given.blocks())), given.made)
-        write_index(folder, index._facts() | {"facts": dict(facts)}, index._parts(given))
-        index = cls.load(folder)
+        wrote = write_index(folder, index._facts() | {"facts": dict(facts)}, index._parts(given))
+        there = read_index(folder)
+        if there.facts["files"] != wrote["files"] and not (facts and there.facts.get("facts") == facts):
+            raise OutputError(f"{folder} was written by another run meanwhile; make the index again")
+        index = cls._of(there, folder)
         if index._cover(progress):
-            index._write_graph(folder)
+            assert index._graph is not None
+            write_graph(folder, there.facts, index._graph, index._covered)
         return index
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """What ``save`` or ``build`` wrote, memory-mapped. Raises OutputError when it is damaged, or something else."""
-        there = read_index(_folder(path))
+        return cls._of(read_index(_folder(path)), path)
+
+    @classmethod
+    def _of(cls, there: Stored, path: str | os.PathLike[str]) -> Self:
+        """What was read from a path. Raises OutputError when it is damaged."""
         try:
             index = cls(Centring.from_facts(there.facts["centring"]), Made(dict(there.facts["made"])))
             fits = len(index.centring.mean) == there.facts["dimensions"]
@@ -113,9 +124,9 @@ class Index:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index to a folder, in place of one that is there. Raises OutputError."""
-        write_index(_folder(path), self._facts(), self._saved())
+        wrote = write_index(_folder(path), self._facts(), self._saved())
         if self._graph is not None:
-            self._write_graph(_folder(path))
+            write_graph(_folder(path), wrote, self._graph, self._covered)
 
     def add(self, collected: Any, *, names: Sequence[str] | None = None, model: Model = None) -> None:
         """Add sounds behind those that are there; ``save`` keeps them. A name may come twice: the sound is there twice then.
@@ -129,7 +140,8 @@ class Index:
         if given is None:
             matrix, own = as_named(collected, names)
             given = Collection(lambda: iter([(own, [""] * len(own), matrix)]), Made(), None)
-        self.made.check(given.made)
+        else:
+            self._check(given)
         if given.centring is not None and not given.centring.equals(self.centring):
             raise ConfigError("the embeddings are of other weights or settings than those of the index")
         for part in list(self._parts(given)):
@@ -151,7 +163,7 @@ class Index:
         if not isinstance(asked, Embedded) and is_sound(asked):
             asked = self.made.embed(asked, model, self.centring)
         if isinstance(asked, Embedded):
-            self.made.check(Made({"weights": asked.weights} if asked.weights else {}))
+            self._check(result_collection(asked))
             matrix, names = asked.matrix, list(asked.names)
         else:
             matrix, names = as_named(asked)
@@ -206,7 +218,7 @@ class Index:
         asked = np.isfinite(queries).all(1)
         places, cosines = np.full((len(queries), k), -1), np.full((len(queries), k), np.nan, np.float32)
         own = None if without is None else without[asked]
-        if self._graph is None or exact:
+        if self._graph is None or exact or CANDIDATES_EACH * k >= self._covered:  # a graph does not reach all
             found = scan(list(self._placed()), queries[asked], k, own)
         else:
             found = self._graph.search(self._segments[0], queries[asked], k, own)
@@ -222,6 +234,16 @@ class Index:
         for segment in self._segments:
             yield first, segment
             first += len(segment)
+
+    def _check(self, given: Collection) -> None:
+        """Raise ConfigError where a folder's or a result's embeddings are of other weights or settings than the index's.
+
+        A result does not say its layout or its layer, but that with which its weights have a centring is one alone.
+        """
+        self.made.check(given.made)
+        is_of_weights = len(self.centring.directions) > 0  # and not the mean of the collection
+        other = "the embeddings are of other weights, layout or layer than those of the index"
+        require((given.centring is not None) == is_of_weights, f"{other}; expected those of one model")
 
     def _directed(self, matrix: Array) -> Array:
         directed = self.centring.directed(matrix)
@@ -259,10 +281,6 @@ class Index:
             logger.warning("%s; without it, every sound is compared", error)
             return False
         return True
-
-    def _write_graph(self, folder: Path) -> None:
-        assert self._graph is not None
-        write_graph(folder, read_index(folder).facts, self._graph, self._covered)
 
     def _facts(self) -> dict[str, Any]:
         numbers = {"mean": self.centring.mean, "directions": self.centring.directions, "gains": self.centring.gains}

@@ -80,6 +80,9 @@ def draw_map(
     centring and there are fewer than 8 sounds; OutputError where the embeddings cannot be read; OSError where the page
     cannot be written.
     """
+    if not isinstance(embeddings, Embedded | str | os.PathLike):
+        found = f"embeddings is of type {type(embeddings).__name__}"
+        raise ConfigError(f"{found}; expected a folder that embed wrote, a file that was saved, or a result of embed")
     folder = None if isinstance(embeddings, Embedded) else Path(os.path.expanduser(embeddings))
     target = None if out is None else _checked(Path(os.path.expanduser(out)), folder)
     sample = sample_of(embeddings, MOST)
@@ -117,6 +120,9 @@ def _checked(target: Path, folder: Path | None) -> Path:
     if target.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"{target} does not end in .html, as the page will; call it {target.name}.html")
     require(not target.is_dir(), f"{target} is a folder; expected a file to write the page to")
+    above = next(parent for parent in target.absolute().parents if parent.exists())
+    can_write = above.is_dir() and os.access(above, os.W_OK | os.X_OK)
+    require(can_write, f"{target} cannot be written: {above} is no folder, or you may not write to it; choose another place")
     within = folder is not None and folder.is_dir() and target.resolve().is_relative_to(folder.resolve())
     require(not within, f"{target} is in the folder of embeddings, which holds nothing else; choose another place")
     return target

@@ -132,6 +132,9 @@ def column_of(folder: Path, column: str, names: Iterable[str]) -> dict[str, Any]
             if column in file.schema_arrow.names:
                 has_it = True
                 table = file.read(["name", column])
-                pairs = zip(table["name"].to_pylist(), table[column].to_pylist(), strict=True)
+                try:
+                    pairs = zip(table["name"].to_pylist(), table[column].to_pylist(), strict=True)
+                except (OverflowError, ValueError) as error:  # a date after the year 9999
+                    raise ConfigError(f"{part}: its column {column!r} cannot be read ({error}); choose another") from error
                 values |= {name: value for name, value in pairs if name in wanted}
     return values if has_it else None

@@ -6,12 +6,13 @@ import hashlib
 import json
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from hear_axlstm.errors import OutputError
 from hear_axlstm.explore.collection import collection
 from hear_axlstm.explore.index import Index
-from hear_axlstm.explore.store import is_index, read_index
+from hear_axlstm.explore.store import is_index, said
 from hear_axlstm.files.settings import CENTRING, HEADER, LEDGER, parts, read_settings
 
 SUFFIX = ".index"
@@ -52,24 +53,30 @@ def open_index(place: str | os.PathLike[str], *, progress: bool | None = None) -
 
 def _kept(kept: Path, state: str) -> Index | None:
     """The index that was kept of a folder in this state; None where there is none, or it is damaged."""
+    if _state_of(kept) != state:
+        return None
     try:
-        if not is_index(kept) or read_index(kept).facts["facts"].get("folder_state") != state:
-            return None
         return Index.load(kept)
-    except (OutputError, LookupError, AttributeError):
+    except OutputError:
         return None
 
 
 def _is_anothers(kept: Path) -> bool:
-    """Whether an index was saved here that is not kept for a folder, and must stay."""
-    try:
-        return is_index(kept) and "folder_state" not in read_index(kept).facts.get("facts", {})
-    except OutputError:
-        return False  # a damaged one
+    """Whether an index was saved here that is not kept for a folder, and must stay, damaged or not."""
+    return is_index(kept) and _state_of(kept) is None
+
+
+def _state_of(kept: Path) -> str | None:
+    """The state of the folder that an index is kept for; None where it is kept for none."""
+    facts = said(kept).get("facts")
+    return facts.get("folder_state") if isinstance(facts, dict) else None
 
 
 def _state(folder: Path) -> str:
     """What changes when embeddings are written to the folder or removed: the names, sizes and times of its records."""
-    records = [*parts(folder), folder / HEADER, folder / LEDGER, folder / CENTRING]
-    found = [(path.name, (status := path.stat()).st_size, status.st_mtime_ns) for path in records if path.exists()]
+    found = []
+    for path in [*parts(folder), folder / HEADER, folder / LEDGER, folder / CENTRING]:
+        with suppress(FileNotFoundError):  # also where another run has just removed it
+            status = path.stat()
+            found.append((path.name, status.st_size, status.st_mtime_ns))
     return hashlib.sha256(json.dumps([os.fspath(folder), *found]).encode()).hexdigest()

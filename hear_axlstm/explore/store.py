@@ -52,19 +52,26 @@ class Stored:
     covered: int = 0
 
 
-def is_index(folder: Path) -> bool:
-    """Whether a folder says that it is an index, whole or not."""
+def said(folder: Path) -> dict[str, Any]:
+    """What a folder says of itself as an index, whole or not; nothing where it is none."""
     with suppress(OutputError):
         facts = read_json(folder / HEADER, OutputError, ADVICE)
-        return isinstance(facts, dict) and facts.get("kind") == KIND
-    return False
+        if isinstance(facts, dict) and facts.get("kind") == KIND:
+            return facts
+    return {}
 
 
-def write_index(folder: Path, facts: Mapping[str, Any], parts: Iterable[Part]) -> None:
+def is_index(folder: Path) -> bool:
+    """Whether a folder says that it is an index, whole or not."""
+    return bool(said(folder))
+
+
+def write_index(folder: Path, facts: Mapping[str, Any], parts: Iterable[Part]) -> dict[str, Any]:
     """Write vectors, part by part, with their names and paths, as an index without a graph.
 
     facts: what JSON can hold, with "dimensions", those of the vectors. What index was there before is replaced when all is
-    written. Raises OutputError where the folder is something else, or cannot be written.
+    written. Returns the facts as written, by which ``write_graph`` knows the index. Raises OutputError where the folder is
+    something else, or cannot be written.
     """
     mark, sizes = uuid.uuid4().hex[:8], {"vectors": (int(facts["dimensions"]),)}
     with _writing(folder), ExitStack() as temporary:
@@ -82,7 +89,9 @@ def write_index(folder: Path, facts: Mapping[str, Any], parts: Iterable[Part]) -
         with locked(folder):
             temporary.close()  # each has its name now
             count = arrays["vectors"].count
-            _commit(folder, {**facts, "kind": KIND, "version": VERSION, "files": mark, "count": count, "graph": None})
+            facts = {**facts, "kind": KIND, "version": VERSION, "files": mark, "count": count, "graph": None}
+            _commit(folder, facts)
+    return facts
 
 
 def write_graph(folder: Path, facts: Mapping[str, Any], graph: Graph, count: int) -> None:
@@ -116,7 +125,7 @@ def read_index(folder: Path) -> Stored:
             if before == facts:
                 raise OutputError(f"{folder} is damaged: {error.filename} is missing; {ADVICE}") from error
             before = facts
-        except (OSError, EOFError, ValueError, LookupError, TypeError, OutputError) as error:
+        except Exception as error:  # numpy has many words for damage
             raise OutputError(f"{folder} is damaged ({error}); {ADVICE}") from error
 
 

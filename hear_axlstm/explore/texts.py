@@ -8,6 +8,8 @@ from typing import Any, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from hear_axlstm.errors import OutputError
+
 
 class Texts(Sequence[str]):
     """A list of short texts, such as names and paths, of any characters that Python keeps in the names of files.
@@ -31,8 +33,10 @@ class Texts(Sequence[str]):
         return cls(np.frombuffer(b"".join(encoded), np.uint8), ends)
 
     def is_whole(self) -> bool:
-        """Whether the ends fit the bytes, as in files that nobody has cut."""
-        return len(self.data) == (int(self.ends[-1]) if len(self.ends) else 0)
+        """Whether the ends fit the bytes and each other, as in files that nobody has cut or changed."""
+        if not len(self.ends):
+            return len(self.data) == 0
+        return len(self.data) == int(self.ends[-1]) and self.ends[0] >= 0 and bool((self.ends[1:] >= self.ends[:-1]).all())
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -52,12 +56,12 @@ class Texts(Sequence[str]):
             return Texts(self.data[begin : int(ends[-1]) if len(ends) else begin], ends - begin)
         at = range(len(self))[place]  # raises IndexError
         begin = int(self.ends[at - 1]) if at else 0
-        return self.data[begin : int(self.ends[at])].tobytes().decode("utf-8", "surrogatepass")
+        return _decoded(self.data[begin : int(self.ends[at])].tobytes())
 
     def __iter__(self) -> Iterator[str]:
         data, begin = self.data.tobytes(), 0
         for end in self.ends.tolist():
-            yield data[begin:end].decode("utf-8", "surrogatepass")
+            yield _decoded(data[begin:end])
             begin = end
 
     def __add__(self, other: Texts) -> Texts:
@@ -65,3 +69,10 @@ class Texts(Sequence[str]):
 
     def __repr__(self) -> str:
         return f"Texts({len(self)})"
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        raise OutputError(f"a name of the index is damaged ({error}); make the index again") from error

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,8 @@ def duplicates(collected: Any, above: float = ABOVE, *, model: Model = None, pro
 
     Raises ConfigError on a bad threshold, and as ``Index.build``.
     """
-    require(-1 <= above < 1, f"above is {above}; expected a cosine, from -1 to below 1, such as {ABOVE}")
+    is_cosine = isinstance(above, Real) and bool(-1 <= above < 1)
+    require(is_cosine, f"above is {above!r}; expected a cosine, from -1 to below 1, such as {ABOVE}")
     index = _index(collected, model, progress)
     find = _all_pairs if index.is_exact else _near_pairs
     pairs, cosines, nearest, closeness = find(index, above, progress)

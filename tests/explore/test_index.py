@@ -107,6 +107,20 @@ def test_bundled_weights_are_found(tmp_path, sounds):
     assert next(iter(index.query(sounds / "low" / "tone 1.wav", 1)))[1] == [("tone 1.wav", pytest.approx(1, abs=HALF))]
 
 
+@pytest.mark.parametrize("other", [("released", None), ("time", [6])], ids=str)
+def test_results_of_another_layout_or_layer_are_refused(sounds, other):
+    layout, layers = other
+    theirs = hear_axlstm.embed(sounds / "high", hear_axlstm.load_model(layout=layout), layers=layers)
+    ours = hear_axlstm.embed(sounds / "high")
+    assert theirs.weights == ours.weights
+    index = Index.build(ours)
+    with pytest.raises(ConfigError, match="layout or layer"):
+        index.query(theirs)
+    with pytest.raises(ConfigError, match="layout or layer"):
+        index.add(theirs)
+    assert len(index) == 6
+
+
 def test_saved_and_loaded_it_answers_the_same(by_own_mean, tmp_path):
     matrix = vectors(50)
     names = ["a\n", '"b"', "", "m\udce4.wav", "<i>", *map(str, range(45))]
@@ -192,6 +206,13 @@ def test_more_neighbours_than_sounds_are_all_of_them(by_own_mean):
             index.query(vectors(2), k)
 
 
+def test_more_neighbours_than_sounds_are_all_of_them_also_by_a_graph(by_own_mean, small_scan):
+    matrix = vectors(1_500)
+    matrix[-600:] = matrix[0]  # equal ones lead to each other alone
+    found = Index.build(matrix).query(matrix[:2], 2_000)
+    assert [sorted(row) for row in found.indices.tolist()] == [list(range(1_500))] * 2
+
+
 def test_what_has_no_embedding_is_nobodys_neighbour(by_own_mean, caplog):
     matrix = vectors(30)
     matrix[[4, 9]] = math.nan
@@ -256,6 +277,55 @@ def test_damage_is_told(saved, name, harm):
         return  # it holds a header alone
     with pytest.raises(OutputError, match="damaged"):
         Index.load(saved)
+
+
+@pytest.mark.parametrize(("name", "change"), [("name_ends", -1), ("path_ends", 10**6), ("names", 255)])
+def test_changed_names_are_told(saved, name, change):
+    (path,) = saved.glob(f"{name}-*")
+    array = np.load(path)
+    array[3] = change
+    np.save(path, array)
+    with pytest.raises(OutputError, match="damaged"):
+        list(Index.load(saved).names)
+
+
+def test_a_header_of_an_array_that_numpy_cannot_parse_is_damage(saved):
+    (path,) = saved.glob("names-*")
+    content = path.read_bytes()
+    path.write_bytes(content[:76] + b"(" + content[77:])  # its tokenizer has an error of its own
+    with pytest.raises(OutputError, match="damaged"):
+        Index.load(saved)
+
+
+def test_a_graph_is_never_that_of_another_runs_index(by_own_mean, small_scan, tmp_path, monkeypatch):
+    made = module.Graph.over
+
+    def slow(*arguments):
+        graph = made(*arguments)
+        monkeypatch.setattr(module.Graph, "over", made)
+        Index.build(vectors(900, seed=5), tmp_path / "index")  # another run is done meanwhile
+        return graph
+
+    monkeypatch.setattr(module.Graph, "over", slow)
+    Index.build(vectors(800, seed=4), tmp_path / "index")
+    index = Index.load(tmp_path / "index")
+    found, exact = (index.query(vectors(900, seed=5)[:50], 1, exact=exact) for exact in (False, True))
+    assert len(index) == 900
+    assert (found.indices == exact.indices).mean() > 0.9
+
+
+def test_an_index_that_another_run_replaced_is_not_taken_for_ours(by_own_mean, tmp_path, monkeypatch):
+    wrote = module.write_index
+
+    def beaten(folder, *arguments):
+        facts = wrote(folder, *arguments)
+        monkeypatch.setattr(module, "write_index", wrote)
+        Index.build(vectors(30), folder)
+        return facts
+
+    monkeypatch.setattr(module, "write_index", beaten)
+    with pytest.raises(OutputError, match="another run"):
+        Index.build(vectors(20), tmp_path / "index")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """A map: where sounds lie, what they are coloured by, which are neighbours, and what it says of itself."""
 
 import csv
+import datetime
+import decimal
 import json
 import re
 import sys
@@ -215,6 +217,37 @@ def test_few_whole_numbers_are_categories_and_many_a_scale():
     assert colour("nothing", [None, np.nan]).legend[0].name == "no value"
 
 
+def test_dates_and_exact_numbers_are_on_a_scale():
+    days = [datetime.date(2020, 1, 1) + datetime.timedelta(days=day) for day in (0, 127, 254)]
+    scale = colour("day", days)
+    assert (scale.kind, scale.low, scale.high, list(scale.codes)) == ("time", "2020-01-01", "2020-09-11", [0, 127, 254])
+    assert colour("level", [decimal.Decimal("0.5"), decimal.Decimal("1.5")]).high == "1.5"
+    assert colour("count", [decimal.Decimal(2)]).kind == "category"
+
+
+def test_a_scale_is_as_wide_as_numbers_are():
+    assert list(colour("power", [1e-290, 1.0, 1e290]).codes) == [0, 127, 254]
+
+
+def test_dates_of_a_csv_table_are_dates(result, tmp_path):
+    table = tmp_path / "days.csv"
+    table.write_text("name,day\n" + "".join(f'"{name}",2026-01-{10 + at}\n' for at, name in enumerate(result.names)))
+    assert draw_map(result, table=table).colouring.kind == "time"
+
+
+def test_a_date_that_python_has_not_is_refused(sounds, result, model, tmp_path):
+    far = pyarrow.array([2**62] * len(result), pyarrow.timestamp("us"))
+    pyarrow.parquet.write_table(pyarrow.table({"name": result.names, "far": far}), tmp_path / "days.parquet")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        draw_map(result, table=tmp_path / "days.parquet")
+    hear_axlstm.embed(sounds, model, out=tmp_path / "out", format="parquet")
+    (part,) = (tmp_path / "out").glob("*.parquet")
+    table = pyarrow.parquet.read_table(part)
+    pyarrow.parquet.write_table(table.append_column("far", far[: len(table)]), part)
+    with pytest.raises(ConfigError, match="column 'far' cannot be read"):
+        draw_map(tmp_path / "out", color="far")
+
+
 def test_hostile_names_stay_texts():
     names = ["</script><script>alert(1)</script>", "a\u202egnp.wav", "b\n\t'\"&.wav", "c\udce4.wav", "<!--.wav"]
     drawn = draw_map(collection(groups([5])[0], names, [f"/nowhere/{name}" for name in names]))
@@ -232,6 +265,19 @@ def test_the_page_asks_for_nothing_from_elsewhere(result):
     assert "default-src 'none'" in page
     assert not re.search(r"https?://", page)
     assert "Distances on a map are distorted. The neighbours come from the embeddings, not from the map" in page
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_the_map_is_made(result, tmp_path, monkeypatch):
+    monkeypatch.setattr(map.layout, "lay_out", lambda *_: pytest.fail("it took minutes"))
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot be written"):
+        draw_map(result, tmp_path / "file" / "new" / "map.html")
+
+
+@pytest.mark.parametrize("given", [None, np.ones((9, 16)), ["a.wav"]], ids=["none", "array", "list"])
+def test_what_makes_no_map_is_told(given):
+    with pytest.raises(ConfigError, match="expected a folder that embed wrote"):
+        draw_map(given)
 
 
 def test_embeddings_of_steps_and_layers_make_no_map(sounds, model, tmp_path):

@@ -78,6 +78,19 @@ def test_what_somebody_else_has_put_there_stays(folder, caplog):
     assert len(Index.load(other)) == 9
 
 
+@pytest.mark.parametrize("harm", ["vectors", "version"])
+def test_what_somebody_else_has_put_there_stays_also_where_it_cannot_be_read(folder, harm):
+    kept = folder.with_name("out.index")
+    Index.build(folder).save(kept)
+    if harm == "version":
+        (kept / "index.json").write_text((kept / "index.json").read_text().replace('"version": 1', '"version": 2'))
+    else:
+        next(kept.glob("vectors-*")).write_bytes(b"")
+    before = {path.name: path.read_bytes() for path in kept.iterdir()}
+    assert len(open_index(folder)) == 12
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
+
+
 def test_where_nothing_can_be_written_it_is_in_memory(folder, caplog, monkeypatch):
     def refused(*_):
         raise OutputError("out.index cannot be written (read-only); choose another folder")

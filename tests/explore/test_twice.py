@@ -86,6 +86,6 @@ def test_the_table_has_pairs_and_the_lonely(by_own_mean, tmp_path):
 
 
 def test_a_bad_threshold_is_refused():
-    for above in (1, -2, float("nan")):
+    for above in (1, -2, float("nan"), "high", None):
         with pytest.raises(ConfigError, match="expected a cosine"):
             duplicates(vectors(20), above)
