@@ -42,8 +42,8 @@ embeddings_argument = click.argument("embeddings", metavar="OUT", type=click.Pat
 def search_command(embeddings: Path, queries: tuple[str, ...], k: int, exact: bool, model: str, quiet: bool) -> None:
     """Find what is like QUERIES among the sounds embedded in OUT.
 
-    QUERIES are files, and folders of files; OUT is a folder that `embed` wrote, or an index that hear_axlstm.Index saved. The
-    command prints rank, cosine, name and path; where stdout is no terminal, the query comes first, and tabs part the columns.
+    QUERIES are files, and folders of files; OUT is a folder that `embed` wrote, or an index that hear_axlstm.Index saved.
+    Printed are rank, cosine, name and path; where stdout is no terminal, the query comes first, and tabs part the columns.
     The index of a folder is kept beside it, as OUT.index. A query that is in OUT finds itself first.
     """
     from hear_axlstm.explore.search import open_index
