@@ -21,6 +21,7 @@ from hear_axlstm.cli.common import (
     tell_unread,
     unwarned,
 )
+from hear_axlstm.errors import ConfigError
 from hear_axlstm.progress import printable, several
 
 embeddings_argument = click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
@@ -52,6 +53,8 @@ def search_command(out: Path, queries: tuple[str, ...], k: int, exact: bool, mod
         index = open_index(out, progress=None if not quiet else False)
         with unwarned():
             asked = index.made.embed(list(queries), model, index.centring)
+        if not len(asked) and not asked.left_out:
+            raise ConfigError(f"no audio files below {', '.join(queries)}; expected files, or folders with some")
         found = index.query(asked, k, exact=exact)
     rows = zip(found.names, found.indices.tolist(), found.cosines.tolist(), asked.ok, strict=True)
     for query, places, cosines, ok in rows:
