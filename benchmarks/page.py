@@ -105,7 +105,7 @@ def page():
         where = f"{heading(record)}, Ray {record['ray']}; {record['note']}"
         parts.append(f"## Up to a million files: {where}\n\n{tables}")
     for record in read_records(RESULTS / "duplicates.json"):
-        what = f"{record['clips']} copies of each kind, and the pairs of {record['sounds']:,} sounds"
+        what = f"a copy of {record['clips']} sounds by each change, and the pairs of {record['sounds']:,}"
         parts.append(f"## Copies that are found, in %: {heading(record)}, {what}\n\n{rows_table(record['duplicates'])}")
     for record in read_records(RESULTS / "kills.json"):
         what = f"{record['files']:,} files, Ray {record['ray']}"

@@ -21,6 +21,7 @@ from hear_axlstm.cli.common import (
     tell_unread,
     unwarned,
 )
+from hear_axlstm.errors import ConfigError
 from hear_axlstm.progress import printable, several
 
 embeddings_argument = click.argument("embeddings", metavar="OUT", type=click.Path(path_type=Path))
@@ -52,6 +53,8 @@ def search_command(embeddings: Path, queries: tuple[str, ...], k: int, exact: bo
         index = open_index(embeddings, progress=None if not quiet else False)
         with unwarned():
             asked = index.made.embed(list(queries), model, index.centring)
+        if not len(asked) and not asked.left_out:
+            raise ConfigError(f"no audio files below {', '.join(queries)}; expected files, or folders with some")
         found = index.query(asked, k, exact=exact)
     rows = zip(found.names, found.indices.tolist(), found.cosines.tolist(), asked.ok, strict=True)
     for query, places, cosines, ok in rows:
@@ -80,9 +83,9 @@ def search_command(embeddings: Path, queries: tuple[str, ...], k: int, exact: bo
 )
 @quiet_option
 def duplicates_command(embeddings: Path, above: float, odd: int, out: Path | None, quiet: bool) -> None:
-    """Find sounds that are there twice, and sounds that are far from everything, among those whose embeddings are in OUT.
+    """Find what is twice among the sounds embedded in OUT, and what is far from all others.
 
-    QUERIES are files, and folders of files. OUT is a folder that `embed` wrote, or an index that hear_axlstm.Index saved. It prints pairs, the most similar first:
+    OUT is a folder that `embed` wrote, or an index that hear_axlstm.Index saved. Printed are pairs, the most similar first:
     "twice", the cosine and two names; then "odd", the cosine with the nearest other, the name, and that of the other.
     """
     from hear_axlstm.explore.twice import duplicates

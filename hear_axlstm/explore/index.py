@@ -95,6 +95,15 @@ class Index:
         there = read_index(folder)
         if there.facts["files"] != wrote["files"] and not (facts and there.facts.get("facts") == facts):
             raise OutputError(f"{folder} was written by another run meanwhile; make the index again")
+        return cls._with_graph(there, folder, progress)
+
+    @classmethod
+    def kept(cls, folder: Path, *, progress: bool | None = None) -> Self:
+        """What ``written`` wrote, with the graph that a run did not come to that was killed. Raises OutputError."""
+        return cls._with_graph(read_index(folder), folder, progress)
+
+    @classmethod
+    def _with_graph(cls, there: Stored, folder: Path, progress: bool | None) -> Self:
         index = cls._of(there, folder)
         if index._cover(progress):
             assert index._graph is not None

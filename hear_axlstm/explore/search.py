@@ -37,7 +37,7 @@ def open_index(place: str | os.PathLike[str], *, progress: bool | None = None) -
         found = "no such folder" if not folder.exists() else "no embeddings in it"
         raise OutputError(f"{place}: {found}; expected a folder that hear-axlstm embed wrote, or an index that was saved")
     kept, state = folder.with_name(folder.name + SUFFIX), _state(folder)
-    if (index := _kept(kept, state)) is not None:
+    if (index := _kept(kept, state, progress)) is not None:
         return index
     given = collection(folder)
     if _is_anothers(kept):
@@ -51,12 +51,12 @@ def open_index(place: str | os.PathLike[str], *, progress: bool | None = None) -
     return Index.build(folder, progress=progress)
 
 
-def _kept(kept: Path, state: str) -> Index | None:
+def _kept(kept: Path, state: str, progress: bool | None) -> Index | None:
     """The index that was kept of a folder in this state; None where there is none, or it is damaged."""
     if _state_of(kept) != state:
         return None
     try:
-        return Index.load(kept)
+        return Index.kept(kept, progress=progress)
     except OutputError:
         return None
 

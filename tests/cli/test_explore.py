@@ -53,6 +53,12 @@ def test_queries_that_fail_stop_no_other(run, made, tmp_path):
     assert run("search", made / "npy", tmp_path / "absent.wav", "--model", made / "small.safetensors").exit_code == 1
 
 
+def test_a_folder_without_sounds_is_no_query(run, made, tmp_path):
+    done = run("search", made / "npy", tmp_path, "--model", made / "small.safetensors")
+    assert done.exit_code == 2
+    assert "no audio files below" in done.stderr
+
+
 def test_other_weights_and_places_without_embeddings_are_refused(run, made, tmp_path):
     query = made / "sounds" / "5.wav"
     done = run("search", made / "npy", query)

@@ -1,5 +1,6 @@
 """A map's page in a real browser: dots to choose, hear, hide, search and walk through, and no harm by names."""
 
+import csv
 import shutil
 
 import numpy as np
@@ -203,3 +204,13 @@ def test_what_cannot_be_heard_is_said(browser, sounds, model, tmp_path):
     assert said("high/tone 2.wav") == "It is at an address, which this page does not open: https://here.org/tone.wav"
     assert said("high/tone 3.wav").startswith("The file cannot be played: it is not there any more, or browsers do not know")
     assert said(result.names[-1]) == "It was never in a file."
+
+
+def test_the_legend_is_large_enough_to_be_touched_and_no_name_fills_the_page(browser, result, tmp_path):
+    with open(tmp_path / "labels.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("name", "label"), *((name, "long " * 1_000) for name in result.names[:3])])
+    draw_map(result, tmp_path / "map.html", table=tmp_path / "labels.csv")
+    page = browser.page(tmp_path / "map.html")
+    heights = page.run("Array.from(document.querySelectorAll('.legend label'), (one) => one.getBoundingClientRect().height)")
+    assert len(heights) == 2
+    assert all(24 <= height <= 48 for height in heights)

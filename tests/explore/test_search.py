@@ -57,6 +57,17 @@ def test_a_folder_that_has_changed_gets_another(folder, model, built):
     assert built == ["written", "written"]
 
 
+def test_a_graph_that_a_killed_run_did_not_come_to_is_made(folder, built, monkeypatch):
+    monkeypatch.setattr("hear_axlstm.explore.index.SCANNED", 10)
+    with monkeypatch.context() as killed:
+        killed.setattr("hear_axlstm.explore.index.write_graph", lambda *_: None)
+        open_index(folder)
+    assert Index.load(folder.with_name("out.index")).is_exact
+    assert not open_index(folder).is_exact
+    assert not Index.load(folder.with_name("out.index")).is_exact
+    assert built == ["written"]
+
+
 def test_a_damaged_index_is_made_anew(folder, built):
     open_index(folder)
     for path in folder.with_name("out.index").glob("vectors-*"):
