@@ -105,7 +105,7 @@ class NpyFolder(EmbeddingFolder):
         paths = self._paths(outcome.name)
         if outcome.timestamps is not None:
             write_text(paths[0], json.dumps(outcome.timestamps.tolist()))
-        with replacing(paths[-1]) as temporary, open(temporary, "wb") as file:
+        with replacing(paths[-1]) as temporary, open(temporary, "w+b") as file:  # "wb" lets numpy hide why writing fails
             np.save(file, embedding)
         return [os.stat(path).st_size for path in paths]
 

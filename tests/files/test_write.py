@@ -1,5 +1,6 @@
 """Writing in the background: nothing is lost, nothing is hidden."""
 
+import resource
 import threading
 import time
 from contextlib import closing
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 
 from hear_axlstm.files import write
+from hear_axlstm.files.npy import NpyFolder
 from hear_axlstm.files.outcomes import Outcome
+from hear_axlstm.files.sounds import Source
 from hear_axlstm.files.write import sink
 from tests.processes import wait_until
 
@@ -128,3 +131,15 @@ def test_no_more_waits_than_memory_allows(folder, monkeypatch):
     folder.go_on.set()
     writer.join()
     assert len(folder.written) == 9
+
+
+def test_why_an_npy_file_cannot_be_written_is_said(tmp_path):
+    folder = NpyFolder(tmp_path / "out", {"embeddings": "scene", "format": "npy"})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            folder.write(Outcome("a.wav", Source("/sounds/a.wav", 1, 1)), np.ones(5_000, np.float32))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["_embed.json"]
