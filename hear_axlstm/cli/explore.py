@@ -42,9 +42,10 @@ embeddings_argument = click.argument("out", metavar="OUT", type=click.Path(path_
 def search_command(out: Path, queries: tuple[str, ...], k: int, exact: bool, model: str, quiet: bool) -> None:
     """Find the sounds that are like QUERIES, files or folders of files, among those whose embeddings are in OUT.
 
-    OUT is a folder that `embed` wrote, or an index that hear_axlstm.Index saved. It prints rank, cosine, name and path;
-    where stdout is no terminal, the query comes first, and tabs part the columns. The index of a folder is kept beside it,
-    as OUT.index. A query that is in OUT finds itself first.
+    A query may be an address or a list as well, as in `embed`. OUT is a folder that `embed` wrote, or an index that
+    hear_axlstm.Index saved. It prints rank, cosine, name and path; where stdout is no terminal, the query comes first, and
+    tabs part the columns. The index of a folder is kept beside it, as OUT.index. A query that is in OUT finds itself first,
+    but for equal ones.
     """
     from hear_axlstm.explore.search import open_index
 
@@ -86,10 +87,12 @@ def duplicates_command(out: Path, above: float, odd: int, table: Path | None, qu
     OUT is a folder that `embed` wrote, or an index that hear_axlstm.Index saved. It prints pairs, the most similar first:
     "twice", the cosine and two names; then "odd", the cosine with the nearest other, the name, and that of the other.
     """
+    from hear_axlstm.explore.search import open_index
     from hear_axlstm.explore.twice import duplicates
 
     with reported(REFUSED):
-        found = duplicates(out, above, progress=None if not quiet else False)
+        progress = None if not quiet else False
+        found = duplicates(open_index(out, progress=progress), above, progress=progress)
         if table is not None:
             found.write_csv(table, odd)
     if table is None:

@@ -80,6 +80,8 @@ def draw_map(
     centring and there are fewer than 8 sounds; OutputError where the embeddings cannot be read; OSError where the page
     cannot be written.
     """
+    kind = type(embeddings).__name__
+    require(isinstance(embeddings, str | os.PathLike | Embedded), f"got {kind}; expected what embed wrote or returned")
     folder = None if isinstance(embeddings, Embedded) else Path(os.path.expanduser(embeddings))
     target = None if out is None else _checked(Path(os.path.expanduser(out)), folder)
     sample = sample_of(embeddings, MOST)

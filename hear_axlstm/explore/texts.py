@@ -8,6 +8,10 @@ from typing import Any, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from hear_axlstm.progress import first_of, printable, several
+
+SHOWN = 3
+
 
 class Texts(Sequence[str]):
     """A list of short texts, such as names and paths, of any characters that Python keeps in the names of files.
@@ -64,4 +68,4 @@ class Texts(Sequence[str]):
         return Texts(np.concatenate([self.data, other.data]), np.concatenate([self.ends, other.ends + len(self.data)]))
 
     def __repr__(self) -> str:
-        return f"Texts({len(self)})"
+        return f"{several(len(self), 'text')}: {first_of(list(map(printable, self[: SHOWN + 1])), SHOWN)}"

@@ -273,7 +273,13 @@ def test_what_has_no_embeddings_is_refused(kind, tmp_path):
     done = run(source, "-o", tmp_path / "map.html")
     assert done.exit_code == 2
     assert done.output.startswith("error: ")
+    assert kind != "missing" or "or a folder of embeddings" in done.output
     assert not (tmp_path / "map.html").exists()
+
+
+def test_a_matrix_is_refused_since_nothing_says_what_its_rows_are(result):
+    with pytest.raises(ConfigError, match="got ndarray; expected what embed wrote or returned"):
+        draw_map(result.matrix)
 
 
 @pytest.mark.parametrize(
