@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from hear_axlstm.config import require
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import ConfigError
-from hear_axlstm.progress import several
+from hear_axlstm.progress import printable, several
 from hear_axlstm.weights.find import find_weights
 from hear_axlstm.weights.load import read_header
 from hear_axlstm.weights.save import valid_centring, weights_digest
@@ -185,11 +185,11 @@ class Neighbours:
 
     def __repr__(self) -> str:
         shown = 20
-        width = max(map(len, self.names[:shown]), default=0)
+        width = max((len(printable(name)) for name in self.names[:shown]), default=0)
         rows = []
         for name, found in islice(self, shown):
-            texts = [f"{other} {value:.2f}" for other, value in found]
-            rows.append(f"{name:{width}}  {', '.join(texts) or 'no neighbours'}")
+            texts = [f"{printable(other)} {value:.2f}" for other, value in found]
+            rows.append(f"{printable(name):{width}}  {', '.join(texts) or 'no neighbours'}")
         more = [f"and {several(len(self) - shown, 'more sound')}"] if len(self) > shown else []
         return "\n".join([*rows, *more, f"cosines, centred on {self.centred_on}"])
 

@@ -10,7 +10,7 @@ import torch
 
 import hear_axlstm
 from hear_axlstm import centring as rules
-from hear_axlstm.centring import Centring, centring_of, nearest
+from hear_axlstm.centring import Centring, Neighbours, centring_of, nearest
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.weights.find import read_manifest
@@ -185,6 +185,11 @@ def test_neighbours_print_as_a_table_that_says_what_it_was_centred_on(result):
     assert len(lines) == 7
     assert lines[0].startswith("voice a 110.wav  voice a 140.wav 0.")
     assert lines[-1] == f"cosines, centred on {centring_of(hear_axlstm.load_model()).source}"
+
+
+def test_neighbours_print_names_that_are_not_utf8():
+    found = Neighbours(["b\udce4"], np.array([[0]]), np.array([[1.0]], np.float32), "nothing")
+    assert repr(found).splitlines()[0] == "b\\xe4  b\\xe4 1.00"
 
 
 def test_many_neighbours_print_in_short(model):

@@ -43,9 +43,10 @@ embeddings_argument = click.argument("embeddings", metavar="OUT", type=click.Pat
 def search_command(embeddings: Path, queries: tuple[str, ...], k: int, exact: bool, model: str, quiet: bool) -> None:
     """Find what is like QUERIES among the sounds embedded in OUT.
 
-    QUERIES are files, and folders of files; OUT is a folder that `embed` wrote, or an index that hear_axlstm.Index saved.
-    Printed are rank, cosine, name and path; where stdout is no terminal, the query comes first, and tabs part the columns.
-    The index of a folder is kept beside it, as OUT.index. A query that is in OUT finds itself first.
+    QUERIES are files, folders, lists and addresses, as in `embed`. OUT is a folder that `embed` wrote, or an index that
+    hear_axlstm.Index saved. Printed are rank, cosine, name and path; where stdout is no terminal, the query comes first, and
+    tabs part the columns. The index of a folder is kept beside it, as OUT.index. A query that is in OUT finds itself first,
+    but for equal ones.
     """
     from hear_axlstm.explore.search import open_index
 
@@ -88,10 +89,12 @@ def duplicates_command(embeddings: Path, above: float, odd: int, out: Path | Non
     OUT is a folder that `embed` wrote, or an index that hear_axlstm.Index saved. Printed are pairs, the most similar first:
     "twice", the cosine and two names; then "odd", the cosine with the nearest other, the name, and that of the other.
     """
+    from hear_axlstm.explore.search import open_index
     from hear_axlstm.explore.twice import duplicates
 
     with reported(REFUSED):
-        found = duplicates(embeddings, above, progress=None if not quiet else False)
+        progress = None if not quiet else False
+        found = duplicates(open_index(embeddings, progress=progress), above, progress=progress)
         if out is not None:
             found.write_csv(out, odd)
     if out is None:

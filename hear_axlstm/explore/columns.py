@@ -14,7 +14,7 @@ from typing import Any
 from hear_axlstm.config import require
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.explore.sample import Sample, column_of
-from hear_axlstm.files.settings import load_pyarrow
+from hear_axlstm.files.settings import load_pyarrow, parts
 from hear_axlstm.progress import first_of, several
 
 KEYS = ("name", "path", "filename", "file")  # columns of a table that say which sound a row is of; the first that is there
@@ -36,9 +36,10 @@ def values_of(sample: Sample, folder: Path | None, column: str) -> list[Any]:
         return list(sample.seconds.tolist())
     found = column_of(folder, column, sample.names) if folder is not None and column != "embedding" else None
     if found is None:
-        more = "or one that the parquet parts have" if folder is not None else "since it is no folder"
+        has_more = folder is not None and any(parts(folder))
+        known = "seconds, or one that the parquet parts have" if has_more else "or seconds, since only parquet has others"
         advice = "give a table that has it (--table)"
-        raise ConfigError(f"the collection has no column {column!r}; expected folder, seconds, {more}; or {advice}")
+        raise ConfigError(f"the collection has no column {column!r}; expected folder, {known}; or {advice}")
     return [found.get(name) for name in sample.names]
 
 

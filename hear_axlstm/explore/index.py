@@ -161,8 +161,8 @@ class Index:
         """The k most similar sounds of the collection for each that is asked for; all where they are fewer.
 
         asked: sounds as ``embed`` takes them, a result of ``embed``, or embeddings as it gives them, (D,) or (N, D). A sound
-        that is in the collection finds itself first. exact: whether to compare with every sound, whatever their number.
-        model: which embeds the sounds; needed where the index's own is not bundled.
+        that is in the collection finds itself first, but for equal ones. exact: whether to compare with every sound,
+        whatever their number. model: which embeds the sounds; needed where the index's own is not bundled.
 
         Iterating gives each one's name and the names and cosines of what was found; ``indices`` are places in ``names`` and
         ``paths``. Raises ConfigError on embeddings of another size or other weights, and unless k is 1 or more; AudioError

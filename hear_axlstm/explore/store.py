@@ -131,7 +131,7 @@ def read_index(folder: Path) -> Stored:
 
 def _facts(folder: Path) -> dict[str, Any]:
     if not (folder / HEADER).is_file():
-        raise OutputError(f"{folder} holds no {HEADER}; expected an index that hear_axlstm.Index saved")
+        raise OutputError(f"{folder} holds no {HEADER}; expected an index that was saved; Index.build makes one")
     facts = read_json(folder / HEADER, OutputError, ADVICE)
     if not isinstance(facts, dict) or facts.get("kind") != KIND or not isinstance(facts.get("files"), str):
         raise OutputError(f"{folder / HEADER} is of no index of this package; {ADVICE}, elsewhere")

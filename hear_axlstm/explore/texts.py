@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hear_axlstm.errors import OutputError
+from hear_axlstm.progress import first_of, printable, several
+
+SHOWN = 3
 
 
 class Texts(Sequence[str]):
@@ -68,7 +71,7 @@ class Texts(Sequence[str]):
         return Texts(np.concatenate([self.data, other.data]), np.concatenate([self.ends, other.ends + len(self.data)]))
 
     def __repr__(self) -> str:
-        return f"Texts({len(self)})"
+        return f"{several(len(self), 'text')}: {first_of(list(map(printable, self[: SHOWN + 1])), SHOWN)}"
 
 
 def _decoded(data: bytes) -> str:

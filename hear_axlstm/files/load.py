@@ -27,6 +27,7 @@ from hear_axlstm.progress import first_of, several
 from hear_axlstm.weights.names import name_of
 
 BLOCK_ROWS = 4_096  # at most, of those that are read at once
+COLUMNS = ["name", "path", "folder", "seconds", "embedding"]  # of a parquet part that blocks have
 SHOWN = 3  # names of embeddings whose sounds are gone
 
 logger = logging.getLogger(__name__)
@@ -136,10 +137,7 @@ def _parquet_blocks(folder: Path) -> Iterator[Block]:
     _, parquet = load_pyarrow()
     for part in parts(folder):
         with parquet.ParquetFile(part) as file:
-            columns = [
-                name for name in ("name", "path", "folder", "seconds", "embedding") if name in file.schema_arrow.names
-            ]
-            for batch in file.iter_batches(BLOCK_ROWS, columns=columns):
+            for batch in file.iter_batches(BLOCK_ROWS, columns=COLUMNS):
                 there = batch.filter(batch["embedding"].is_valid())
                 if len(there):
                     names, paths, folders = (there[name].to_pylist() for name in ("name", "path", "folder"))

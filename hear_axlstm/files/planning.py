@@ -223,10 +223,10 @@ def plan(
     Batches run from long sounds to short ones, so that padding is small and memory runs out early if at all.
 
     batch_seconds: audio in a batch, padding included. pad_short: whether sounds too short to embed are padded.
-    is_done: whether there is an embedding of a name and of a file as it
-    is now, as the folder that embeddings go to tells. It raises OutputError where the name is another file's; that sound
-    is a failure. Without it, files that share a name are called by their paths. failure_of: why a sound failed before, as
-    the folder tells, which is then not tried again; empty where it did not.
+    is_done: whether there is an embedding of a name and of a file as it is now, as the folder that embeddings go to tells.
+    It raises OutputError where the name is another file's; that sound is a failure. Without it, files that share a name are
+    called by their paths. failure_of: why a sound failed before, as the folder tells, which is then not tried again; empty
+    where it did not.
 
     Raises ConfigError and AudioError as ``as_sounds`` does.
     """

@@ -232,7 +232,8 @@ def load_saved(path: Path) -> Embedded:
         return _restored(facts, arrays)
     except Exception as error:  # zipfile, zlib and numpy have many words for damage
         cause = getattr(error, "strerror", None) or error
-        raise OutputError(f"{path} cannot be read ({cause}); expected a file that result.save wrote") from error
+        expected = "expected a file that result.save wrote, or a folder of embeddings"
+        raise OutputError(f"{path} cannot be read ({cause}); {expected}") from error
 
 
 def _restored(facts: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Embedded:

@@ -22,11 +22,8 @@ from hear_axlstm.storage import (
     write_text,
 )
 
-HEADER, LEDGER, CENTRING = (
-    "_embed.json",
-    "_embed.jsonl",
-    "_centring.json",
-)  # beside npy files; readers of data sets pass over them
+# Beside npy files; readers of data sets pass over them.
+HEADER, LEDGER, CENTRING = "_embed.json", "_embed.jsonl", "_centring.json"
 PARTS = "embeddings-*.parquet"
 KEY = "hear_axlstm"  # of a part's metadata
 OURS = (
@@ -69,8 +66,8 @@ def settings_of(part: Path) -> dict[str, Any] | None:
     """What the embeddings in a parquet part were made with; None where it does not say, or cannot be read."""
     arrow, parquet = load_pyarrow()
     try:
-        found = parquet.read_metadata(part).metadata or {}
-        settings = json.loads(found.get(KEY.encode(), b"null"))
+        metadata = parquet.read_metadata(part).metadata or {}
+        settings = json.loads(metadata.get(KEY.encode(), b"null"))
     except (arrow.ArrowException, ValueError, OSError, RecursionError):
         return None
     return settings if isinstance(settings, dict) else None

@@ -68,9 +68,10 @@ def test_other_weights_and_places_without_embeddings_are_refused(run, made, tmp_
     assert done.exit_code == 2
     assert "expected those of one model" in done.stderr
     for place in (made / "sounds", tmp_path / "nothing"):
-        done = run("search", place, query)
-        assert (done.exit_code, done.stdout) == (2, "")
-        assert "expected a folder that hear-axlstm embed wrote" in done.stderr
+        for command in (["search", place, query], ["duplicates", place]):
+            done = run(*command)
+            assert (done.exit_code, done.stdout) == (2, "")
+            assert "expected a folder that hear-axlstm embed wrote" in done.stderr
 
 
 def test_duplicates_prints_pairs_and_what_is_odd(run, made, tmp_path):

@@ -385,4 +385,5 @@ def test_texts_are_a_list():
     assert list(texts + texts[1:]) == words + words[1:]
     with pytest.raises(IndexError):
         texts[5]
+    assert repr(texts) == "5 texts: a, , \\xff, ..."
     assert list(copy.deepcopy(texts)) == words

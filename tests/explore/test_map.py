@@ -135,6 +135,9 @@ def test_a_column_of_the_parquet_parts_colours(sounds, model, tmp_path):
     assert draw_map(out, color="modified").colouring.kind == "time"
     with pytest.raises(ConfigError, match="no column 'pitch'; expected folder, seconds"):
         draw_map(out, color="pitch")
+    hear_axlstm.embed(sounds, model, out=tmp_path / "npy")
+    with pytest.raises(ConfigError, match="expected folder, or seconds, since only parquet has others"):
+        draw_map(tmp_path / "npy", color="sample_rate")
 
 
 @pytest.mark.parametrize("key", ["name", "path", "absolute", "filename"])
@@ -319,6 +322,7 @@ def test_what_has_no_embeddings_is_refused(kind, tmp_path):
     done = run(source, "-o", tmp_path / "map.html")
     assert done.exit_code == 2
     assert done.output.startswith("error: ")
+    assert kind != "missing" or "or a folder of embeddings" in done.output
     assert not (tmp_path / "map.html").exists()
 
 
