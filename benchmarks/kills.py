@@ -25,7 +25,7 @@ import soundfile
 import torch
 
 from benchmarks.records import RESULTS, add_record, installed_version, machine, rows_table
-from hear_axlstm import VARIANTS, build_encoder, embed
+from hear_axlstm import VARIANTS, Encoder, embed
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.parallel import processors
@@ -69,7 +69,7 @@ def synthesise(folder: Path, count: int) -> None:
 def work(sounds: str, out: str, counted: str, ray: bool) -> None:
     """What is killed: embed a folder, by an encoder of two blocks, so that most of the time goes to what is around it."""
     torch.manual_seed(0)
-    model = Counting(build_encoder(replace(VARIANTS["axlstm-tiny"], depth=2)), layout="time")
+    model = Counting(Encoder(replace(VARIANTS["axlstm-tiny"], depth=2)), layout="time")
     model.counted = counted
     embed(sounds, model, out=out, format="parquet", ray=ray, progress=False)
 
