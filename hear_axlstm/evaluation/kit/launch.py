@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -53,6 +54,7 @@ NO_SCORE = "time_in_min"  # stands among the kit's scores
 NO_SUCH_RATE = re.compile(r"/(\d+)/[^/\n]+ is not a directory")  # the kit's complaint
 TAIL = 1 << 16  # bytes at the end of stderr in which the reason of a failure is looked for
 REASON_LINES = 10
+POLL = 0.1  # seconds
 GRACE_SECONDS = 10  # from asking the process to end to killing it
 
 
@@ -264,7 +266,8 @@ def run_kit(arguments: Sequence[str], *, scratch: Path, device: str, threads: in
             [*command, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, env=environment
         )
         try:
-            code = process.wait()
+            while (code := process.poll()) is None:
+                time.sleep(POLL)  # a wait without end outlasts Ctrl-C where a library, as polars does, has it begin anew
         finally:
             _end(process)
     if code:
