@@ -8,6 +8,7 @@ from pathlib import Path
 import hear_axlstm.classification.plots as plots
 from hear_axlstm.classification.outcome import Classified
 from hear_axlstm.classification.pages import confusion_part, per_class_table
+from hear_axlstm.explore.page import templates
 from hear_axlstm.progress import several
 from hear_axlstm.version import __version__
 
@@ -18,12 +19,9 @@ PACKAGES = ("torch", "numpy", "scikit-learn")
 
 def to_page(result: Classified, command: str) -> str:
     """The page as HTML in one text. command: the line that made it, empty where there was none. Needs jinja2."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    environment = templates(HERE, "the page of a result", "classify")
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     page = environment.get_template(
         "page.html.jinja"
     ).render(

@@ -18,7 +18,7 @@ from hear_axlstm.errors import ConfigError, OutputError
 from hear_axlstm.explore.collection import Collection, Made, as_named, collection, matrices, result_collection, stored
 from hear_axlstm.explore.graph import CANDIDATES_EACH, Graph
 from hear_axlstm.explore.scan import Found, Half, Places, ordered, scan
-from hear_axlstm.explore.store import Part, Stored, read_index, write_graph, write_index
+from hear_axlstm.explore.store import Part, StoredIndex, read_index, write_graph, write_index
 from hear_axlstm.explore.texts import Texts
 from hear_axlstm.files import Embedded
 from hear_axlstm.files.similar import Model, is_sound
@@ -103,7 +103,7 @@ class Index:
         return cls._with_graph(read_index(folder), folder, progress)
 
     @classmethod
-    def _with_graph(cls, there: Stored, folder: Path, progress: bool | None) -> Self:
+    def _with_graph(cls, there: StoredIndex, folder: Path, progress: bool | None) -> Self:
         index = cls._of(there, folder)
         if index._cover(progress):
             assert index._graph is not None
@@ -116,7 +116,7 @@ class Index:
         return cls._of(read_index(_folder(path)), path)
 
     @classmethod
-    def _of(cls, there: Stored, path: str | os.PathLike[str]) -> Self:
+    def _of(cls, there: StoredIndex, path: str | os.PathLike[str]) -> Self:
         """What was read from a path. Raises OutputError when it is damaged."""
         try:
             index = cls(Centring.from_facts(there.facts["centring"]), Made(dict(there.facts["made"])))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hear_axlstm.audio.addresses import LOCAL, is_address
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.explore import colours
 from hear_axlstm.files.folder import is_gone
@@ -32,14 +33,9 @@ FILE, GONE, ADDRESS, MEMORY = range(4)
 
 def to_page(drawn: SoundMap) -> str:
     """The page as HTML in one text. Raises ConfigError without jinja2."""
-    try:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-        from markupsafe import Markup
-    except ImportError as error:
-        raise ConfigError("a map's page needs jinja2: pip install 'hear-axlstm[explore]'") from error
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = templates(HERE, "a map's page", "explore")
+    from markupsafe import Markup
+
     style = environment.get_template("map.css.jinja").render(colours=colours)
     script = (HERE / "map.js").read_text(encoding="utf-8")
     page = environment.get_template("map.html.jinja").render(
@@ -56,6 +52,19 @@ def to_page(drawn: SoundMap) -> str:
         data=Markup(_harmless(_data(drawn))),  # noqa: S704 - it escapes what HTML would read
     )
     return page + "\n"
+
+
+def templates(folder: Path, what: str, extra: str) -> Any:
+    """The templates in a folder, which escape what they are given, as all pages of the package are made.
+
+    Raises ConfigError without jinja2. what: needs it. extra: of this package, which brings it.
+    """
+    try:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    except ImportError as error:
+        raise ConfigError(f"{what} needs jinja2: pip install 'hear-axlstm[{extra}]'") from error
+    loader = FileSystemLoader(folder)
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
 def _hash(text: str) -> str:
@@ -109,7 +118,7 @@ def _numbered(texts: list[str]) -> tuple[list[str], list[int]]:
 
 def _root(shown: str, name: str, path: str) -> str:
     """The address of a sound's file without its name where that is its end and the root ends in "/"; else all of it."""
-    if not path or "://" in path:
+    if not path or is_address(path):
         return path
     whole = os.path.abspath(path)
     if whole.endswith(f"/{name}") and shown == name:
@@ -119,6 +128,6 @@ def _root(shown: str, name: str, path: str) -> str:
 
 
 def _heard(path: str) -> int:
-    if "://" in path and not path.startswith("file://"):
+    if is_address(path) and not path.startswith(LOCAL):
         return ADDRESS
     return MEMORY if not path else GONE if is_gone(path) else FILE

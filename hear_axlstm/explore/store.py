@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Stored:
+class StoredIndex:
     """What an index's folder holds: facts from index.json, and what is memory-mapped.
 
     graph: of the first ``covered`` vectors; None where there is none, or usearch is not installed.
@@ -114,7 +114,7 @@ def write_graph(folder: Path, facts: Mapping[str, Any], graph: Graph, count: int
             _commit(folder, {**there, **own})
 
 
-def read_index(folder: Path) -> Stored:
+def read_index(folder: Path) -> StoredIndex:
     """An index, memory-mapped. Raises OutputError when there is none, or it is damaged."""
     before: object = None
     while True:  # another run may replace the files after index.json is read
@@ -140,7 +140,7 @@ def _facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def _read(folder: Path, facts: dict[str, Any]) -> Stored:
+def _read(folder: Path, facts: dict[str, Any]) -> StoredIndex:
     vectors, *texts = (_mapped(_file(folder, name, facts["files"])) for name in ARRAYS)
     names, paths = Texts(texts[0], texts[1]), Texts(texts[2], texts[3])
     kinds = [array.dtype.name for array in (vectors, *texts)]
@@ -148,7 +148,7 @@ def _read(folder: Path, facts: dict[str, Any]) -> Stored:
         raise ValueError("its arrays are not of the kind and size that index.json says")
     if not len(names) == len(paths) == len(vectors) or not names.is_whole() or not paths.is_whole():
         raise ValueError("its names do not fit its vectors")
-    stored = Stored(facts, vectors, names, paths)
+    stored = StoredIndex(facts, vectors, names, paths)
     if (graph := facts["graph"]) is not None:
         projection = np.load(_file(folder, "projection", graph["files"]), allow_pickle=False)
         path = _file(folder, "graph", graph["files"])

@@ -103,7 +103,7 @@ def held_ahead(sounds: Iterable[Given]) -> Iterator[tuple[Given, bool]]:
 
     try:
         for sound in sounds:
-            if isinstance(sound, ArraySound) and sound.address and sound.samples == sound.address:
+            if isinstance(sound, ArraySound) and sound.is_elsewhere:
                 pool = pool or ThreadPoolExecutor(FETCHES, thread_name_prefix="fetch")
                 waiting.append(pool.submit(_held, sound))
             else:

@@ -66,12 +66,7 @@ def decode_batches(batches: Iterable[Sequence[Sound]], processes: int | Workers 
 def _load(sound: Sound, workers: Workers) -> Loading:
     if isinstance(sound, FileSound):
         return workers.submit(read_unless_longer, sound.path, LONGEST_SECONDS, sound.pad)
-    return workers.submit(fetch, sound) if is_to_be_fetched(sound) else workers.submit_here(sound.load)
-
-
-def is_to_be_fetched(sound: Sound) -> bool:
-    """Whether a sound is at an address, and its plan did not fetch it."""
-    return isinstance(sound, ArraySound) and bool(sound.address) and isinstance(sound.samples, str)
+    return workers.submit(fetch, sound) if sound.is_elsewhere else workers.submit_here(sound.load)
 
 
 def fetch(sound: ArraySound) -> tuple[ArraySound, Wave]:
@@ -108,7 +103,7 @@ def _decoded(sounds: Sequence[Sound], loads: Sequence[Loading], processes: int) 
 
 def _unknown(sound: Sound) -> Sound:
     """A sound that failed, without the duration that was assumed of one nobody could fetch."""
-    return replace(sound, seconds=math.nan) if is_to_be_fetched(sound) else sound
+    return replace(sound, seconds=math.nan) if isinstance(sound, ArraySound) and sound.is_elsewhere else sound
 
 
 def _batch(sounds: list[Sound], waves: dict[Sound, Wave], long: list[FileSound], failures: dict[Sound, str]) -> DecodedBatch:

@@ -98,12 +98,6 @@ def source_of(outcome: Outcome) -> Source:
     return outcome.source
 
 
-def is_current(source: Source, recorded: Source) -> bool:
-    """Whether what is recorded is of a source as it is now; a size or time of -1 is any."""
-    sizes, times = {-1, recorded.size}, {-1, recorded.modified}
-    return source.path == recorded.path and source.size in sizes and source.modified in times
-
-
 def is_gone(path: str) -> bool:
     """Whether no file is there any more; of what is at an address, nobody knows.
 

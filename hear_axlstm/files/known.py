@@ -32,7 +32,7 @@ class Fact(NamedTuple):
 
     def is_of(self, source: Source) -> bool:
         """Whether it is of this source as it is now; a size or time of -1 is any."""
-        return self.has_path(source) and source.size in (-1, self.size) and source.modified in (-1, self.modified)
+        return self.has_path(source) and source.is_as(self.size, self.modified)
 
 
 class Known:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hear_axlstm.errors import OutputError
-from hear_axlstm.files.folder import EmbeddingFolder, Stored, is_current, is_gone, locked, source_of, taken
+from hear_axlstm.files.folder import EmbeddingFolder, Stored, is_gone, locked, source_of, taken
 from hear_axlstm.files.outcomes import Array, Outcome
 from hear_axlstm.files.settings import HEADER, LEDGER, claim
 from hear_axlstm.files.sounds import Source
@@ -64,7 +64,8 @@ class NpyFolder(EmbeddingFolder):
             if (other := self._planned.setdefault(name, source.path)) != source.path:
                 raise taken(name, source.path, other)
             there = self._sources.get(name)
-            return there is not None and is_current(source, there) and self._is_whole(name)
+            is_current = there is not None and source.path == there.path and source.is_as(there.size, there.modified)
+            return is_current and self._is_whole(name)
 
     def _check_free(self, name: str, source: Source) -> None:
         other = self._sources.get(name)

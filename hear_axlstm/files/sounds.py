@@ -38,6 +38,10 @@ class Source:
             raise AudioError(f"{path}: {'a link to a file that is not there' if is_dangling else error}") from error
         return cls(os.path.abspath(path), status.st_size, status.st_mtime_ns)
 
+    def is_as(self, size: int, modified: int) -> bool:
+        """Whether a record of this size and time is of the file as it is now; what nothing says of the file is any."""
+        return self.size in (UNKNOWN, size) and self.modified in (UNKNOWN, modified)
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class FileSound:
@@ -94,6 +98,11 @@ class ArraySound:
     def place(self) -> str:
         """Where it is found; empty in memory."""
         return self.address
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it is at an address, and nobody has fetched it yet."""
+        return bool(self.address) and isinstance(self.samples, str)
 
     def held(self) -> Self:
         """The sound with what can be read twice, if it was at an address or in a pipe. Raises AudioError."""

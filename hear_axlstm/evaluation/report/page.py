@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from hear_axlstm.classification import pages
-from hear_axlstm.errors import ConfigError
 from hear_axlstm.evaluation.report import numbers, wording
 from hear_axlstm.evaluation.report.pairs import SIGNIFICANT
 from hear_axlstm.evaluation.report.plots import SHAPES, Bars, Dots, Scatter, bars, dots, scatter
 from hear_axlstm.evaluation.report.rankings import AGGREGATE, Ranking, why_no_aggregate
 from hear_axlstm.evaluation.report.rows import Column, Row
 from hear_axlstm.evaluation.report.summary import Section, Summary
+from hear_axlstm.explore.page import templates
 from hear_axlstm.progress import several
 
 MOST_OPEN = 4  # confusion matrices that the page shows; of more it shows each at a click
@@ -51,14 +51,9 @@ class View:
 
 def to_html(summary: Summary) -> str:
     """The page as HTML in one text. Raises ConfigError without jinja2."""
-    try:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-        from markupsafe import Markup
-    except ImportError as error:
-        raise ConfigError("a report in HTML needs jinja2: pip install 'hear-axlstm[evaluate]'") from error
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = templates(HERE, "a report in HTML", "evaluate")
+    from markupsafe import Markup
+
     environment.globals.update(
         numbers=numbers,
         wording=wording,
