@@ -1,0 +1,61 @@
+"""Tasks of recordings that no training heard, as `scripts/open_sound.py` sets them apart, and how well a probe does on them.
+
+Those who measure what a change of embeddings costs let the probe learn from the embeddings as they were.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hear_axlstm.audio import Wave, read_audio
+from hear_axlstm.classification.labelled import read_labelled
+from hear_axlstm.classification.regression import Floats, Indices, learn
+from hear_axlstm.classification.scores import balanced_accuracy, confusion_matrix
+from hear_axlstm.classification.units import find_copies, find_units
+from hear_axlstm.classification.validation import find_splits
+
+FOLDS = 5
+PENALTY = 0.01  # of the regression, scikit-learn's C; that which scripts/validate.py takes most often
+
+
+@dataclass(frozen=True, eq=False)
+class Clips:
+    """Labelled sounds. labels: (N,), from 0 on. units: (N,), what must not be divided between learning and testing."""
+
+    name: str
+    waves: list[Wave]
+    labels: Indices
+    units: Indices
+
+    def score(self, learnt: Floats, tested: Floats) -> float:
+        """Balanced accuracy, in percent, of a probe that learns from some embeddings and guesses those of other clips.
+
+        learnt, tested: (N, D) each, of all clips, made in two ways.
+        """
+        classes = int(self.labels.max()) + 1
+        guessed = np.empty(len(self.labels), np.intp)
+        for train, test in find_splits(self.labels, self.units, FOLDS, seed=0):
+            probe = learn(learnt[train], self.labels[train], classes, PENALTY)
+            guessed[test] = probe.probabilities(tested[test]).argmax(1)
+        return 100 * balanced_accuracy(confusion_matrix(self.labels, guessed, np.arange(classes)))
+
+
+def read_clips(table: Path, most: int, shortest: int = 0) -> Clips:
+    """The clips of a table, of each class as many as of any other that has enough, ``most`` in all.
+
+    shortest: samples that a clip must have; classes of fewer than five such clips are left out.
+    """
+    labelled = read_labelled(table)
+    units = find_units(len(labelled.labels), labelled.groups, find_copies([sound.path for sound in labelled.sounds]))
+    waves = [read_audio(Path(str(sound.path)), pad=True) for sound in labelled.sounds]
+    names, labels = np.unique(labelled.labels, return_inverse=True)
+    long_enough = np.array([len(wave) >= shortest for wave in waves])
+    drawn = np.random.default_rng(0).permutation(len(waves))
+    of_class = [[place for place in drawn if labels[place] == label and long_enough[place]] for label in range(len(names))]
+    of_class = [places for places in of_class if len(places) >= FOLDS]
+    chosen = np.sort(np.concatenate([places[: most // len(of_class)] for places in of_class]).astype(int))
+    ours = np.unique(labels[chosen], return_inverse=True)[1]
+    return Clips(table.stem, [waves[place] for place in chosen], ours, units[chosen])
