@@ -12,7 +12,7 @@ import numpy as np
 
 from hear_axlstm.audio import Wave, read_audio
 from hear_axlstm.classification.labelled import read_labelled
-from hear_axlstm.classification.regression import Floats, Indices, learn
+from hear_axlstm.classification.regression import Floats, Indices, Split, learn
 from hear_axlstm.classification.scores import balanced_accuracy, confusion_matrix
 from hear_axlstm.classification.units import find_copies, find_units
 from hear_axlstm.classification.validation import find_splits
@@ -23,12 +23,12 @@ PENALTY = 0.01  # of the regression, scikit-learn's C; that which scripts/valida
 
 @dataclass(frozen=True, eq=False)
 class Clips:
-    """Labelled sounds. labels: (N,), from 0 on. units: (N,), what must not be divided between learning and testing."""
+    """Labelled sounds. labels: (N,), from 0 on. splits: what to learn from and to test on, one by one."""
 
     name: str
     waves: list[Wave]
     labels: Indices
-    units: Indices
+    splits: list[Split]
 
     def score(self, learnt: Floats, tested: Floats) -> float:
         """Balanced accuracy, in percent, of a probe that learns from some embeddings and guesses those of other clips.
@@ -36,11 +36,12 @@ class Clips:
         learnt, tested: (N, D) each, of all clips, made in two ways.
         """
         classes = int(self.labels.max()) + 1
-        guessed = np.empty(len(self.labels), np.intp)
-        for train, test in find_splits(self.labels, self.units, FOLDS, seed=0):
+        guessed = np.full(len(self.labels), -1)
+        for train, test in self.splits:
             probe = learn(learnt[train], self.labels[train], classes, PENALTY)
             guessed[test] = probe.probabilities(tested[test]).argmax(1)
-        return 100 * balanced_accuracy(confusion_matrix(self.labels, guessed, np.arange(classes)))
+        there = guessed >= 0  # was tested
+        return 100 * balanced_accuracy(confusion_matrix(self.labels[there], guessed[there], np.arange(classes)))
 
 
 def read_clips(table: Path, most: int, shortest: int = 0) -> Clips:
@@ -56,6 +57,7 @@ def read_clips(table: Path, most: int, shortest: int = 0) -> Clips:
     drawn = np.random.default_rng(0).permutation(len(waves))
     of_class = [[place for place in drawn if labels[place] == label and long_enough[place]] for label in range(len(names))]
     of_class = [places for places in of_class if len(places) >= FOLDS]
-    chosen = np.sort(np.concatenate([places[: most // len(of_class)] for places in of_class]).astype(int))
+    chosen = np.array(sorted(place for places in of_class for place in places[: most // len(of_class)]), int)
     ours = np.unique(labels[chosen], return_inverse=True)[1]
-    return Clips(table.stem, [waves[place] for place in chosen], ours, units[chosen])
+    splits = find_splits(ours, units[chosen], FOLDS, seed=0) if len(of_class) > 1 else []
+    return Clips(table.stem, [waves[place] for place in chosen], ours, splits)
