@@ -76,6 +76,7 @@ def streamed(model: Embedder, waves: list[Wave], context: Context) -> Floats:
     return torch.stack(found).double().numpy()
 
 
+@torch.no_grad()
 def check(model: Embedder, waves: list[Wave], chunk: Floats) -> float:
     """The greatest difference from offline embeddings. Raises ValueError where it is more than rounding."""
     offline = [get_scene_embeddings(torch.from_numpy(wave)[None], model)[0].numpy() for wave in waves]

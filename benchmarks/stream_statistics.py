@@ -80,7 +80,7 @@ def joined(folder: Path, rng: np.random.Generator, *, pauses: bool) -> Iterator[
     """Sounds of 120 s of the files in a folder; the last one is shorter."""
     length = SECONDS * SAMPLE_RATE
     waves: list[Wave] = []
-    paths = sorted(path for path in find_files(folder))
+    paths = sorted(str(sound.path) for sound in find_files([folder]))
     for place in rng.permutation(len(paths)):
         wave = read_audio(paths[place], pad=True)
         start = max(0, len(wave) - length) // 2

@@ -7,7 +7,7 @@ import torch
 from benchmarks.context import check, streamed
 from benchmarks.microphones import BLOCK, BLOCKS, Microphones
 from benchmarks.set_apart import Clips, read_clips
-from benchmarks.stream_statistics import LEARNT, by, cosine, frames, read_recordings, statistics, steps
+from benchmarks.stream_statistics import LEARNT, by, cosine, frames, read_recordings, steps
 from benchmarks.streams import greatest, push_row, streams_row
 from benchmarks.subjects import Calls
 from hear_axlstm.audio import write_flac
@@ -20,7 +20,7 @@ from hear_axlstm.stream import Stream
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    return Embedder(Encoder(AxLSTMConfig(width=16, depth=2, heads=2)), layout="time")
+    return Embedder(Encoder(AxLSTMConfig(width=16, depth=2)), layout="time")
 
 
 def noise(samples, seed=0):
