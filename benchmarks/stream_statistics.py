@@ -6,10 +6,10 @@ FOLDER is a kind of sound, with a folder for each source, as `scripts/open_sound
 one source: short clips of it are joined, in an order drawn by lot, as one microphone would hear them; of longer ones their
 middle is taken. Speech is measured a second time with pauses of 2 to 8 s in white noise of -60 dBFS, as in a quiet room.
 
-The offline embeddings of the first 10, 30 and 120 s, each standardised by its own statistics, are compared with the stream's
-for each way to know the statistics. In the context of chunks, these are encoded one by one; every chunk of 10 s is taken,
-every third of 30 s, and every tenth of 120 s. The scene embedding here is the mean over those. Cosines are centred as those
-of ``hear_axlstm.similarity`` are.
+A step is compared with the offline one of the whole 120 s, the scene embedding of the first 10, 30 and 120 s with that
+which this much sound has offline. In the context of chunks these are encoded one by one, and some stand for others: all of
+the first 10 s, every third or fourth of those up to 30 s, and three of the rest. Cosines are centred as those of
+``hear_axlstm.similarity`` are.
 
 The probe learns from offline embeddings of the first 2 s of clips, repeated where they are shorter, and guesses the class of
 other clips. These it is given as they come out of a stream which hears one class alone, clip after clip.
@@ -39,8 +39,11 @@ from hear_axlstm.ops.backend import threads_of_a_call
 from hear_axlstm.stream.standards import Mel, Standard, Statistics, Tally
 
 MODELS = ("axlstm-tiny-open", "ssam-tiny-open")
-CHOSEN = {10: range(0, 5), 30: range(0, 15, 3), 120: range(0, 60, 10)}  # chunks of so many seconds
-SECONDS = max(CHOSEN)
+BANDS = {"0-2 s": [0], "2-10 s": [1, 2, 3, 4], "10-30 s": [6, 9, 13], "30-120 s": [20, 35, 50]}  # chunks of each
+STANDS_FOR = [1.0] * 5 + [10 / 3] * 3 + [15.0] * 3  # how many chunks each of these does
+CHUNKS = [chunk for chunks in BANDS.values() for chunk in chunks]
+SECONDS = 120  # of a recording
+SCENES = {10: 5, 30: 8, SECONDS: 11}  # of the first so many seconds: how many of CHUNKS lie there
 CHUNK = CHUNK_FRAMES * HOP  # samples
 PAUSES = (2.0, 8.0)  # seconds
 NOISE = 1e-3  # of a quiet room, -60 dBFS
@@ -137,44 +140,57 @@ def steps(model: Embedder, mel: Mel, chunks: Sequence[int]) -> Array:
 
 
 def compared(model: Embedder, recordings: Sequence[Recording]) -> list[dict[str, Any]]:
-    """A row for each length and way of knowing the statistics, over all recordings."""
+    """A row for each way of knowing the statistics, over all recordings."""
     centring = centring_of(model)
     assert centring is not None, f"{model} has no centring; expected bundled weights"
-    chunks = sorted(set().union(*CHOSEN.values()))
-    pairs: dict[tuple[str, int], list[tuple[Array, Array]]] = {}
+    offline = [
+        {s: steps(model, own(recording.mel, s), CHUNKS[:count]) for s, count in SCENES.items()} for recording in recordings
+    ]
+    streamed: dict[str, list[Array]] = {}
     for recording in recordings:
-        offline = {}
-        for seconds, chosen in CHOSEN.items():
-            own = recording.mel[: seconds * SAMPLE_RATE // HOP]
-            offline[seconds] = steps(model, by(own, statistics([own])), chosen)
         others = [other.mel for other in recordings if other.source != recording.source]
         for name, mel in ways(recording.mel, recording.same, others):
-            found = dict(zip(chunks, steps(model, mel, chunks), strict=True))
-            for seconds, chosen in CHOSEN.items():
-                streamed = np.stack([found[chunk] for chunk in chosen])
-                pairs.setdefault((name, seconds), []).append((streamed, offline[seconds]))
-    return [{"statistics": name, "s": seconds, **row(of, centring)} for (name, seconds), of in pairs.items()]
+            streamed.setdefault(name, []).append(steps(model, mel, CHUNKS))
+    return [{"statistics": name, **row(found, offline, centring)} for name, found in streamed.items()]
 
 
-def row(pairs: Sequence[tuple[Array, Array]], centring: Centring) -> dict[str, float]:
-    """Cosines of recordings' timestamp embeddings, (chunks, 50, E), with the offline ones, and of their scene embeddings."""
-    steps_of, scenes = (
-        [np.concatenate(each) for each in zip(*cut, strict=True)]
-        for cut in (
-            [(one.reshape(-1, one.shape[-1]), two.reshape(-1, two.shape[-1])) for one, two in pairs],
-            [(one.mean((0, 1))[None], two.mean((0, 1))[None]) for one, two in pairs],
+def own(mel: Mel, seconds: int) -> Mel:
+    """The first seconds, standardised as they are offline when they are all there is. Shape: -> (N, 80)."""
+    first = mel[: seconds * SAMPLE_RATE // HOP]
+    return by(first, statistics([first]))
+
+
+def row(streamed: Sequence[Array], offline: Sequence[Mapping[int, Array]], centring: Centring) -> dict[str, float]:
+    """Cosines of timestamp embeddings by when they sounded, and of scene embeddings by how much was heard.
+
+    streamed: of each recording, (chunks, 50, E). offline: the same of its first so many seconds.
+    """
+    cells = {}
+    size, place = streamed[0].shape[-1], 0
+    for band, chunks in BANDS.items():
+        there = slice(place, place := place + len(chunks))
+        one, two = (
+            np.concatenate([each[there].reshape(-1, size) for each in all_of])
+            for all_of in (streamed, [each[SECONDS] for each in offline])
         )
-    )
-    raw, centred = cosine(*steps_of), cosine(*map(centring.apply, steps_of))
-    scene_raw, scene_centred = cosine(*scenes), cosine(*map(centring.apply, scenes))
-    return {
-        "steps raw": round(float(raw.mean()), 3),
-        "steps": round(float(centred.mean()), 3),
-        "5 %": round(float(np.quantile(centred, 0.05)), 3),
-        "scene raw": round(float(scene_raw.mean()), 3),
-        "scene": round(float(scene_centred.mean()), 3),
-        "least": round(float(scene_centred.min()), 3),
-    }
+        found = cosine(centring.apply(one), centring.apply(two))
+        cells[band] = found.mean()
+        cells[f"{band}, 5 %"] = np.quantile(found, 0.05)
+    cells["raw"] = cosine(one, two).mean()  # of the last band
+    for seconds in SCENES:
+        one, two = (
+            np.stack([scene(each, seconds) for each in streamed]),
+            np.stack([scene(each[seconds], seconds) for each in offline]),
+        )
+        found = cosine(centring.apply(one), centring.apply(two))
+        cells[f"scene, {seconds} s"], cells[f"{seconds} s, least"] = found.mean(), found.min()
+    return {name: round(float(cell), 3) for name, cell in cells.items()}
+
+
+def scene(found: Array, seconds: int) -> Array:
+    """The scene embedding of the first seconds. Shape: (chunks, 50, E) -> (E,)."""
+    count = SCENES[seconds]
+    return np.average(found[:count].mean(1), axis=0, weights=STANDS_FOR[:count])
 
 
 def cosine(a: Array, b: Array) -> Array:
