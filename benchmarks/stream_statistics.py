@@ -31,7 +31,7 @@ from benchmarks.set_apart import Clips, read_clips
 from hear_axlstm import load_model
 from hear_axlstm.audio import Wave, read_audio
 from hear_axlstm.centring import Array, Centring, centring_of
-from hear_axlstm.config import CHUNK_FRAMES, HOP, SAMPLE_RATE, Precision
+from hear_axlstm.config import CHUNK_FRAMES, HOP, SAMPLE_RATE
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.files.find import find_files
 from hear_axlstm.frontend import log_mel_frames
@@ -47,7 +47,6 @@ SCENES = {10: 5, 30: 8, SECONDS: 11}  # of the first so many seconds: how many o
 CHUNK = CHUNK_FRAMES * HOP  # samples
 PAUSES = (2.0, 8.0)  # seconds
 NOISE = 1e-3  # of a quiet room, -60 dBFS
-PROBE_PRECISION: Precision = "bfloat16"  # scores as float32 does, in less time where processors multiply it
 SAME, OTHERS = "given: same source", "given: other sources"
 LEARNT: Mapping[str, tuple[Literal["first", "running"], float]] = {
     **{f"first, {seconds} s": ("first", seconds) for seconds in (1, 3, 10)},
@@ -234,10 +233,9 @@ def main(folders: tuple[Path, ...], apart: Path | None, count: int, tasks: str, 
             rows = [{"model": name, "kind": kind, **each} for each in compared(model, recordings)]
             click.echo(rows_table(rows))
             cosines += rows
-        quick = load_model(name, precision=PROBE_PRECISION)
         for task in tasks.split(",") if apart else []:
             read = read_clips(apart / f"{task}.csv", clips)
-            found = {way: round(score, 1) for way, score in probed(quick, read).items()}
+            found = {way: round(score, 1) for way, score in probed(model, read).items()}
             scores.append({"model": name, "task": task, "clips": len(read.waves), **found})
             click.echo(rows_table(scores[-1:]))
     sources = {kind: [recording.source for recording in recordings] for kind, recordings in kinds.items()}
