@@ -6,7 +6,7 @@ A probe learns from scene embeddings of clips and guesses the class of others: o
 at most, and of two of ``hear-axlstm probe``'s tasks, whose clips are 6 s long here. Only clips of more than one chunk, 2 s,
 can differ. "order" asks in which order three sounds come, and "contour" how a pitch moves: with chunks that know nothing of
 each other, an average over them can hardly tell. Each clip is standardised by its own statistics, so that "chunk" gives the
-offline embeddings, which is checked.
+offline embeddings, which is checked. The cosine is that of both contexts' embeddings, not centred.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.records import RESULTS, add_record, machine, rows_table
 from benchmarks.set_apart import Clips, read_clips
-from benchmarks.stream_statistics import MODELS, frames, statistics
+from benchmarks.stream_statistics import MODELS, cosine, frames, statistics
 from hear_axlstm import get_scene_embeddings, load_model
 from hear_axlstm.audio import Wave
 from hear_axlstm.classification.regression import Floats
@@ -56,7 +56,7 @@ def read(apart: Path, clips: int) -> Iterator[Clips]:
     """The tasks of recordings that have enough clips which are long enough."""
     for table in sorted(apart.glob("*.csv")):
         found = read_clips(table, clips, LONGER)
-        if len(found.waves) >= LEAST:
+        if len(found.waves) >= LEAST and found.splits:
             yield found
 
 
@@ -102,7 +102,9 @@ def main(apart: Path, clips: int, a_class: int) -> None:
             scores = {context: round(task.score(each, each), 1) for context, each in found.items()}
             about = {"task": task.name, "classes": len(np.unique(task.labels)), "clips": len(task.waves)}
             seconds = round(float(np.median([len(wave) for wave in task.waves])) / SAMPLE_RATE, 1)
-            rows.append({"model": name, **about, "s": seconds, **scores, "from offline": f"{difference:.0e}"})
+            alike = round(float(cosine(found["chunk"], found["long"]).mean()), 4)
+            how = {"cosine": alike, "from offline": f"{difference:.0e}"}
+            rows.append({"model": name, **about, "s": seconds, **scores, **how})
             click.echo(rows_table(rows[-1:]))
     add_record(RESULTS / "context.json", {**machine(torch.device("cpu")), "context": rows})
 

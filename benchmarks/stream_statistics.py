@@ -31,6 +31,7 @@ from benchmarks.set_apart import Clips, read_clips
 from hear_axlstm import load_model
 from hear_axlstm.audio import Wave, read_audio
 from hear_axlstm.centring import Array, Centring, centring_of
+from hear_axlstm.classification.regression import Floats
 from hear_axlstm.config import CHUNK_FRAMES, HOP, SAMPLE_RATE
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.files.find import find_files
@@ -192,7 +193,7 @@ def scene(found: Array, seconds: int) -> Array:
     return np.average(found[:count].mean(1), axis=0, weights=STANDS_FOR[:count])
 
 
-def cosine(a: Array, b: Array) -> Array:
+def cosine(a: Array | Floats, b: Array | Floats) -> Array | Floats:
     """Of each row with the same row of the other. Shape: (N, D), (N, D) -> (N,)."""
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return (a * b).sum(1) / np.maximum(norms, np.finfo(np.float32).tiny)
