@@ -220,7 +220,7 @@ def probed(model: Embedder, clips: Clips) -> dict[str, float]:
 @click.option("--apart", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of set-apart tasks.")
 @click.option("--count", type=click.IntRange(min=2), default=4, help="Recordings of a kind.")
 @click.option("--tasks", default="voices,pieces", help="Tables in APART.")
-@click.option("--clips", type=click.IntRange(min=10), default=120, help="Clips of a task, at most.")
+@click.option("--clips", type=click.IntRange(min=10), default=90, help="Clips of a task, at most.")
 def main(folders: tuple[Path, ...], apart: Path | None, count: int, tasks: str, clips: int) -> None:
     """Compare the embeddings of streams with the offline ones, by how the stream knows the statistics."""
     kinds = {folder.name: read_recordings(folder, count) for folder in folders}
