@@ -4,7 +4,7 @@ from tests.test_reading_path import MODULES, imported, room
 
 ORDER = [
     "version", "errors", "storage", "quota", "parallel", "progress", "config", "ops", "kernels", "frontend", "patches",
-    "blocks", "encoder", "embedder", "weights", "hear", "audio", "centring", "files", "explore", "classification",
+    "blocks", "encoder", "embedder", "weights", "hear", "audio", "centring", "stream", "files", "explore", "classification",
     "finetuning", "synthesis", "pretraining", "evaluation", "doors", "cli",
 ]  # fmt: skip
 FACES = {"hear_axlstm", "hear_axlstm.__main__"}

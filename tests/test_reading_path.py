@@ -18,7 +18,8 @@ MODULES = {
 }
 CORE = {"version", "errors", "storage", "config", "ops", "frontend", "patches", "blocks", "encoder", "embedder", "hear"}
 CORE_WEIGHTS = {"hear_axlstm.weights", "hear_axlstm.weights.load", "hear_axlstm.weights.find"}
-WINGS = {"quota", "parallel", "progress", "audio", "centring", "files", "classification", "finetuning"} | {
+WINGS = {"quota", "parallel", "progress", "audio", "centring", "stream", "files", "explore", "classification"} | {
+    "finetuning",
     "synthesis",
     "pretraining",
     "evaluation",

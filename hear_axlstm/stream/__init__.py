@@ -1,0 +1,1 @@
+"""Sound as it comes: embeddings of a stream, moment by moment."""

@@ -1,0 +1,278 @@
+"""Many sounds as they come, in one batch -> their embeddings as soon as these are certain."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hear_axlstm.audio import Wave, warn_if_loud
+from hear_axlstm.audio.arrays import mixed
+from hear_axlstm.config import CHUNK_FRAMES, HOP, HOP_MS, MIN_SAMPLES, N_FFT, N_MELS, SAMPLE_RATE, check_choice, require
+from hear_axlstm.embedder import Embedder
+from hear_axlstm.errors import AudioError, ConfigError
+from hear_axlstm.frontend import log_mel_power
+from hear_axlstm.ops.backend import threads_of_a_call
+from hear_axlstm.patches import steps_from_tokens, timestamp_steps, timestamps_ms
+from hear_axlstm.stream.recurrence import Recurrence, reads_forward
+from hear_axlstm.stream.sound import Sound
+from hear_axlstm.stream.standards import Learnt, Mel, Standard, Statistics, check_statistics
+from hear_axlstm.stream.state import from_state, to_state
+from hear_axlstm.weights.save import fingerprint
+
+Context = Literal["chunk", "long"]
+GREATEST = 1e15  # of samples: the power of greater ones may overflow
+PIECE = CHUNK_FRAMES * HOP  # samples that are taken at once: bounds memory for any push
+MOST_COLUMNS = 1_600  # patch columns that are encoded at once
+
+logger = logging.getLogger(__name__)
+
+
+class Steps(NamedTuple):
+    """Timestamp embeddings, (N, E), float32, in the time layout, and the centres of what each covers, (N,), float64, in ms.
+
+    Times are float64, as a stream may run for days.
+    """
+
+    embeddings: Tensor
+    times: Tensor
+
+
+class Streams:
+    """Up to ``places`` sounds that come in bits, encoded together; each begins and ends at any time.
+
+    The options are those of ``Stream``. An encoder that reads forward needs memory for the state of each place at once, at the
+    time of the call: 4 MB for axlstm-tiny, 0.8 MB for ssam-tiny, and one place more.
+
+    >>> streams = Streams(model, 8, statistics="running")  # doctest: +SKIP
+    >>> place = streams.start()  # doctest: +SKIP
+    >>> streams.push({place: samples})[place].embeddings  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: Embedder,
+        places: int,
+        *,
+        statistics: Statistics | tuple[float, float] | Learnt,
+        seconds: float = 10.0,
+        context: Context = "chunk",
+    ) -> None:
+        require(isinstance(model, Embedder), f"model is a {type(model).__name__}; expected what load_model returns")
+        is_count = isinstance(places, int) and not isinstance(places, bool) and places > 0
+        require(is_count, f"places is {places!r:.50}; expected how many sounds can be heard at once, 1 or more")
+        check_choice("context", context, Context)
+        check_statistics(statistics, seconds)
+        self.model, self.places, self.context = model, places, context
+        self._standard = statistics, seconds
+        self._sounds: dict[int, Sound] = {}
+        self._made_with: dict[str, str] = {}
+        self._recurrence: Recurrence | None = None
+        if reads_forward(model.encoder):
+            self._recurrence = Recurrence(model.encoder, places + 1, model.backend)
+            return
+        why = "its blocks do not read tokens from the first to the last alone, and it is encoded chunk by chunk"
+        require(context == "chunk", f"context='long' cannot be had of this encoder: {why}; leave context out")
+        logger.warning("embeddings come every 2 seconds, not every 40 ms: the encoder's %s", why.removeprefix("its "))
+
+    @property
+    def latency_ms(self) -> float:
+        """How long after a moment has sounded its embedding comes, at most: what must be heard for it, in ms."""
+        frames = self._patch_frames if self._recurrence else CHUNK_FRAMES
+        return ((frames - 1) * HOP + N_FFT / 2) * 1000 / SAMPLE_RATE
+
+    def start(self, statistics: Statistics | tuple[float, float] | Learnt | None = None) -> int:
+        """Begin a sound in a free place, and return the number of that place.
+
+        statistics: of this sound, where it has others. Raises ConfigError when no place is free.
+        """
+        place = next((place for place in range(self.places) if place not in self._sounds), None)
+        if place is None:
+            raise ConfigError(f"all {self.places} places are taken; end one, or make Streams with more places")
+        if statistics is not None:
+            check_statistics(statistics, self._standard[1])
+        self._sounds[place] = self._empty(self._standard[0] if statistics is None else statistics, self._standard[1])
+        if self._recurrence:
+            self._recurrence.begin(place)
+        return place
+
+    def end(self, place: int) -> None:
+        """Forget the sound in a place, flushed or not, so that another can begin there."""
+        self._known(place)
+        del self._sounds[place]
+
+    @torch.no_grad()
+    def push(self, blocks: Mapping[int, Any]) -> dict[int, Steps]:
+        """Take samples of several sounds, by place, and return what is certain now of each.
+
+        blocks: (n,) each, n >= 0, as ``Stream.push`` has it. Raises AudioError on samples that cannot be analysed, and
+        ConfigError on a place where nothing has begun or that is flushed; then nothing of any block is taken.
+        """
+        waves = {place: _checked(samples, f"stream {place}") for place, samples in blocks.items()}
+        for place in waves:
+            if self._known(place).counted is not None:
+                raise ConfigError(f"stream {place} is flushed: its sound has ended; end it, and start another")
+        sounds = {place: self._sounds[place] for place in waves}
+        before = {place: sound.columns for place, sound in sounds.items()}
+        found: dict[int, list[Tensor]] = {place: [] for place in waves}
+        with threads_of_a_call(self.model.device):
+            for start in range(0, max(map(len, waves.values()), default=0), PIECE):
+                pieces = {place: wave[start : start + PIECE] for place, wave in waves.items()}
+                self._hear(sounds, {place: sounds[place].windows.push(piece) for place, piece in pieces.items()})
+                self._encode(sounds, found)
+        return {place: self._steps(steps, before[place]) for place, steps in found.items()}
+
+    @torch.no_grad()
+    def flush(self, place: int) -> Steps:
+        """End the sound in a place, and return the rest of its steps. ``scene`` is that of the whole from now on.
+
+        Raises AudioError where there are fewer than 201 samples, and ConfigError where nothing has begun.
+        """
+        if self._known(place).counted is not None:
+            return self._steps([], 0)
+        steps, self._sounds[place] = self._ended(place)
+        return steps
+
+    @torch.no_grad()
+    def scene(self, place: int) -> Tensor:
+        """The scene embedding of a sound as if it ended here, as ``get_scene_embeddings`` gives it. Shape: -> (E,), float32.
+
+        It takes as long as the steps to the end of the chunk, at most. Raises AudioError where there are fewer than 201
+        samples, and ConfigError where nothing has begun.
+        """
+        sound = self._known(place)
+        ended = sound if sound.counted is not None else self._ended(place)[1]
+        return ended.scene().to(self.model.device)
+
+    def state_dict(self, place: int) -> dict[str, Tensor]:
+        """All that another place needs to go on with a sound, in tensors, as ``Stream.state_dict`` has it."""
+        sound = self._known(place)
+        recurrence = self._recurrence.state if self._recurrence else {}
+        return to_state(sound, {name: state[place] for name, state in recurrence.items()}, self._about())
+
+    def load_state_dict(self, place: int, state: Mapping[str, Tensor]) -> None:
+        """Go on with a sound in a place where one has begun, which is forgotten; else as ``Stream.load_state_dict``."""
+        self._known(place)
+        recurrence = self._recurrence.state if self._recurrence else {}
+        looks = {name: tensor[place] for name, tensor in recurrence.items()}
+        sound, own = from_state(state, self._empty(*self._standard), looks, self._about())
+        for name, tensor in own.items():
+            looks[name].copy_(tensor)
+        self._sounds[place] = sound
+
+    def _about(self) -> dict[str, str]:
+        """What a state must have been made with to go on here."""
+        model = self.model
+        if not self._made_with:
+            self._made_with = {"weights": fingerprint(model.encoder)}
+        return {**self._made_with, "layout": model.layout, "context": self.context, "dtype": str(model.compute_dtype)}
+
+    @property
+    def _patch_frames(self) -> int:
+        return self.model.encoder.config.patch[0]
+
+    def _known(self, place: int) -> Sound:
+        if place not in self._sounds:
+            raise ConfigError(f"nothing has begun in place {place!r:.50}; start() gives the place of a sound")
+        return self._sounds[place]
+
+    def _empty(self, statistics: Statistics | tuple[float, float] | Learnt, seconds: float) -> Sound:
+        """A sound that has heard nothing."""
+        model = self.model
+        grid = model.encoder.config.grid
+        chunk = torch.zeros(grid[0], model.timestamp_embedding_size, device=model.device)
+        return Sound(Standard(statistics, seconds), model.layout, grid, chunk)
+
+    def _hear(self, sounds: Mapping[int, Sound], waves: Mapping[int, Wave]) -> None:
+        """Have sounds hear the log-mel frames of whole windows."""
+        heard = {place: wave for place, wave in waves.items() if len(wave)}
+        dtype = torch.float64 if self.model.compute_dtype == torch.float64 else torch.float32
+        for place, mel in zip(heard, _log_mels(list(heard.values()), dtype), strict=True):
+            sounds[place].hear(mel)
+
+    def _ready(self, sound: Sound) -> int:
+        """How many columns of a sound can be encoded now, in one chunk."""
+        columns = len(sound.mel) // sound.patch_frames
+        left = sound.grid[0] - sound.place
+        return min(columns, left) if self._recurrence or columns >= left else 0
+
+    def _encode(self, sounds: Mapping[int, Sound], found: Mapping[int, list[Tensor]]) -> None:
+        """Encode what can be of sounds, by place, and append their steps, (k, E), to what was found of each."""
+        while ready := {place: count for place, sound in sounds.items() if (count := self._ready(sound))}:
+            columns = min(ready.values())
+            places = list(ready)[: max(1, MOST_COLUMNS // columns)]
+            chosen = [sounds[place] for place in places]
+            starts = torch.tensor([sound.place for sound in chosen], device="cpu")
+            mel = torch.from_numpy(np.stack([sound.take(columns) for sound in chosen]))
+            for place, sound, steps in zip(places, chosen, self._encoded(places, mel, starts), strict=True):
+                found[place].append(steps)
+                if sound.add(steps) and self._recurrence and self.context == "chunk":
+                    self._recurrence.begin(place)
+
+    def _encoded(self, places: Sequence[int], mel: Tensor, starts: Tensor) -> Tensor:
+        """The steps of k columns of S sounds in the time layout. Shape: mel (S, k * frames, 80), starts (S,) -> (S, k, E)."""
+        model, config = self.model, self.model.encoder.config
+        weights = model.encoder.patch_embed.weight.dtype
+        mel = mel.to(model.device, weights if weights == torch.float64 else torch.float32)
+        if self._recurrence is None:
+            chunks = model.steps(mel, [config.grid[0]] * len(mel), "time", None)
+            return torch.cat([steps for _, _, steps in chunks]).float()
+        with torch.autocast(model.device.type, dtype=model.compute_dtype, enabled=model.compute_dtype != weights):
+            tokens = self._recurrence.advance(places, mel, starts.to(model.device))
+        return steps_from_tokens(tokens, (mel.shape[1] // config.patch[0], config.grid[1]), "time").float()
+
+    def _ended(self, place: int) -> tuple[Steps, Sound]:
+        """The rest of the steps of a sound that ends here, and that sound; what is here stays as it is."""
+        sound = self._sounds[place].copy()
+        samples, before, spare = sound.windows.samples, sound.columns, self.places
+        if samples < MIN_SAMPLES:
+            expected = f"{MIN_SAMPLES} samples ({1000 * MIN_SAMPLES / SAMPLE_RATE:.1f} ms at 16 kHz)"
+            raise AudioError(f"stream {place} has heard {samples} samples; expected {expected} or more before it ends")
+        found: dict[int, list[Tensor]] = {spare: []}
+        with threads_of_a_call(self.model.device):
+            if self._recurrence:
+                self._recurrence.copy(place, spare)
+            self._hear({spare: sound}, {spare: sound.windows.end()})
+            sound.end(whole_chunk=self._recurrence is None or sound.layout != "time")
+            self._encode({spare: sound}, found)
+        count = timestamp_steps(samples, sound.patch_frames) - before
+        embeddings, times = self._steps(found[spare], before)
+        if before == 0:
+            times = timestamps_ms([samples], sound.patch_frames)[0].double()  # of a short sound, within it
+        return Steps(embeddings[:count], times[:count]), sound
+
+    def _steps(self, found: Sequence[Tensor], before: int) -> Steps:
+        """Steps, (k, E) each, joined, with their times, where ``before`` came before them."""
+        size = self.model.timestamp_embedding_size
+        embeddings = torch.cat([torch.zeros(0, size, device=self.model.device), *found])
+        column = torch.arange(before, before + len(embeddings), device="cpu", dtype=torch.float64)
+        return Steps(embeddings, HOP_MS * (self._patch_frames * column + (self._patch_frames - 1) / 2))
+
+
+def _checked(samples: Any, name: str) -> Wave:
+    """Samples as float32. Raises AudioError, which starts with ``name``."""
+    ndim = samples.ndim if hasattr(samples, "ndim") else np.ndim(samples)
+    if ndim != 1:
+        raise AudioError(f"{name}: has {ndim} dimensions; expected (n_samples,), mono at 16 kHz: average the channels")
+    try:
+        wave = mixed(samples, name)
+    except AudioError as error:
+        raise AudioError(f"{name}: {error}") from error
+    peak = float(np.abs(wave).max(initial=0.0))
+    if not peak <= GREATEST:
+        raise AudioError(f"{name}: holds NaN, infinity or {GREATEST:.0e} and more; expected finite samples in [-1, 1]")
+    warn_if_loud(peak, name)
+    return wave
+
+
+def _log_mels(waves: Sequence[Wave], dtype: torch.dtype) -> Iterable[Mel]:
+    """The log-mel frames, (N, 80), of each stretch of whole windows."""
+    if len(waves) < 2:
+        return [log_mel_power(torch.from_numpy(wave)[None].to(dtype))[0].double().numpy() for wave in waves]
+    windows = [np.lib.stride_tricks.sliding_window_view(wave, N_FFT)[::HOP] for wave in waves]
+    mel = log_mel_power(torch.from_numpy(np.concatenate(windows)).to(dtype))[:, 0].double().numpy()
+    return np.split(mel, np.cumsum([len(each) for each in windows])[:-1])
