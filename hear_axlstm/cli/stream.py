@@ -99,14 +99,15 @@ def stream_command(
     0.12 s more where the rate is not 16000 Hz. When the input ends, or at Ctrl-C, the rest is written.
     """
     from hear_axlstm.audio.pipe import SoundPipe
-    from hear_axlstm.hear import load_model
-    from hear_axlstm.stream import Stream
 
     with reported(REFUSED):
         stdin = _Stdin()
         header = _header(raw, rate, channels)
+        from hear_axlstm.hear import load_model  # takes seconds
+        from hear_axlstm.stream import Stream
+
         embedder = load_model(model, precision=precision, device=device)
-        stream = Stream(embedder, statistics=_statistics(statistics), seconds=seconds, context=context)
+        stream = Stream(embedder, statistics=_statistics(statistics, quiet), seconds=seconds, context=context)
     rows = (_json_rows if format == "json" else _npy_rows)(embedder.timestamp_embedding_size)
     heard = written = 0
     with reported(FAILED), stdin.until_interrupted(), _named():
@@ -198,7 +199,8 @@ def _header(raw: Raw | None, rate: int | None, channels: int | None) -> Header |
                 "--rate and --channels are for --raw samples; a WAV says its own: leave them out, or give --raw"
             )
         return None
-    return Header(RAW[raw], SAMPLE_RATE if rate is None else rate, 1 if channels is None else channels)
+    with _named():
+        return Header(RAW[raw], SAMPLE_RATE if rate is None else rate, 1 if channels is None else channels)
 
 
 def _said(header: Header) -> str:
@@ -206,7 +208,7 @@ def _said(header: Header) -> str:
     return f"{header.coding.name}, {several(header.channels, 'channel')}, {header.rate:,} Hz"
 
 
-def _statistics(text: str) -> Statistics | Learnt | tuple[float, float]:
+def _statistics(text: str, quiet: bool) -> Statistics | Learnt | tuple[float, float]:
     """What ``Stream`` takes as ``statistics``; those of sounds are measured. Raises ConfigError on anything else."""
     from hear_axlstm import statistics
     from hear_axlstm.stream.standards import Learnt
@@ -219,7 +221,8 @@ def _statistics(text: str) -> Statistics | Learnt | tuple[float, float]:
     if not Path(text).exists():
         raise ConfigError(f"--statistics is {text!r}; expected running, first, MEAN,DEVIATION, or a path to sounds")
     found = statistics([text])
-    tell(f"{text}: --statistics {found.mean:.6g},{found.deviation:.6g}")
+    if not quiet:
+        tell(f"{text}: --statistics {found.mean:.6g},{found.deviation:.6g}")
     return found
 
 
