@@ -33,9 +33,12 @@ if TYPE_CHECKING:
     from hear_axlstm.explore.map import draw_map
     from hear_axlstm.explore.twice import duplicates
     from hear_axlstm.files import Embedded, embed, load_embeddings
+    from hear_axlstm.files.measure import statistics
     from hear_axlstm.files.similar import neighbours, similarity
     from hear_axlstm.finetuning import finetune
     from hear_axlstm.hear import get_scene_embeddings, get_timestamp_embeddings, load_model
+    from hear_axlstm.stream.stream import Stream
+    from hear_axlstm.stream.streams import Streams
     from hear_axlstm.weights.folder import pack
     from hear_axlstm.weights.released import convert_checkpoint
     from hear_axlstm.weights.save import save_weights
@@ -52,6 +55,8 @@ __all__ = [
     "HearAxlstmError",
     "Index",
     "OutputError",
+    "Stream",
+    "Streams",
     "TaskError",
     "TrainingError",
     "WeightsError",
@@ -75,6 +80,7 @@ __all__ = [
     "pack",
     "save_weights",
     "similarity",
+    "statistics",
 ]
 
 
@@ -99,6 +105,8 @@ __getattr__ = later(
         "Embedder": "embedder",
         "Encoder": "encoder",
         "Index": "explore.index",
+        "Stream": "stream.stream",
+        "Streams": "stream.streams",
         "build_encoder": "encoder",
         "classify": "classification.run",
         "convert_checkpoint": "weights.released",
@@ -116,6 +124,7 @@ __getattr__ = later(
         "pack": "weights.folder",
         "save_weights": "weights.save",
         "similarity": "files.similar",
+        "statistics": "files.measure",
     },
 )
 

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hear_axlstm.audio import Wave, warn_if_loud
-from hear_axlstm.config import CHUNK_FRAMES, HOP, N_FFT, N_MELS
+from hear_axlstm.config import CHUNK_FRAMES
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Layers
 from hear_axlstm.errors import AudioError
 from hear_axlstm.frontend import STD_OFFSET, log_mel_power
 from hear_axlstm.ops.backend import threads_of_a_call
 from hear_axlstm.patches import scene_steps, timestamp_steps, timestamps_ms
+from hear_axlstm.stream.standards import Tally
+from hear_axlstm.stream.windows import Windows
 
 PIECE_CHUNKS = 256  # chunks whose log-mel is computed at once
 HELD_FRAMES = (
@@ -80,57 +82,41 @@ class _Pieces:
         self._decode, self._device = decode, model.device
         self._dtype = torch.float64 if model.compute_dtype == torch.float64 else torch.float32
         self._held: list[Tensor] | None = []
-        self.samples, self.peak, frames = 0, 0.0, 0
-        first, total, squares = 0.0, 0.0, 0.0
+        self.samples, self.peak, self._frames = 0, 0.0, 0
+        tally = Tally()
         for mel in self._log_mels(count=True):
-            # As in ``log_mel``, sums are taken about the first value: silence has exactly no deviation.
-            first = mel[0, 0, 0].item() if frames == 0 else first
-            deviation = (mel - first).double()
-            total += deviation.sum().item()
-            squares += deviation.square().sum().item()
-            frames += mel.shape[1]
+            tally.add(mel[0].double().cpu().numpy())
+            self._frames += mel.shape[1]
             if self._held is not None:
                 self._held.append(mel)
-            if frames > HELD_FRAMES:
+            if self._frames > HELD_FRAMES:
                 self._held = None
-        values = frames * N_MELS
-        self._frames, self._first, self._mean = frames, first, total / values
-        self._deviation = math.sqrt(max(squares - total * self._mean, 0.0) / (values - 1))
-        if not math.isfinite(self._deviation):
+        self._statistics = tally.statistics
+        if not math.isfinite(self._statistics.deviation):
             raise AudioError(
                 "holds NaN, infinity or samples too large to analyse; expected finite samples in [-1, 1]: mend the file"
             )
 
     def __iter__(self) -> Iterator[Tensor]:
-        frames = 0
+        frames, (mean, deviation) = 0, self._statistics
         for mel in self._log_mels() if self._held is None else self._held:
-            yield ((mel - self._first) - self._mean) / (self._deviation + STD_OFFSET)
+            yield (mel - mean) / (deviation + STD_OFFSET)
             frames += mel.shape[1]
         if frames != self._frames:
             raise AudioError("changed while it was read; repeat the command when nothing writes to it any more")
 
     def _log_mels(self, *, count: bool = False) -> Iterator[Tensor]:
         """The log-mel as ``log_mel_frames`` gives it of the whole. Shape: (1, N, F), whole chunks but for the last."""
-        size, edge = PIECE_CHUNKS * CHUNK_FRAMES, N_FFT // 2
-        needed = (size - 1) * HOP + N_FFT
-        wave, begun = np.zeros(0, np.float32), False
+        size = PIECE_CHUNKS * CHUNK_FRAMES
+        windows = Windows(size)
 
-        def analysed(samples: Wave) -> Tensor:
-            return log_mel_power(torch.from_numpy(samples)[None].to(self._device, self._dtype))
+        def analysed(wave: Wave) -> Iterator[Tensor]:
+            if len(wave):
+                yield from log_mel_power(torch.from_numpy(wave)[None].to(self._device, self._dtype)).split(size, dim=1)
 
         for block in self._decode():
             if count:
-                self.samples += len(block)
                 self.peak = max(self.peak, float(np.abs(block).max(initial=0.0)))
-            wave = np.concatenate([wave, block])
-            if not begun and len(wave) > edge:
-                wave, begun = np.concatenate([wave[edge:0:-1], wave]), True
-            while begun and len(wave) >= needed + edge + 1:  # what lies beyond is enough to mirror the end
-                yield analysed(wave[:needed])
-                wave = wave[size * HOP :]
-        wave = np.concatenate([wave, wave[-2 : -2 - edge : -1]])
-        while len(wave) >= needed:
-            yield analysed(wave[:needed])
-            wave = wave[size * HOP :]
-        if len(wave) >= N_FFT:
-            yield analysed(wave)
+            yield from analysed(windows.push(block))
+        self.samples = windows.samples
+        yield from analysed(windows.end())

@@ -42,11 +42,11 @@ class Tally:
         """Count frames, (N, 80)."""
         if len(mel):
             means, squares = self._from_first(mel)
-            weights = self.decay ** np.arange(len(mel) - 1, -1, -1)
+            weights: NDArray[np.float64] = self.decay ** np.arange(len(mel) - 1, -1, -1)
             before = self.decay ** len(mel)
-            self.weight = before * self.weight + weights.sum()
-            self.total = before * self.total + weights @ means
-            self.squares = before * self.squares + weights @ squares
+            self.weight = before * self.weight + float(weights.sum())
+            self.total = before * self.total + float(weights @ means)
+            self.squares = before * self.squares + float(weights @ squares)
 
     def standardised(self, mel: Mel) -> Mel:
         """Frames, (N, 80), each by the statistics of those up to itself, which it is counted among."""

@@ -35,7 +35,6 @@ def to_state(sound: Sound, recurrence: Mapping[str, Tensor], made_with: Mapping[
         "seconds": standard.seconds,
         "tally": standard.tally.state(),
         "samples": windows.samples,
-        "frames": windows.frames,
         "columns": sound.columns,
         "counted": sound.counted,
     }
@@ -91,11 +90,11 @@ def _sound(state: Mapping[str, Tensor], about: Mapping[str, Any], empty: Sound) 
     standard.given = given
     standard.tally.restore(about["tally"])
     empty.standard = standard
-    for name in ("samples", "frames", "columns"):
+    for name in ("samples", "columns"):
         if type(about[name]) is not int or about[name] < 0:
             raise ValueError(f"{name} is {about[name]!r:.50}")
     windows = empty.windows
-    windows.samples, windows.frames = about["samples"], about["frames"]
+    windows.samples = about["samples"]
     empty.columns, empty.counted = about["columns"], about["counted"]
     windows.rest = _rows("rest", state, torch.float32)
     standard.waiting, empty.mel = (_rows(name, state, torch.float64, N_MELS) for name in ("waiting", "mel"))

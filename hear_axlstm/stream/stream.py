@@ -18,8 +18,8 @@ class Stream:
     ``scene()`` what ``get_scene_embeddings`` returns, within 1e-4 in float32, when the statistics are the sound's own.
 
     AxLSTM without ``flip`` and SSAM in one direction read tokens from left to right. Their state is carried from token to
-    token, so that an embedding comes as soon as its patch column is heard, 42.5 ms after a moment at most. SSAST, ``flip`` and
-    bidirectional encoders need a whole chunk: their embeddings come every 2 seconds, which a line in the log says.
+    token, so that an embedding comes as soon as its patch column is heard, 42.5 ms after a moment at most. SSAST, ``flip``
+    and bidirectional encoders need a whole chunk: their embeddings come every 2 seconds, which a line in the log says.
 
     model: what ``load_model`` returns, with its weights as they are now. A stream computes no gradients.
     statistics: the mean and deviation that log-mel frames are standardised by, of the whole sound in papers and offline.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hear_axlstm.audio import Wave, warn_if_loud
 from hear_axlstm.audio.arrays import mixed
-from hear_axlstm.config import CHUNK_FRAMES, HOP, HOP_MS, MIN_SAMPLES, N_FFT, N_MELS, SAMPLE_RATE, check_choice, require
+from hear_axlstm.config import CHUNK_FRAMES, HOP, HOP_MS, MIN_SAMPLES, N_FFT, SAMPLE_RATE, check_choice, require
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.frontend import log_mel_power
@@ -45,8 +45,8 @@ class Steps(NamedTuple):
 class Streams:
     """Up to ``places`` sounds that come in bits, encoded together; each begins and ends at any time.
 
-    The options are those of ``Stream``. An encoder that reads forward needs memory for the state of each place at once, at the
-    time of the call: 4 MB for axlstm-tiny, 0.8 MB for ssam-tiny, and one place more.
+    The options are those of ``Stream``. The memory for the state of all places and of one more is taken at once: 4 MB a place
+    for axlstm-tiny, 0.8 MB for ssam-tiny.
 
     >>> streams = Streams(model, 8, statistics="running")  # doctest: +SKIP
     >>> place = streams.start()  # doctest: +SKIP
@@ -214,7 +214,10 @@ class Streams:
                     self._recurrence.begin(place)
 
     def _encoded(self, places: Sequence[int], mel: Tensor, starts: Tensor) -> Tensor:
-        """The steps of k columns of S sounds in the time layout. Shape: mel (S, k * frames, 80), starts (S,) -> (S, k, E)."""
+        """The steps of k columns of S sounds in the time layout.
+
+        Shape: mel (S, k * frames, 80), starts (S,) -> (S, k, E), float32.
+        """
         model, config = self.model, self.model.encoder.config
         weights = model.encoder.patch_embed.weight.dtype
         mel = mel.to(model.device, weights if weights == torch.float64 else torch.float32)

@@ -18,12 +18,12 @@ class Windows:
         windows           -200..199, -40..359, 120..519, 280..679, 440..839, 600..999
         kept              760 .. 1000, from where the next one begins
 
-    samples: how many came. frames: how many windows were given out. rest: the samples from the next window on, the mirrored
-    ones included.
+    multiple: windows are given out so many at a time, or a multiple of that; at the end what is left. samples: how many
+    came. rest: those from the next window on, the mirrored ones included.
     """
 
-    def __init__(self) -> None:
-        self.samples = self.frames = 0
+    def __init__(self, multiple: int = 1) -> None:
+        self.multiple, self.samples = multiple, 0
         self.rest: Wave = NOTHING
 
     def push(self, samples: Wave) -> Wave:
@@ -35,15 +35,14 @@ class Windows:
         elif self.samples <= EDGE:  # not yet enough to mirror the beginning
             self.rest = wave
             return NOTHING
-        return self._cut(wave)
+        return self._cut(wave, self.multiple)
 
     def end(self) -> Wave:
         """The stretch of the windows that are left when the sound ends here, of which there are at least 201 samples."""
         missing = self.samples // HOP * HOP + EDGE - self.samples  # of the last window, around the last 160th sample
-        return self._cut(np.concatenate([self.rest, self.rest[-2 : -2 - missing : -1]]))
+        return self._cut(np.concatenate([self.rest, self.rest[-2 : -2 - missing : -1]]), 1)
 
-    def _cut(self, wave: Wave) -> Wave:
-        count = max(0, (len(wave) - N_FFT) // HOP + 1)
-        self.frames += count
+    def _cut(self, wave: Wave, multiple: int) -> Wave:
+        count = max(0, (len(wave) - N_FFT) // HOP + 1) // multiple * multiple
         self.rest = wave[count * HOP :].copy()
         return wave[: (count - 1) * HOP + N_FFT] if count else NOTHING
