@@ -98,6 +98,14 @@ def test_a_block_comes_as_soon_as_its_samples_did():
     assert [len(next(blocks)), len(pipe.data)] == [1, before - 2]
 
 
+@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000])
+def test_resampling_holds_back_little(rate):
+    came, given = 0, 0
+    for block in SoundPipe(Pipe(bytes(2 * rate), 2 * (rate // 100)), Header(RAW["s16le"], rate, 1)).blocks():
+        came, given = came + rate // 100, given + len(block)
+        assert came / rate - given / SAMPLE_RATE < 0.12
+
+
 @pytest.mark.parametrize(("raw", "dtype"), [("s16le", "<i2"), ("f32le", "<f4")])
 def test_samples_without_a_header(raw, dtype):
     values = np.round(noise(20_000, 2).numpy() * 32_767)

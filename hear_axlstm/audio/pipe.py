@@ -34,8 +34,9 @@ class SoundPipe:
     def blocks(self) -> Iterator[Wave]:
         """The samples as they come: channels are averaged, and any rate is resampled as ``read_audio`` does it.
 
-        Joined, they are what ``read_audio`` gives of a file with the same bytes. At another rate than 16 kHz soxr returns
-        samples up to 0.12 s after they came. A KeyboardInterrupt while it waits for sound is the end of it.
+        Joined, they are what ``read_audio`` gives of a file with the same bytes. soxr works in blocks, so that samples at
+        other rates than 16 kHz come up to 0.12 s later, and below 8 kHz up to 1 s. A KeyboardInterrupt while it waits for
+        sound is the end of that.
 
         Shape: -> (n_samples,) each, of which there may be none. Raises AudioError, without a name, on NaN, infinity, half a
         sample at the end, or less sound than the header promises; all samples before it came before.

@@ -94,9 +94,9 @@ def stream_command(
     The sound is a WAV of any rate and any number of channels, as `ffmpeg -i IN -f wav -` and `arecord` write it, or samples
     without a header, with --raw.
 
-    A row is a line {"time_ms": 15.0, "embedding": [...]}, or an npy array with these two fields. It is written as soon as it
-    is certain: 42.5 ms after a moment has sounded, or 2 seconds with SSAST and AxLSTM with flip. Resampling takes up to
-    0.12 s more where the rate is not 16000 Hz. When the input ends, or at Ctrl-C, the rest is written.
+    A row is a line {"time_ms": 15.0, "embedding": [...]}, or an npy array with these two fields. It is written as soon as
+    it is certain: 42.5 ms after a moment has sounded, or 2 seconds with encoders that need a whole chunk. Resampling from
+    8000 Hz or more takes up to 0.12 s besides. When the input ends, or at Ctrl-C, the rest is written.
     """
     from hear_axlstm.audio.pipe import SoundPipe
 
@@ -112,9 +112,10 @@ def stream_command(
     heard = written = 0
     with reported(FAILED), stdin.until_interrupted(), _named():
         pipe = SoundPipe(stdin, header)
+        resampled = "" if pipe.header.rate == SAMPLE_RATE else "resampled "
         if not quiet:
-            step, late = HOP_MS * embedder.encoder.config.patch[0], stream.latency_ms
-            tell(f"stdin: {_said(pipe.header)}; {model_name(model)}: a row every {step:g} ms, {late:g} ms behind the sound")
+            every = f"a row every {HOP_MS * embedder.encoder.config.patch[0]:g} ms, {stream.latency_ms:g} ms behind"
+            tell(f"stdin: {_said(pipe.header)}; {model_name(model)}: {every} the {resampled}sound")
         for block in pipe.blocks():
             heard += len(block)
             steps = stream.push(block)
