@@ -33,15 +33,23 @@ FILE, GONE, ADDRESS, MEMORY = range(4)
 
 def to_page(drawn: SoundMap) -> str:
     """The page as HTML in one text. Raises ConfigError without jinja2."""
-    environment = templates(HERE, "a map's page", "explore")
+    shapes = [colours.SHAPES[place // len(colours.COLOURS)] for place in range(colours.MOST)]
+    return filled("map", "a map's page", _data(drawn), drawn=drawn, shapes=shapes)
+
+
+def filled(name: str, what: str, data: dict[str, Any], **facts: Any) -> str:
+    """The page of NAME.html.jinja, with its style, its script and what that reads inside. Raises ConfigError without jinja2.
+
+    what: needs jinja2, for the error. data: for the script. facts: for the template.
+    """
+    environment = templates(HERE, what, "explore")
     from markupsafe import Markup
 
-    style = environment.get_template("map.css.jinja").render(colours=colours)
-    script = (HERE / "map.js").read_text(encoding="utf-8")
-    page = environment.get_template("map.html.jinja").render(
-        drawn=drawn,
+    style = environment.get_template(f"{name}.css.jinja").render(colours=colours)
+    script = "".join((HERE / file).read_text(encoding="utf-8") for file in ("page.js", f"{name}.js"))
+    page = environment.get_template(f"{name}.html.jinja").render(
+        **facts,
         colours=colours,
-        shapes=[colours.SHAPES[place // len(colours.COLOURS)] for place in range(colours.MOST)],
         several=several,
         printable=printable,
         version=__version__,
@@ -49,7 +57,7 @@ def to_page(drawn: SoundMap) -> str:
         script=Markup(script),  # noqa: S704 - our own file
         style_hash=_hash(style),
         script_hash=_hash(script),
-        data=Markup(_harmless(_data(drawn))),  # noqa: S704 - it escapes what HTML would read
+        data=Markup(_harmless(data)),  # noqa: S704 - it escapes what HTML would read
     )
     return page + "\n"
 
@@ -89,22 +97,22 @@ def _data(drawn: SoundMap) -> dict[str, Any]:
         "roots": roots,
         "folders": folders,
         "texts": texts,
-        "rootOf": _packed(root_of, np.uint32),
-        "folderOf": _packed(folder_of, np.uint32),
-        "textOf": _packed(text_of, np.uint32),
-        "heard": _packed([_heard(path) for path in drawn.paths], np.uint8),
-        "seconds": _packed(drawn.seconds, np.float32),
-        "places": _packed(np.round(drawn.places * FINE), np.uint16),
-        "codes": _packed(drawn.colouring.codes, np.uint8),
-        "neighbours": _packed(drawn.neighbours, np.uint16),
-        "cosines": _packed(np.round(drawn.cosines * 100), np.int8),
+        "rootOf": packed(root_of, np.uint32),
+        "folderOf": packed(folder_of, np.uint32),
+        "textOf": packed(text_of, np.uint32),
+        "heard": packed([_heard(path) for path in drawn.paths], np.uint8),
+        "seconds": packed(drawn.seconds, np.float32),
+        "places": packed(np.round(drawn.places * FINE), np.uint16),
+        "codes": packed(drawn.colouring.codes, np.uint8),
+        "neighbours": packed(drawn.neighbours, np.uint16),
+        "cosines": packed(np.round(drawn.cosines * 100), np.int8),
         "scale": drawn.colouring.kind != "category",
         "colours": len(colours.COLOURS),
         "others": colours.MOST,
     }
 
 
-def _packed(numbers: Any, kind: Any) -> str:
+def packed(numbers: Any, kind: Any) -> str:
     """Numbers as bytes, the lowest first, in base64."""
     array: NDArray[Any] = np.asarray(numbers).astype(np.dtype(kind).newbyteorder("<"))
     return base64.b64encode(array.tobytes()).decode()
