@@ -3,7 +3,7 @@
 Exit codes: 0 all done; 1 something failed; 2 the command cannot be carried out as given.
 """
 
-from hear_axlstm.cli import classification, embedding, evaluation, explore, finetuning, map, pretraining, tasks, weights
+from hear_axlstm.cli import classification, embedding, evaluation, explore, finetuning, map, pretraining, show, tasks, weights
 from hear_axlstm.cli.common import main
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "main",
     "map",
     "pretraining",
+    "show",
     "tasks",
     "weights",
 ]

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hear_axlstm.audio.addresses import LOCAL, is_address
+from hear_axlstm.config import require
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.explore import colours
 from hear_axlstm.files.folder import is_gone
@@ -73,6 +74,15 @@ def templates(folder: Path, what: str, extra: str) -> Any:
         raise ConfigError(f"{what} needs jinja2: pip install 'hear-axlstm[{extra}]'") from error
     loader = FileSystemLoader(folder)
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def writable(target: Path) -> Path:
+    """The path of a page or a picture to write. Raises ConfigError where none can be written."""
+    require(not target.is_dir(), f"{target} is a folder; expected a file to write to")
+    above = next(parent for parent in target.absolute().parents if parent.exists())
+    can_write = above.is_dir() and os.access(above, os.W_OK | os.X_OK)
+    require(can_write, f"{target} cannot be written: {above} is no folder, or you may not write to it; choose another place")
+    return target
 
 
 def _hash(text: str) -> str:
