@@ -108,7 +108,7 @@ def moments(
 
     Raises AudioError, which names the sound, when it cannot be embedded; ConfigError on bad options; WeightsError.
     """
-    embedder = loaded(model or None, device)
+    embedder = loaded(model, device)
     name = os.path.basename(os.fsdecode(sound)) if isinstance(sound, str | os.PathLike) else "sound"
     wave = to_wave(sound, sample_rate, os.fspath(sound) if name != "sound" else name)
     clip = torch.from_numpy(wave)[None]

@@ -123,7 +123,9 @@ def draw_moments(shown: Moments, target: Path, format: str) -> None:
     name = printable(shown.name)
     name = name if len(name) <= TITLE else f"{name[: TITLE - 1]}…"
     top.set_title(name, loc="left", fontsize=12, parse_math=False)
-    top.set_title(f"{shown.weights}, {1000 * shown.step:.0f} ms a moment", loc="right", fontsize=9, color=QUIET, parse_math=False)
+    top.set_title(
+        f"{shown.weights}, {1000 * shown.step:.0f} ms a moment", loc="right", fontsize=9, color=QUIET, parse_math=False
+    )
     figure.align_ylabels([top, middle, bottom])
     canvas.print_figure(target, format=format, metadata=_anonymous(format))
 
