@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hear_axlstm.encoder import Encoder, build_encoder
     from hear_axlstm.explore.index import Index
     from hear_axlstm.explore.map import draw_map
+    from hear_axlstm.explore.moments import moments
     from hear_axlstm.explore.twice import duplicates
     from hear_axlstm.files import Embedded, embed, load_embeddings
     from hear_axlstm.files.measure import statistics
@@ -76,6 +77,7 @@ __all__ = [
     "load_classifier",
     "load_embeddings",
     "load_model",
+    "moments",
     "neighbours",
     "pack",
     "save_weights",
@@ -120,6 +122,7 @@ __getattr__ = later(
         "load_classifier": "classification.apply",
         "load_embeddings": "files",
         "load_model": "hear",
+        "moments": "explore.moments",
         "neighbours": "files.similar",
         "pack": "weights.folder",
         "save_weights": "weights.save",

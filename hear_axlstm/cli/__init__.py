@@ -3,18 +3,7 @@
 Exit codes: 0 all done; 1 something failed; 2 the command cannot be carried out as given.
 """
 
-from hear_axlstm.cli import (
-    classification,
-    embedding,
-    evaluation,
-    explore,
-    finetuning,
-    map,
-    pretraining,
-    stream,
-    tasks,
-    weights,
-)
+from hear_axlstm.cli import classification, embedding, evaluation, explore, finetuning, map, pretraining, show, stream, tasks, weights
 from hear_axlstm.cli.common import main
 
 __all__ = [
@@ -26,6 +15,7 @@ __all__ = [
     "main",
     "map",
     "pretraining",
+    "show",
     "stream",
     "tasks",
     "weights",
