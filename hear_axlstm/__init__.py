@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from hear_axlstm.files.similar import neighbours, similarity
     from hear_axlstm.finetuning import finetune
     from hear_axlstm.hear import get_scene_embeddings, get_timestamp_embeddings, load_model
+    from hear_axlstm.pretraining.reconstruction import reconstruction
     from hear_axlstm.weights.folder import pack
     from hear_axlstm.weights.released import convert_checkpoint
     from hear_axlstm.weights.save import save_weights
@@ -73,6 +74,7 @@ __all__ = [
     "load_model",
     "neighbours",
     "pack",
+    "reconstruction",
     "save_weights",
     "similarity",
 ]
@@ -114,6 +116,7 @@ __getattr__ = later(
         "load_model": "hear",
         "neighbours": "files.similar",
         "pack": "weights.folder",
+        "reconstruction": "pretraining.reconstruction",
         "save_weights": "weights.save",
         "similarity": "files.similar",
     },

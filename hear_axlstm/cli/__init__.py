@@ -3,7 +3,18 @@
 Exit codes: 0 all done; 1 something failed; 2 the command cannot be carried out as given.
 """
 
-from hear_axlstm.cli import classification, embedding, evaluation, explore, finetuning, map, pretraining, tasks, weights
+from hear_axlstm.cli import (
+    classification,
+    embedding,
+    evaluation,
+    explore,
+    finetuning,
+    map,
+    pictures,
+    pretraining,
+    tasks,
+    weights,
+)
 from hear_axlstm.cli.common import main
 
 __all__ = [
@@ -14,6 +25,7 @@ __all__ = [
     "finetuning",
     "main",
     "map",
+    "pictures",
     "pretraining",
     "tasks",
     "weights",
