@@ -28,10 +28,11 @@ from hear_axlstm.cli.common import FAILED, device_option, main, model_option, qu
 def reconstruct_command(
     file: Path, out: Path, model: str, mask_ratio: float, seed: int, start: float, device: str, quiet: bool
 ) -> None:
-    """Draw what an encoder guesses of a sound whose patches are hidden from it.
+    """Draw what an encoder guesses of patches that are hidden.
 
-    The picture shows up to 10 seconds of FILE: its log-mel, what is left of it, what the encoder guesses, and the error. The
-    weights must carry the head that they were pretrained with, as all but fine-tuned ones do in full.
+    The picture shows up to 10 seconds of FILE: its log-mel, what is left of it, what the encoder guesses of the rest, and
+    how far that is off. The same seed hides the same patches. Weights that were fine-tuned, or never pretrained, guess
+    badly; the command says so.
     """
     from hear_axlstm.pretraining.picture import kind_of
     from hear_axlstm.pretraining.reconstruction import reconstruction

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 MICRO_BATCH = {"cuda": 256}  # clips of one forward and backward pass
 MICRO_BATCH_ELSEWHERE = 16
+HISTORY = 100  # pictures of a run that TensorBoard gets, one in each of so many parts: 15 MB
 PLOT_SECONDS = 60.0  # between two pictures, where checkpoints are more frequent
 
 
@@ -122,7 +123,7 @@ class _Run:
         self.schedule, self.start, self.watch = schedule, start, watch
         self.step = self.kept = step
         self.drawn, self.can_draw = -math.inf, True  # the pictures: when they were last
-        self.shown = -1  # hundredths of the run when TensorBoard got one
+        self.shown = -1  # the part of the run in which TensorBoard got one
         self.lengths: Sequence[Mapping[str, int]] = []
 
     def begin(self, before: Schedule) -> None:
@@ -198,11 +199,12 @@ class _Run:
             self.drawn = time.monotonic()
 
     def _draw_guesses(self, log: Log) -> None:
-        """Draw what the encoder guesses by now; TensorBoard gets a hundred such pictures of a run at most, for their size."""
-        content, hundredths = self.watch.draw(self.folder, self.trainer, self._title()), 100 * self.step // self.schedule.total
-        if content is not None and hundredths > self.shown:
+        """Draw what the encoder guesses by now, for TensorBoard as well where the last one there is old enough."""
+        content = self.watch.draw(self.folder, self.trainer, self._title())
+        part = HISTORY * self.step // self.schedule.total
+        if content is not None and part > self.shown:
             log.board.add_picture(self.step, GUESSES, content)
-            self.shown = hundredths
+            self.shown = part
 
     def _title(self) -> str:
         name = name_of(self.recipe.encoder) or self.recipe.encoder.family

@@ -106,7 +106,7 @@ def picture(clips: Sequence[Reconstruction], title: str, words: Sequence[str] = 
             for clip, start in zip(clips, starts, strict=False):
                 heading = f"{_short(clip.name, 20)}: {clip.loss:.3f}"
                 axes.text(start * HOP_MS / 1_000, N_MELS + 2, heading, fontsize=8, color=QUIET, parse_math=False)
-    figure.text(LEFT / width, 1 - 0.3 / height, title, fontsize=11, va="center", parse_math=False)
+    figure.text(LEFT / width, 1 - 0.3 / height, _short(title, 120), fontsize=11, va="center", parse_math=False)
     for number, line in enumerate(lines):
         place = LEFT / width, 1 - (0.55 + LINE * number) / height
         figure.text(*place, line, fontsize=8, va="center", color=QUIET, parse_math=False)

@@ -103,10 +103,9 @@ class Reconstruction:
     @property
     def summary(self) -> str:
         """How well it is guessed, in words."""
-        return (
-            f"{self.mask_ratio:.0%} of the patches are hidden. Their loss is {self.loss:.3f}; guessing the mean of the sound, "
-            f"it would be {self.loss_of_mean:.3f}, the mean of each band, {self.loss_of_bands:.3f}."
-        )
+        hidden = f"{self.mask_ratio:.0%} of the patches are hidden. Their loss is {self.loss:.3f}"
+        trivial = f"{self.loss_of_mean:.3f}, the mean of each band, {self.loss_of_bands:.3f}"
+        return f"{hidden}; guessing the mean of the sound, it would be {trivial}."
 
     def __repr__(self) -> str:
         seconds = len(self) * HOP_MS / 1_000
@@ -185,7 +184,7 @@ def _guesses(encoder: Encoder, chunks: Tensor, mask: Tensor, dtype: torch.dtype)
 def check_mask_ratio(ratio: Any, config: EncoderConfig) -> None:
     """Raise ConfigError unless a share of a chunk's patches, neither none nor all of them, can be hidden."""
     patches = config.grid[0] * config.grid[1]
-    is_number = isinstance(ratio, Real) and not isinstance(ratio, bool) and 0 < ratio < 1
+    is_number = isinstance(ratio, Real) and not isinstance(ratio, bool) and 0 < float(ratio) < 1
     fine = is_number and 0 < round(float(ratio) * patches) < patches
     require(fine, f"mask_ratio is {ratio!r}; expected a share between 0 and 1 that hides some of {patches} patches, not all")
 
@@ -196,7 +195,9 @@ def _chosen(model: Any, device: str | torch.device) -> tuple[Encoder, torch.dtyp
     if isinstance(model, str | os.PathLike):
         model, facts = load_model(model, device=device), read_header(find_weights(model))
     if not isinstance(model, Embedder | Encoder):
-        raise ConfigError(f"model is a {type(model).__name__}; expected a name, a path, an Encoder or what load_model returns")
+        raise ConfigError(
+            f"model is a {type(model).__name__}; expected a name, a path, an Encoder or what load_model returns"
+        )
     encoder = model.encoder if isinstance(model, Embedder) else model
     dtype = model.compute_dtype if isinstance(model, Embedder) else encoder.patch_embed.weight.dtype
     notes = []

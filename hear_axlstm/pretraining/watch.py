@@ -58,7 +58,8 @@ class Watch:
         try:
             with torch.compiler.set_stance("force_eager") if recipe.compile else nullcontext():
                 clips = [
-                    of_wave(wave, trainer.result, trainer.dtype, recipe.mask_ratio, name=name) for name, wave in self.clips
+                    of_wave(wave, trainer.result, trainer.dtype, recipe.mask_ratio, seed, name=name)
+                    for seed, (name, wave) in enumerate(self.clips)
                 ]
             loss, trivial = (np.mean([getattr(clip, name) for clip in clips]) for name in ("loss", "loss_of_mean"))
             words = f"Their loss is {loss:.3f}; guessing the mean of each sound, it would be {trivial:.3f}."
