@@ -62,7 +62,7 @@ class Watch:
                     for seed, (name, wave) in enumerate(self.clips)
                 ]
             loss, trivial = (np.mean([getattr(clip, name) for clip in clips]) for name in ("loss", "loss_of_mean"))
-            words = f"Their loss is {loss:.3f}; guessing the mean of each sound, it would be {trivial:.3f}."
+            words = f"Their loss is {loss:.3f}, where the mean of each sound has {trivial:.3f}."
             content = picture(clips, title, [f"{recipe.mask_ratio:.0%} of the patches are hidden. {words}"])
             with replacing(folder.path / GUESSES) as temporary:
                 temporary.write_bytes(content)
