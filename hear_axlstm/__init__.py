@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from hear_axlstm.files.similar import neighbours, similarity
     from hear_axlstm.finetuning import finetune
     from hear_axlstm.hear import get_scene_embeddings, get_timestamp_embeddings, load_model
+    from hear_axlstm.pretraining.reconstruction import reconstruction
     from hear_axlstm.stream.stream import Stream
     from hear_axlstm.stream.streams import Streams
     from hear_axlstm.weights.folder import pack
@@ -80,6 +81,7 @@ __all__ = [
     "moments",
     "neighbours",
     "pack",
+    "reconstruction",
     "save_weights",
     "similarity",
     "statistics",
@@ -125,6 +127,7 @@ __getattr__ = later(
         "moments": "explore.moments",
         "neighbours": "files.similar",
         "pack": "weights.folder",
+        "reconstruction": "pretraining.reconstruction",
         "save_weights": "weights.save",
         "similarity": "files.similar",
         "statistics": "files.measure",

@@ -3,7 +3,8 @@
 Exit codes: 0 all done; 1 something failed; 2 the command cannot be carried out as given.
 """
 
-from hear_axlstm.cli import classification, embedding, evaluation, explore, finetuning, map, pretraining, show, stream, tasks, weights
+<<<<<<< HEAD
+from hear_axlstm.cli import classification, embedding, evaluation, explore, finetuning, map, pictures, pretraining, show, stream, tasks, weights
 from hear_axlstm.cli.common import main
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "finetuning",
     "main",
     "map",
+    "pictures",
     "pretraining",
     "show",
     "stream",
