@@ -25,8 +25,8 @@ from hear_axlstm.weights.find import WEIGHTS_FILE, list_models, read_manifest
 
 FAILED, REFUSED = 1, 2
 ORDER = (  # of the commands in the list of them: what people begin with
-    "embed search duplicates map classify finetune models download convert export pack publish "
-    "tasks evaluate probe report synthesize shards recipes pretrain"
+    "embed stream search duplicates map show classify finetune models download convert export pack publish "
+    "tasks evaluate probe report synthesize shards recipes pretrain reconstruct"
 ).split()
 WAY_TO_READ = "a file left out that is sound is read when you name it, or after ffmpeg -i NAME NAME.flac"
 GO_ON = "what was finished is kept: mend that, and repeat the command"
@@ -130,6 +130,14 @@ def show(line: str | Path) -> None:
         _print(sys.stdout, line)
 
 
+def send(data: bytes) -> bool:
+    """Write bytes on stdout at once. Whether more are wanted: not where it cannot be written, or someone has read enough."""
+    stdout = sys.stdout.buffer
+    stdout.write(data)
+    stdout.flush()
+    return getattr(getattr(stdout, "raw", None), "refused", None) is None
+
+
 def _print(stream: TextIO | None, line: str) -> None:
     if stream is not None:
         stream.write(f"{printable(line)}\n")
@@ -184,19 +192,20 @@ def cause_of(error: Exception) -> str:
 
 
 class _Outlet(io.FileIO):
-    """A file descriptor that takes everything. failure: why something was not written, None when all was.
+    """A file descriptor that takes everything. refused: why something was not written, None when all was."""
 
-    Someone who has read enough, as ``head`` does, is no failure.
-    """
+    refused: OSError | None = None
 
-    failure: OSError | None = None
+    @property
+    def failure(self) -> OSError | None:
+        """Why something was not written, unless it is that someone has read enough, as ``head`` does."""
+        return self.refused if self.refused and self.refused.errno != errno.EPIPE else None
 
     def write(self, data: Any) -> int:
         try:
             return super().write(data)
         except OSError as error:
-            if error.errno != errno.EPIPE:
-                self.failure = error
+            self.refused = error
             return len(data)
 
 
