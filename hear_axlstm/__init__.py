@@ -31,12 +31,14 @@ if TYPE_CHECKING:
     from hear_axlstm.encoder import Encoder, build_encoder
     from hear_axlstm.explore.index import Index
     from hear_axlstm.explore.map import draw_map
+    from hear_axlstm.explore.moments import moments
     from hear_axlstm.explore.twice import duplicates
     from hear_axlstm.files import Embedded, embed, load_embeddings
     from hear_axlstm.files.measure import statistics
     from hear_axlstm.files.similar import neighbours, similarity
     from hear_axlstm.finetuning import finetune
     from hear_axlstm.hear import get_scene_embeddings, get_timestamp_embeddings, load_model
+    from hear_axlstm.pretraining.reconstruction import reconstruction
     from hear_axlstm.stream.stream import Stream
     from hear_axlstm.stream.streams import Streams
     from hear_axlstm.weights.folder import pack
@@ -76,8 +78,10 @@ __all__ = [
     "load_classifier",
     "load_embeddings",
     "load_model",
+    "moments",
     "neighbours",
     "pack",
+    "reconstruction",
     "save_weights",
     "similarity",
     "statistics",
@@ -120,8 +124,10 @@ __getattr__ = later(
         "load_classifier": "classification.apply",
         "load_embeddings": "files",
         "load_model": "hear",
+        "moments": "explore.moments",
         "neighbours": "files.similar",
         "pack": "weights.folder",
+        "reconstruction": "pretraining.reconstruction",
         "save_weights": "weights.save",
         "similarity": "files.similar",
         "statistics": "files.measure",

@@ -45,8 +45,7 @@ def check_audio(audio: Tensor, lengths: Tensor | Sequence[int] | None) -> list[i
     except TypeError as error:
         raise AudioError(f"lengths is {lengths!r:.200}; {expected}") from error
     require(len(own) == batch, f"there are {len(own)} lengths; {expected}")
-    low, high = min(own), max(own)
-    require(MIN_SAMPLES <= low <= high <= samples, f"lengths run from {low} to {high}; {expected}")
+    require(MIN_SAMPLES <= min(own) and max(own) <= samples, f"lengths run from {min(own)} to {max(own)}; {expected}")
     return own
 
 
@@ -85,6 +84,10 @@ class Embedder(nn.Module):
             return getattr(torch, self.precision)
         tensor_cores = self.device.type == "cuda" and torch.cuda.get_device_capability(self.device) >= (7, 0)
         return torch.float16 if tensor_cores else torch.float32
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows of it."""
+        return importlib.import_module("hear_axlstm.files.as_html").model_html(self)
 
     def forward(self, audio: Tensor, lengths: Tensor | Sequence[int] | None = None, layers: Layers | None = None) -> Tensor:
         """Scene embeddings, the mean over a clip's steps, as in ``get_scene_embeddings``.

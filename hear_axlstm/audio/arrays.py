@@ -116,7 +116,7 @@ def _scaled(array: NDArray[Any], name: str) -> NDArray[np.floating]:
             "c": "pass its real part",
         }
         raise AudioError(f"is {array.dtype}; {EXPECTED} ({hints[array.dtype.kind]})")
-    if array.dtype.itemsize == 4 and 0 < (peak := max(int(array.max()), -int(array.min()))) < QUIET:
+    if array.dtype.itemsize == 4 and array.size and 0 < (peak := max(int(array.max()), -int(array.min()))) < QUIET:
         logger.warning(
             "%s: is int32 with a peak of %d, embedded as very quiet; divide values of 16 bits by 2**15, of 24 by 2**23",
             name,

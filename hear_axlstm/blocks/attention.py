@@ -14,8 +14,7 @@ class AttentionBlock(nn.Module):
 
     def __init__(self, config: SSASTConfig, index: int) -> None:
         super().__init__()
-        width = config.width
-        self.heads = config.heads
+        width, self.heads = config.width, config.heads
         self.norm1, self.norm2 = (AddNorm(width, eps=1e-6) for _ in range(2))
         self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))

@@ -49,8 +49,7 @@ class MambaBlock(nn.Module):
 
     def __init__(self, config: SSAMConfig, index: int) -> None:
         super().__init__()
-        inner = config.expansion * config.width
-        self.depth = config.depth
+        inner, self.depth = config.expansion * config.width, config.depth
         self.norm = AddNorm(config.width, eps=1e-6)
         self.in_proj = nn.Linear(config.width, 2 * inner, bias=False)
         self.scan = Scan(config)

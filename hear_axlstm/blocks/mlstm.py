@@ -51,5 +51,4 @@ class MLSTMBlock(nn.Module):
         convolution: tuple[Tensor, ...] = u, self.conv.weight, self.conv.bias, self.v, gate_c, gate_x  # type: ignore[assignment]
         c, v, gates = conv_mix_gates(*convolution, reverse=self.reverse, backend=backend)
         mlstm = c, v, z, gates + self.gate_bias, mix_q, head_norm, self.skip
-        h = gated_mlstm(*mlstm, input_gate=self.input_gate, reverse=self.reverse, backend=backend)
-        return x, self.down(h)
+        return x, self.down(gated_mlstm(*mlstm, input_gate=self.input_gate, reverse=self.reverse, backend=backend))

@@ -25,8 +25,8 @@ from hear_axlstm.weights.find import WEIGHTS_FILE, list_models, read_manifest
 
 FAILED, REFUSED = 1, 2
 ORDER = (  # of the commands in the list of them: what people begin with
-    "embed stream search duplicates map classify finetune models download convert export pack publish "
-    "tasks evaluate probe report synthesize shards recipes pretrain"
+    "embed stream search duplicates map show classify finetune models download convert export pack publish "
+    "tasks evaluate probe report synthesize shards recipes pretrain reconstruct"
 ).split()
 WAY_TO_READ = "a file left out that is sound is read when you name it, or after ffmpeg -i NAME NAME.flac"
 GO_ON = "what was finished is kept: mend that, and repeat the command"

@@ -84,7 +84,7 @@ def search_command(embeddings: Path, queries: tuple[str, ...], k: int, exact: bo
 )
 @quiet_option
 def duplicates_command(embeddings: Path, above: float, odd: int, out: Path | None, quiet: bool) -> None:
-    """Find what is twice among the sounds embedded in OUT, and what is far from all others.
+    """Find what is twice among the sounds in OUT, or like no other.
 
     OUT is a folder that `embed` wrote, or an index that hear_axlstm.Index saved. Printed are pairs, the most similar first:
     "twice", the cosine and two names; then "odd", the cosine with the nearest other, the name, and that of the other.

@@ -165,6 +165,14 @@ def recipes_command() -> None:
 @click.option(
     "--checkpoint-minutes", type=click.FloatRange(min=0), default=5.0, help="Write a checkpoint every so many minutes."
 )
+@click.option(
+    "--watch",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Show in guesses.png what the encoder guesses of this recording, instead of synthesised sounds. The option may be "
+    "given four times.",
+)
 @click.option("--overwrite", is_flag=True, help="First remove the run in the folder.")
 @quiet_option
 def pretrain_command(
@@ -178,6 +186,7 @@ def pretrain_command(
     batch: int | None,
     seed: int | None,
     precision: Precision | None,
+    watch: tuple[Path, ...],
     quiet: bool,
     **options: Any,
 ) -> None:
@@ -187,8 +196,8 @@ def pretrain_command(
     lists, or a TOML file with `base = "NAME"` and what differs. Without a recipe, the weights of --init say which encoder is
     trained. The same command goes on with a run that was interrupted.
 
-    The folder gets the weights as model.safetensors, the loss as curve.csv and curve.png, and logs for TensorBoard. The
-    command may be started by torchrun or accelerate launch.
+    The folder gets the weights as model.safetensors, the loss as curve.csv and curve.png, a picture of what the encoder
+    guesses as guesses.png, and logs for TensorBoard. The command may be started by torchrun or accelerate launch.
     """
     from hear_axlstm.pretraining.state import RunFolder
 
@@ -197,7 +206,7 @@ def pretrain_command(
         settled = pretraining.read_recipe(recipe, shards=shards or None, precision=precision, **changes)
         try:
             with failing(lambda: _kept(RunFolder(out)), AudioError, TrainingError, OSError):
-                weights = pretraining.pretrain(settled, out, progress=not quiet, **options)
+                weights = pretraining.pretrain(settled, out, watch=watch or None, progress=not quiet, **options)
         except KeyboardInterrupt as stop:
             if stop.args:  # not at the start, before there was a run
                 tell("", str(stop))

@@ -1,8 +1,3 @@
-"use strict";
-
-// What the page holds: texts, and numbers as arrays in base64.
-const data = JSON.parse(document.getElementById("data").textContent);
-const unpacked = (text, Kind) => new Kind(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
 const names = data.names;
 const count = names.length;
 const places = Float64Array.from(unpacked(data.places, Uint16Array), (place) => place / 65535);
@@ -16,7 +11,6 @@ const each = neighbours.length / count;
 const [FILE, GONE, ADDRESS] = [0, 1, 2];
 const NONE = 255;
 
-const find = (id) => document.getElementById(id);
 const map = find("map");
 const marks = find("marks");
 const field = map.parentElement;
@@ -57,18 +51,10 @@ const shapeOf = new Map(Array.from(document.querySelectorAll("[data-code]"), (bo
 const ROUND = "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z";
 let sprites = new Map();
 
-function themeColour(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-}
-
 function colourOf(code) {
   if (code === NONE) return themeColour("--grey");
   if (!data.scale) return themeColour(code >= data.others ? "--grey" : `--colour-${code % data.colours}`);
-  const along = (code / 254) * 4;
-  const low = Math.min(3, Math.floor(along));
-  const ends = [low, low + 1].map((stop) => themeColour(`--scale-${stop}`));
-  const parts = ends.map((colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16)));
-  return `rgb(${parts[0].map((part, at) => Math.round(part + (parts[1][at] - part) * (along - low))).join(" ")})`;
+  return `rgb(${between(SCALE.map(parts), code / 254).join(" ")})`;
 }
 
 function sprite(code) {
@@ -105,7 +91,7 @@ function redraw() {
 }
 
 function draw() {
-  const paper = [1, 3, 5].map((at) => parseInt(themeColour("--paper").slice(at, at + 2), 16));
+  const paper = parts("--paper");
   new Uint32Array(frame.data.buffer).fill((255 << 24) | (paper[2] << 16) | (paper[1] << 8) | paper[0]);
   for (const matched of matching ? [0, 1] : [1]) {
     const share = matched ? 0.9 : 0.12;

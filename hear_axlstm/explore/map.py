@@ -15,7 +15,7 @@ from hear_axlstm.errors import ConfigError
 from hear_axlstm.explore import layout
 from hear_axlstm.explore.colours import Colouring, colour
 from hear_axlstm.explore.columns import joined, values_of
-from hear_axlstm.explore.page import to_page
+from hear_axlstm.explore.page import to_page, writable
 from hear_axlstm.explore.sample import sample_of
 from hear_axlstm.files.result import Embedded
 from hear_axlstm.progress import several
@@ -119,10 +119,6 @@ def _checked(target: Path, folder: Path | None) -> Path:
     """The page's path. Raises ConfigError where it is none for a page."""
     if target.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"{target} does not end in .html, as the page will; call it {target.name}.html")
-    require(not target.is_dir(), f"{target} is a folder; expected a file to write the page to")
-    above = next(parent for parent in target.absolute().parents if parent.exists())
-    can_write = above.is_dir() and os.access(above, os.W_OK | os.X_OK)
-    require(can_write, f"{target} cannot be written: {above} is no folder, or you may not write to it; choose another place")
     within = folder is not None and folder.is_dir() and target.resolve().is_relative_to(folder.resolve())
     require(not within, f"{target} is in the folder of embeddings, which holds nothing else; choose another place")
-    return target
+    return writable(target)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hear_axlstm.audio.addresses import LOCAL, is_address
+from hear_axlstm.config import require
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.explore import colours
 from hear_axlstm.files.folder import is_gone
@@ -33,15 +34,23 @@ FILE, GONE, ADDRESS, MEMORY = range(4)
 
 def to_page(drawn: SoundMap) -> str:
     """The page as HTML in one text. Raises ConfigError without jinja2."""
-    environment = templates(HERE, "a map's page", "explore")
+    shapes = [colours.SHAPES[place // len(colours.COLOURS)] for place in range(colours.MOST)]
+    return filled("map", "a map's page", _data(drawn), drawn=drawn, shapes=shapes)
+
+
+def filled(name: str, what: str, data: dict[str, Any], **facts: Any) -> str:
+    """The page of NAME.html.jinja, with its style, its script and what that reads inside. Raises ConfigError without jinja2.
+
+    what: needs jinja2, for the error. data: for the script. facts: for the template.
+    """
+    environment = templates(HERE, what, "explore")
     from markupsafe import Markup
 
-    style = environment.get_template("map.css.jinja").render(colours=colours)
-    script = (HERE / "map.js").read_text(encoding="utf-8")
-    page = environment.get_template("map.html.jinja").render(
-        drawn=drawn,
+    style = environment.get_template(f"{name}.css.jinja").render(colours=colours)
+    script = "".join((HERE / file).read_text(encoding="utf-8") for file in ("page.js", f"{name}.js"))
+    page = environment.get_template(f"{name}.html.jinja").render(
+        **facts,
         colours=colours,
-        shapes=[colours.SHAPES[place // len(colours.COLOURS)] for place in range(colours.MOST)],
         several=several,
         printable=printable,
         version=__version__,
@@ -49,7 +58,7 @@ def to_page(drawn: SoundMap) -> str:
         script=Markup(script),  # noqa: S704 - our own file
         style_hash=_hash(style),
         script_hash=_hash(script),
-        data=Markup(_harmless(_data(drawn))),  # noqa: S704 - it escapes what HTML would read
+        data=Markup(_harmless(data)),  # noqa: S704 - it escapes what HTML would read
     )
     return page + "\n"
 
@@ -65,6 +74,15 @@ def templates(folder: Path, what: str, extra: str) -> Any:
         raise ConfigError(f"{what} needs jinja2: pip install 'hear-axlstm[{extra}]'") from error
     loader = FileSystemLoader(folder)
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def writable(target: Path) -> Path:
+    """The path of a page or a picture to write. Raises ConfigError where none can be written."""
+    require(not target.is_dir(), f"{target} is a folder; expected a file to write to")
+    above = next(parent for parent in target.absolute().parents if parent.exists())
+    can_write = above.is_dir() and os.access(above, os.W_OK | os.X_OK)
+    require(can_write, f"{target} cannot be written: {above} is no folder, or you may not write to it; choose another place")
+    return target
 
 
 def _hash(text: str) -> str:
@@ -89,22 +107,22 @@ def _data(drawn: SoundMap) -> dict[str, Any]:
         "roots": roots,
         "folders": folders,
         "texts": texts,
-        "rootOf": _packed(root_of, np.uint32),
-        "folderOf": _packed(folder_of, np.uint32),
-        "textOf": _packed(text_of, np.uint32),
-        "heard": _packed([_heard(path) for path in drawn.paths], np.uint8),
-        "seconds": _packed(drawn.seconds, np.float32),
-        "places": _packed(np.round(drawn.places * FINE), np.uint16),
-        "codes": _packed(drawn.colouring.codes, np.uint8),
-        "neighbours": _packed(drawn.neighbours, np.uint16),
-        "cosines": _packed(np.round(drawn.cosines * 100), np.int8),
+        "rootOf": packed(root_of, np.uint32),
+        "folderOf": packed(folder_of, np.uint32),
+        "textOf": packed(text_of, np.uint32),
+        "heard": packed([_heard(path) for path in drawn.paths], np.uint8),
+        "seconds": packed(drawn.seconds, np.float32),
+        "places": packed(np.round(drawn.places * FINE), np.uint16),
+        "codes": packed(drawn.colouring.codes, np.uint8),
+        "neighbours": packed(drawn.neighbours, np.uint16),
+        "cosines": packed(np.round(drawn.cosines * 100), np.int8),
         "scale": drawn.colouring.kind != "category",
         "colours": len(colours.COLOURS),
         "others": colours.MOST,
     }
 
 
-def _packed(numbers: Any, kind: Any) -> str:
+def packed(numbers: Any, kind: Any) -> str:
     """Numbers as bytes, the lowest first, in base64."""
     array: NDArray[Any] = np.asarray(numbers).astype(np.dtype(kind).newbyteorder("<"))
     return base64.b64encode(array.tobytes()).decode()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hear_axlstm.centring import Neighbours, load_pandas
 from hear_axlstm.errors import ConfigError, OutputError
+from hear_axlstm.files.as_html import result_html
 from hear_axlstm.files.folder import folder_of
 from hear_axlstm.files.outcomes import Array
 from hear_axlstm.progress import first_of, printable, several
@@ -202,6 +203,9 @@ class Embedded:
             centring=self.centring,
             size=self.size,
         )
+
+    def _repr_html_(self) -> str | None:
+        return result_html(self)
 
     def __repr__(self) -> str:
         first = next((one for one in self.embeddings if one is not None), None)

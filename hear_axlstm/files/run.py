@@ -114,7 +114,7 @@ def embed(
     left_out: list[Path] = []
     found: Iterable[Given] = as_sounds(sounds, sample_rate, left_out, expand=True)
     target = None if out is None else Target(out, sounds, prune=prune, **options)
-    model = _loaded(model, None if ray else device)
+    model = loaded(model, None if ray else device)
     cluster = _connected(ray, device, model) if ray else None
     model = cluster.model if cluster else model
     planned = Plan(pad_short=pad_short)
@@ -218,7 +218,7 @@ def _with_failures(outcomes: Iterable[Outcome], planned: Plan) -> Generator[Outc
     yield from planned.take_failed()
 
 
-def _loaded(model: Embedder | str | os.PathLike[str] | None, device: str | torch.device | None) -> Embedder:
+def loaded(model: Embedder | str | os.PathLike[str] | None, device: str | torch.device | None) -> Embedder:
     """The model that is meant. Raises ConfigError when it is none, or is on another device than is asked for."""
     if model is None or isinstance(model, str | os.PathLike):
         return load_model(model or "", device=device or "cpu")

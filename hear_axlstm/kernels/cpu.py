@@ -21,7 +21,10 @@ MODULES = {
     "fold": "hear_axlstm.kernels.mlstm.cpu",
     "gated_mlstm": "hear_axlstm.kernels.mlstm.cpu",
     "gated_scan": "hear_axlstm.kernels.scan.cpu",
+    "recurrent_mlstm": "hear_axlstm.kernels.mlstm.cpu_recurrent",
+    "recurrent_scan": "hear_axlstm.kernels.scan.cpu",
 }
+STATES = {"recurrent_mlstm": 3, "recurrent_scan": 1}  # how many of the operands, the last ones, are changed in place
 GRADIENTS = {  # what is imported, and so compiled, where somebody trains
     "causal_conv_silu": "hear_axlstm.kernels.conv.cpu_backward",
     "conv_mix_gates": "hear_axlstm.kernels.conv.cpu_backward",
@@ -46,6 +49,9 @@ def obstacle(operation: str, operands: Sequence[Tensor]) -> str | None:
         return "torch brought no OpenMP runtime whose threads it could share"
     if operation in ("causal_conv_silu", "conv_mix_gates") and (taps := operands[1].shape[2]) != TAPS:
         return f"the convolution is {taps} tokens wide; it is compiled for {TAPS}"
+    states = operands[len(operands) - STATES.get(operation, 0) :]
+    if any(state.dtype != torch.float32 or not state.is_contiguous() for state in states):
+        return "the states are not float32 without gaps, which it changes in place"
     module = (GRADIENTS if training else MODULES).get(operation, "hear_axlstm.kernels.cpu_parts")
     return import_obstacle(module, "numba", ": pip install 'hear-axlstm[cpu]'")
 

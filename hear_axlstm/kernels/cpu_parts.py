@@ -62,6 +62,7 @@ def bits_as(element: Any, of_bits: Any, of_llvm: Any) -> Any:
 
 
 floats, halves = pointer_to(types.float32, ir.FloatType()), pointer_to(types.uint16, ir.IntType(16))
+integers = pointer_to(types.int64, ir.IntType(64))
 from_bits = bits_as(types.float32, types.int32, ir.FloatType())
 to_bits = bits_as(types.int32, types.float32, ir.IntType(32))
 

@@ -56,7 +56,7 @@ def recurrent_mlstm(
 def chunkwise_mlstm(
     q: Tensor, k: Tensor, v: Tensor, log_i: Tensor, log_f: Tensor, memory: Tensor, normal: Tensor, m: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The mLSTM of L tokens, and its state after them: ``ops.mlstm.parallel_mlstm`` with a decaying memory of what was before.
+    """The mLSTM of L tokens and its state after them: ``ops.mlstm.parallel_mlstm`` with a decaying memory of the past.
 
     With F = cumsum(log f) over these tokens, token s weighs exp(F_t - F_s + log i_s) for token t, the state before all of
     them exp(F_t + m). Write a_s = log i_s - F_s: the largest exponent of a row is m_t = F_t + max(m, max_{s<=t} a_s). The

@@ -10,6 +10,9 @@ trainer.py      the loss and the optimiser of one update, in mixed precision
 state.py        the run on disk
 start.py        the weights that a run begins with
 plot.py         its loss curve as a picture
+reconstruction.py  a sound with hidden patches -> what an encoder guesses of them
+picture.py      that as a picture
+watch.py        such pictures of a run's encoder
 log.py          what it tells while it goes on
 loop.py         the whole run
 """

@@ -18,8 +18,9 @@ from hear_axlstm.pretraining.plot import draw_curve
 from hear_axlstm.pretraining.recipe import Recipe, Schedule, name_of
 from hear_axlstm.pretraining.shard_clips import ShardClips
 from hear_axlstm.pretraining.start import Start, start_of
-from hear_axlstm.pretraining.state import INIT, STEPS, WEIGHTS, RunFolder
+from hear_axlstm.pretraining.state import GUESSES, INIT, STEPS, WEIGHTS, RunFolder
 from hear_axlstm.pretraining.trainer import Trainer
+from hear_axlstm.pretraining.watch import Watch
 from hear_axlstm.progress import several
 from hear_axlstm.version import __version__
 from hear_axlstm.weights.save import save_weights
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 MICRO_BATCH = {"cuda": 256}  # clips of one forward and backward pass
 MICRO_BATCH_ELSEWHERE = 16
+HISTORY = 100  # pictures of a run that TensorBoard gets, one in each of so many parts: 15 MB
 PLOT_SECONDS = 60.0  # between two pictures, where checkpoints are more frequent
 
 
@@ -39,6 +41,7 @@ def pretrain(
     micro_batch: int | None = None,
     workers: int = 0,
     checkpoint_minutes: float = 5.0,
+    watch: Sequence[str | os.PathLike[str]] | None = None,
     overwrite: bool = False,
     progress: bool = False,
 ) -> Path:
@@ -53,8 +56,9 @@ def pretrain(
 
     out: a folder; see RunFolder. cpu: leave CUDA devices alone. micro_batch: clips that each process takes through the
     encoder at once; fewer take less memory, and the mathematics stay the same. workers: processes that decode shards, beside
-    each one that trains. checkpoint_minutes: time between two checkpoints. overwrite: remove the run that ``out`` holds
-    first. progress: a bar on stderr.
+    each one that trains. checkpoint_minutes: time between two checkpoints. watch: up to four recordings of which guesses.png
+    shows what the encoder guesses, in place of four synthesised clips; none, (): it is not drawn. overwrite: remove the run
+    that ``out`` holds first. progress: a bar on stderr.
 
     Raises ConfigError on a recipe that does not fit, WeightsError on initial weights that cannot be loaded, OutputError on a
     folder that must not be continued, AudioError on a clip that cannot be decoded, TrainingError on a loss that is not
@@ -68,6 +72,7 @@ def pretrain(
     shards = ShardClips(recipe.shards)
     targets = targets_of(recipe, shards)
     schedule = Schedule.of(recipe, len(shards))
+    watched = Watch(watch)
     start = start_of(recipe, folder, overwrite=overwrite)
     trainer = Trainer(recipe, cpu=cpu, start=start.encoder, targets=targets)
     processes = trainer.processes
@@ -80,7 +85,7 @@ def pretrain(
     step = folder.load(trainer)
     if len(set(processes.gather(step))) > 1:
         raise ConfigError(f"the processes do not find the same checkpoint in {out}; put it where all machines see it")
-    run = _Run(recipe, folder, trainer, schedule, Start(record=start.record), step)
+    run = _Run(recipe, folder, trainer, schedule, Start(record=start.record), watched, step)
     if processes.is_main:
         run.begin(Schedule.of(replace(recipe, steps=recorded.get(STEPS)), len(shards)) if recorded else schedule)
     made = updates(recipe, shards, share, range(step, schedule.total), trainer.device, workers)
@@ -105,12 +110,20 @@ class _Run:
     """
 
     def __init__(
-        self, recipe: Recipe, folder: RunFolder, trainer: Trainer, schedule: Schedule, start: Start, step: int
+        self,
+        recipe: Recipe,
+        folder: RunFolder,
+        trainer: Trainer,
+        schedule: Schedule,
+        start: Start,
+        watch: Watch,
+        step: int,
     ) -> None:
         self.recipe, self.folder, self.trainer = recipe, folder, trainer
-        self.schedule, self.start = schedule, start
+        self.schedule, self.start, self.watch = schedule, start, watch
         self.step = self.kept = step
-        self.drawn, self.can_draw = -math.inf, True  # the curve: when it was last
+        self.drawn, self.can_draw = -math.inf, True  # the pictures: when they were last
+        self.shown = -1  # the part of the run in which TensorBoard got one
         self.lengths: Sequence[Mapping[str, int]] = []
 
     def begin(self, before: Schedule) -> None:
@@ -153,21 +166,22 @@ class _Run:
                         log.flush()
                     trainer.settled = True
                     if due:
-                        self.checkpoint()
+                        self.checkpoint(log)
                         saved = time.monotonic()
             except KeyboardInterrupt:
                 if main and trainer.settled and self.step > self.kept:
                     log.flush()
-                    self.checkpoint()
+                    self.checkpoint(log)
                 raise KeyboardInterrupt(
                     f"{self.kept} of {several(total, 'update')} are kept in {self.folder.path}"
                 ) from None
-        if main:
-            self.checkpoint()
+            if main:
+                log.flush()
+                self.checkpoint(log)
         trainer.processes.wait()  # meanwhile threads let go of what was exchanged: where the interpreter ends, they abort it
 
-    def checkpoint(self) -> None:
-        """Write all that it takes to go on, the weights so far, and from time to time the picture of the curve."""
+    def checkpoint(self, log: Log) -> None:
+        """Write all that it takes to go on, the weights so far, and from time to time the pictures."""
         self.folder.save(self.step, self.trainer)
         self.kept = self.step
         provenance = provenance_of(self.recipe, self.step, self.trainer.processes.count)
@@ -180,7 +194,17 @@ class _Run:
         due = self.step == self.schedule.total or time.monotonic() - self.drawn > PLOT_SECONDS
         if self.can_draw and due:
             self.can_draw = draw_curve(self.folder, self._title(), self.lengths)
+            if self.can_draw:
+                self._draw_guesses(log)
             self.drawn = time.monotonic()
+
+    def _draw_guesses(self, log: Log) -> None:
+        """Draw what the encoder guesses by now, for TensorBoard as well where the last one there is old enough."""
+        content = self.watch.draw(self.folder, self.trainer, self._title())
+        part = HISTORY * self.step // self.schedule.total
+        if content is not None and part > self.shown:
+            log.board.add_picture(self.step, GUESSES, content)
+            self.shown = part
 
     def _title(self) -> str:
         name = name_of(self.recipe.encoder) or self.recipe.encoder.family

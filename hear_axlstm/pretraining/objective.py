@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from hear_axlstm.config import check_choice
+from hear_axlstm.config import CHUNK_FRAMES, N_MELS, check_choice
 from hear_axlstm.synthesis.draws import Draws
 
 LossOver = Literal["masked", "all"]
@@ -37,6 +37,20 @@ def patchify(spectrogram: Tensor, patch: tuple[int, int]) -> Tensor:
     batch, height, width = spectrogram.shape
     blocks = spectrogram.reshape(batch, height // frames, frames, width // bands, bands)
     return blocks.transpose(2, 3).reshape(batch, -1, frames * bands)
+
+
+def unpatchify(patches: Tensor, patch: tuple[int, int]) -> Tensor:
+    """Put the patches of a chunk together again: ``patchify`` backwards.
+
+    Shape: (B, columns * rows, frames * bands) -> (B, 200, 80).
+
+    >>> chunk = torch.rand(2, 200, 80)
+    >>> torch.equal(unpatchify(patchify(chunk, (4, 16)), (4, 16)), chunk)
+    True
+    """
+    frames, bands = patch
+    columns, rows = CHUNK_FRAMES // frames, N_MELS // bands
+    return patches.reshape(-1, columns, rows, frames, bands).transpose(2, 3).reshape(-1, CHUNK_FRAMES, N_MELS)
 
 
 def reconstruction_loss(

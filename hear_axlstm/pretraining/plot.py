@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 INCHES, DPI = (8.0, 4.5), 100
 POINTS = 2_000  # of a line; more cannot be seen
 LOSS, RATE, QUIET = "#1f5fa8", "#b08030", "#888888"
-MISSING = "curve.png is not drawn, as matplotlib is not installed: pip install 'hear-axlstm[pretrain]'"
+MISSING = "no pictures are drawn, as matplotlib is not installed: pip install 'hear-axlstm[pretrain]'"
 
 
 def draw_curve(folder: RunFolder, title: str, lengths: Sequence[Mapping[str, int]]) -> bool:

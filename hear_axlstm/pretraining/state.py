@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import struct
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,9 +20,9 @@ from hear_axlstm.storage import changed_options, claim_folder, read_json, replac
 from hear_axlstm.weights.checkpoint import read_checkpoint, write_checkpoint
 
 RECIPE, CHECKPOINT, CURVE, PLOT = "recipe.json", "checkpoint.safetensors", "curve.csv", "curve.png"
-WEIGHTS, LOGS = "model.safetensors", "tensorboard"
+GUESSES, WEIGHTS, LOGS = "guesses.png", "model.safetensors", "tensorboard"
 INIT, STEPS, LENGTHS = "init", "steps", "lengths"  # in recipe.json
-OURS = (CHECKPOINT, CURVE, PLOT, WEIGHTS, f"{LOGS}/events.out.tfevents.*")
+OURS = (CHECKPOINT, CURVE, PLOT, GUESSES, WEIGHTS, f"{LOGS}/events.out.tfevents.*")
 WORDS = changed_options(
     "shards", "synthetic", "subset", "batch", "seed", STEPS
 )  # of the recipe; others are its fields alone
@@ -32,7 +33,7 @@ FORMAT = 3  # of the checkpoint: sealed with a fingerprint
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of a run: recipe.json, checkpoint.safetensors, curve.csv, curve.png, model.safetensors, tensorboard/."""
+    """The files of a run: recipe.json, checkpoint.safetensors, curve.csv, two pictures, model.safetensors, tensorboard/."""
 
     path: Path
 
@@ -164,7 +165,7 @@ def read_curve(path: Path) -> list[dict[str, str]]:
 
 
 class Board:
-    """Scalars for TensorBoard, in the folder tensorboard/, written at once; without tensorboardX, nothing is.
+    """Scalars and pictures for TensorBoard, in the folder tensorboard/, written at once; without tensorboardX, nothing is.
 
     tensorboardX writes in a thread, which a full disk ends without a word: whoever gives it more then waits for ever.
 
@@ -190,8 +191,17 @@ class Board:
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Write the values of one update, by name."""
         if self._writer is not None:
-            scalars = [self._summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-            self._writer.write_event(self._event(wall_time=time.time(), step=step, summary=self._summary(value=scalars)))
+            self._write(step, [self._summary.Value(tag=name, simple_value=value) for name, value in values.items()])
+
+    def add_picture(self, step: int, name: str, content: bytes) -> None:
+        """Write a picture, a whole PNG, as it is after an update."""
+        if self._writer is not None:
+            width, height = struct.unpack(">II", content[16:24])  # of its header
+            shown = self._summary.Image(width=width, height=height, colorspace=3, encoded_image_string=content)
+            self._write(step, [self._summary.Value(tag=name, image=shown)])
+
+    def _write(self, step: int, values: list[Any]) -> None:
+        self._writer.write_event(self._event(wall_time=time.time(), step=step, summary=self._summary(value=values)))
 
     def flush(self) -> None:
         """Have what was added on the disk."""

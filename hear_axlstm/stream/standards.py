@@ -42,7 +42,7 @@ class Tally:
         """Count frames, (N, 80)."""
         if len(mel):
             means, squares = self._from_first(mel)
-            weights: NDArray[np.float64] = self.decay ** np.arange(len(mel) - 1, -1, -1)
+            weights = np.float64(self.decay) ** np.arange(len(mel) - 1, -1, -1)
             before = self.decay ** len(mel)
             self.weight = before * self.weight + float(weights.sum())
             self.total = before * self.total + float(weights @ means)

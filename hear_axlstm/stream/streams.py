@@ -45,8 +45,8 @@ class Steps(NamedTuple):
 class Streams:
     """Up to ``places`` sounds that come in bits, encoded together; each begins and ends at any time.
 
-    The options are those of ``Stream``. The memory for the state of all places and of one more is taken at once: 4 MB a place
-    for axlstm-tiny, 0.8 MB for ssam-tiny.
+    The options are those of ``Stream``. The memory for the state of all places and of one more is taken at once: 4 MB a
+    place for axlstm-tiny, 0.8 MB for ssam-tiny.
 
     >>> streams = Streams(model, 8, statistics="running")  # doctest: +SKIP
     >>> place = streams.start()  # doctest: +SKIP

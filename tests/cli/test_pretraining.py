@@ -3,11 +3,14 @@
 import json
 import tarfile
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from hear_axlstm.config import AxLSTMConfig
 from hear_axlstm.encoder import Encoder
+from hear_axlstm.pretraining import watch
 from hear_axlstm.pretraining.shard_clips import ShardClips
 from hear_axlstm.pretraining.trainer import Trainer
 from hear_axlstm.weights.load import read_header
@@ -24,8 +27,9 @@ def weights(tmp_path):
 
 
 @pytest.fixture
-def train(run, tmp_path):
-    """A short run in the folder "run", with further options."""
+def train(run, tmp_path, monkeypatch):
+    """A short run in the folder "run", with further options, that draws no guesses unless it is to."""
+    monkeypatch.setattr(watch, "CLIPS", ())
 
     def train(*options):
         return run("pretrain", "-o", tmp_path / "run", "--cpu", "--batch", 2, *options)
@@ -138,3 +142,15 @@ def test_shards_of_nothing_that_can_be_read_are_not_written(run, tmp_path):
     assert "failed: broken.wav: " in result.stderr
     assert "none of the 1 recordings can be read: nothing was written" in result.stderr
     assert not (tmp_path / "shards").exists()
+
+
+def test_a_run_is_watched_on_recordings_of_ones_own(train, weights, tmp_path):
+    begin = ("--init", weights, "--steps", 1, "--overwrite")
+    soundfile.write(tmp_path / "noise.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 16_000), 16_000)
+    assert train(*begin).exit_code == 0
+    assert not (tmp_path / "run" / "guesses.png").exists()
+    assert train(*begin, "--watch", tmp_path / "noise.wav").exit_code == 0
+    assert (tmp_path / "run" / "guesses.png").exists()
+    refused = train(*begin, "--watch", tmp_path / "gone.wav")
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith("error: gone.wav: ")

@@ -242,18 +242,23 @@ def test_neither_tensorboard_nor_pictures_are_needed(tmp_path, monkeypatch, capl
     assert not {"tensorboard", "curve.png"} & {path.name for path in (tmp_path / "run").iterdir()}
 
 
-def scalars(folder):
-    """What TensorBoard would show: {tag: {step: value}}. Records are length, its checksum, an event, its checksum."""
-    found = {}
+def events(folder):
+    """The events in a folder of TensorBoard's. Records are length, its checksum, an event, its checksum."""
     for path in sorted(folder.glob("events.out.tfevents.*")):
         content = path.read_bytes()
         while content:
             size = int.from_bytes(content[:8], "little")
             assert masked_crc32c(content[:8]) == int.from_bytes(content[8:12], "little")
-            event = Event.FromString(content[12 : 12 + size])
-            for value in event.summary.value:
-                found.setdefault(value.tag, {})[event.step] = value.simple_value
+            yield Event.FromString(content[12 : 12 + size])
             content = content[16 + size :]
+
+
+def scalars(folder):
+    """What TensorBoard would show: {tag: {step: value}}."""
+    found = {}
+    for event in events(folder):
+        for value in event.summary.value:
+            found.setdefault(value.tag, {})[event.step] = value.simple_value
     return found
 
 

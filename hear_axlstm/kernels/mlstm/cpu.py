@@ -101,7 +101,7 @@ def _fold(p: Any) -> None:
 
 
 @jit
-def _log_sigmoid(x):  # type: ignore[no-untyped-def]
+def log_sigmoid(x):  # type: ignore[no-untyped-def]
     return min(x, 0.0) - np.log1p(np.exp(-abs(x)))
 
 
@@ -124,8 +124,8 @@ def stabilise(p: Any) -> None:
             t = length - 1 - step if reverse else step
             log_i = np.float64(gates[clip, t, head])
             if sigmoid:
-                log_i = _log_sigmoid(log_i)
-            cumulative_f += _log_sigmoid(np.float64(gates[clip, t, heads + head]))
+                log_i = log_sigmoid(log_i)
+            cumulative_f += log_sigmoid(np.float64(gates[clip, t, heads + head]))
             largest = max(largest, log_i - cumulative_f)
             a[clip, head, t] = log_i - cumulative_f
             row_max[clip, head, t] = largest
@@ -158,6 +158,22 @@ def _weigh(p: Any) -> None:
         write(weights, half, index * keys, row)
 
 
+@jit(inline="always")
+def finish(row, share_of_sum, weight, skip, c, z):  # type: ignore[no-untyped-def]
+    """Normaliser, norm, skip and gate of a head's channels, in place."""
+    width = len(row)
+    mean, variance = ZERO, ZERO
+    for i in range(width):
+        mean += row[i]
+    mean /= np.float32(width)
+    for i in range(width):
+        variance += (row[i] - mean) ** 2
+    variance *= share_of_sum * share_of_sum / np.float32(width)
+    to_norm = share_of_sum / np.float32(np.sqrt(variance + NORM_EPS_32))
+    for i in range(width):
+        row[i] = ((row[i] - mean) * to_norm * weight[i] + skip[i] * c[i]) * silu(z[i])
+
+
 @kernel
 def _finish(p: Any) -> None:
     """Normaliser, norm of each head, skip and gate."""
@@ -180,15 +196,5 @@ def _finish(p: Any) -> None:
         read(z, half, token * z_stride + head * width, z_row)
         weight, skipped = norm_weight[head], skip[head]
         share_of_sum = ONE / (max(abs(row_sum[clip, head, t]), least[clip, head, t]) + EPS_32 * scale)
-        mean, variance = ZERO, ZERO
-        for i in range(width):
-            mean += row[i]
-        mean /= np.float32(width)
-        for i in range(width):
-            variance += (row[i] - mean) ** 2
-        variance *= share_of_sum * share_of_sum / np.float32(width)
-        to_norm = share_of_sum / np.float32(np.sqrt(variance + NORM_EPS_32))
-        for i in range(width):
-            normed = (row[i] - mean) * to_norm
-            row[i] = (normed * weight[i] + skipped[i] * c_row[i]) * silu(z_row[i])
+        finish(row, share_of_sum, weight, skipped, c_row, z_row)
         write(out, half, index * width, row)

@@ -15,6 +15,7 @@ from hear_axlstm.kernels.cpu_parts import (
     ZERO,
     as_rows,
     exp2,
+    integers,
     is_half,
     kernel,
     launch,
@@ -26,6 +27,7 @@ from hear_axlstm.kernels.cpu_parts import (
     tensor,
     write,
 )
+from hear_axlstm.kernels.cpu_source import numba
 
 BLOCK = 16  # tokens between two states that are kept for gradients
 LANES = 96  # channels that are scanned together
@@ -36,15 +38,27 @@ def gated_scan(*operands: Any, reverse: bool = False) -> Tensor:
     return scan_forward(*operands, entries=None, reverse=reverse)
 
 
-def scan_forward(*operands: Any, entries: Tensor | None, reverse: bool) -> Tensor:
-    """The gated scan. entries, if given, gets the states before every BLOCK of tokens: (B, blocks, N, n), float32."""
+def recurrent_scan(*operands: Any) -> Tensor:
+    """The operation of ``ops.recurrent``."""
+    *scanned, state, places = operands
+    return scan_forward(*scanned, entries=None, reverse=False, state=state, places=places)
+
+
+def scan_forward(
+    *operands: Any, entries: Tensor | None, reverse: bool, state: Tensor | None = None, places: Tensor | None = None
+) -> Tensor:
+    """The gated scan. entries, if given, gets the states before every BLOCK of tokens: (B, blocks, N, n), float32.
+
+    state, if given, is that before the first token, at each clip's place, if given, and becomes that after the last.
+    """
     x, step, step_bias, a, b, c, d, z = operands
     x, step = x.contiguous(), step.contiguous()
     gate = as_rows(x if z is None else z)
     out = x.new_empty(x.shape)
     sizes = (*x.shape, a.shape[1], gate.stride(1), z is not None, reverse, is_half(x), is_half(step), is_half(gate))
     weights = plain(step_bias), plain(a.T), plain(b), plain(c), plain(d)
-    launch(_scan, *sizes, x, step, *weights, gate, out, entries is not None, out if entries is None else entries)
+    given = [entry for x in (entries, state, places) for entry in (x is not None, out if x is None else x)]
+    launch(_scan, *sizes, x, step, *weights, gate, out, *given)
     return out
 
 
@@ -58,6 +72,7 @@ def _scan(p: Any) -> None:
     c = tensor(p[15], (batch, length, states))
     d = tensor(p[16], (inner,))
     keeping, entries = p[19], tensor(p[20], (batch, (length + BLOCK - 1) // BLOCK, states, inner))
+    carrying, placed, places = p[21], p[23], numba.carray(integers(p[24]), (batch,))
     blocks = (inner + LANES - 1) // LANES
     state = np.empty((states, LANES), np.float32)
     decay = np.empty((states, LANES), np.float32)
@@ -76,6 +91,12 @@ def _scan(p: Any) -> None:
             rates = a[n, start:]
             for i in range(count):
                 decay[n, i] = rates[i] * LOG2_E
+        carried = tensor(p[22] + 4 * (places[clip] if placed else clip) * states * inner, (states, inner))
+        if carrying:
+            for n in range(states):
+                kept = carried[n, start:]
+                for i in range(count):
+                    state[n, i] = kept[i]
         for reading in range(length):
             t = length - 1 - reading if reverse else reading
             token = clip * length + t
@@ -103,3 +124,8 @@ def _scan(p: Any) -> None:
                 for i in range(count):
                     y[i] *= silu(z[i])
             write(p[18], half, token * inner + start, y[:count])
+        if carrying:
+            for n in range(states):
+                kept = carried[n, start:]
+                for i in range(count):
+                    kept[i] = state[n, i]
