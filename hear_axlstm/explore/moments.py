@@ -56,7 +56,7 @@ class Moments:
     @property
     def edges(self) -> NDArray[np.float64]:
         """Where moments begin and end, in seconds: (T + 1,). The sound may go on for 20 ms after the last one."""
-        return np.arange(len(self.times) + 1) * self.step - HOP / SAMPLE_RATE / 2
+        return np.arange(len(self.times) + 1, dtype=np.float64) * self.step - HOP / SAMPLE_RATE / 2
 
     def to_html(self) -> str:
         """The sound as one HTML page that needs nothing else, in one text. Raises ConfigError without jinja2."""
@@ -103,8 +103,8 @@ def moments(
     pair (samples, rate), bytes and so on. model: what ``load_model`` returns, or takes; the bundled default when left out.
     device: where ``load_model`` puts the model, "cpu" when left out.
 
-    Of more than 1,000 moments, 40 s, neighbours are averaged. All of the sound is in memory, with its embeddings: about
-    700 MB an hour with tiny weights.
+    Of more than 1,000 moments, 40 s, neighbours are averaged. All of the sound is in memory, with its embeddings: some
+    1.2 GB an hour with tiny weights.
 
     Raises AudioError, which names the sound, when it cannot be embedded; ConfigError on bad options; WeightsError.
     """

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hear_axlstm.centring import Array
 from hear_axlstm.config import F_MAX, F_MIN, HOP, N_MELS, SAMPLE_RATE
@@ -49,7 +50,7 @@ def draw_log_mel(axes: Any, log_mel: Array, *, start_seconds: float = 0.0, **opt
     return image
 
 
-def fewer(rows: Array, most: int) -> Array:
+def fewer(rows: NDArray[Any], most: int) -> NDArray[Any]:
     """The rows themselves, or means of equally many neighbouring ones, so that there are ``most`` at most.
 
     Shape: (N, ...) -> (ceil(N / each), ...) with each = ceil(N / most); the last mean is of what is left.
@@ -139,7 +140,7 @@ def _scale(figure: Any, image: Any, place: Any, label: str) -> None:
 
 def _anonymous(format: str) -> dict[str, None]:
     """What makes equal pictures equal files: no date, and no name of the program."""
-    return {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}[format]  # type: ignore[return-value]
+    return {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}[format]
 
 
 def band_of(hertz: float) -> float:
