@@ -20,7 +20,13 @@ COLOURS = 96  # few enough for a small file, and no eye sees that there are not 
 
 def sound() -> np.ndarray:
     """The phrase, the phrase again, wind, another phrase, and the first once more."""
-    parts = [plucked(PHRASE), plucked(PHRASE), 12 * filtered_noise(SECONDS, -0.5, np.ones_like), plucked(OTHER), plucked(PHRASE)]
+    parts = [
+        plucked(PHRASE),
+        plucked(PHRASE),
+        12 * filtered_noise(SECONDS, -0.5, np.ones_like),
+        plucked(OTHER),
+        plucked(PHRASE),
+    ]
     wave = np.concatenate([part[: round(SECONDS * RATE)] for part in parts])
     return 0.8 * wave / np.abs(wave).max()
 
