@@ -1,4 +1,4 @@
-"""Take docs/pictures/show.png, what `hear-axlstm show` draws of a phrase of plucked strings, played three times, and of wind.
+"""Take docs/pictures/show.png, what `hear-axlstm show` draws of a phrase of strings, thrice, of wind and another phrase.
 
 python -m scripts.picture_of_show
 """
