@@ -136,3 +136,21 @@ def test_which_encoders_read_forward():
         assert not reads_forward(Encoder(config))
         with pytest.raises(ConfigError, match="expected one that reads_forward"):
             Recurrence(Encoder(config), 1)
+
+
+@pytest.mark.parametrize(
+    ("places", "frames", "message"),
+    [
+        ([0, 0], 4, "expected 2 different ones from 0 to 2"),
+        ([2, 3], 4, "expected 2 different"),
+        ([-1, 0], 4, "expected 2 different"),
+        ([0, 1, 2], 4, "expected 2 different"),
+        ([0, 1], 6, "there are 6 frames; expected a multiple of 4"),
+    ],
+)
+def test_what_would_move_the_wrong_state_is_refused(places, frames, message):
+    recurrence = Recurrence(Encoder(CONFIGS[0]), 3)
+    before = {name: state.clone() for name, state in recurrence.state.items()}
+    with torch.inference_mode(), pytest.raises(ConfigError, match=message):
+        recurrence.advance(places, spectrograms(2)[:, :frames], torch.tensor([0, 0]))
+    assert all(torch.equal(state, before[name]) for name, state in recurrence.state.items())
