@@ -20,6 +20,9 @@ This page is made by `python -m benchmarks.page` from `results/`, which these co
     python -m benchmarks.evaluation                                      # the native evaluator beside hear-eval-kit
     python -m benchmarks.busy                                            # beside busy processes on the same processors
     python -m benchmarks.latency                                         # a call beside its matrix products alone
+    python -m benchmarks.streams                                         # sound as it comes: a push, and many streams
+    python -m benchmarks.stream_statistics open/sound/* --apart open/apart   # a stream's embeddings beside the offline ones
+    python -m benchmarks.context open/apart                              # streams whose state goes on over chunks
     python -m benchmarks.start                                           # from the start of a process to what it is for
     python -m benchmarks.peers                                           # beside other encoders and runtimes
     python -m benchmarks.exported                                        # ONNX files beside our own path on a CPU
@@ -84,6 +87,14 @@ def page():
         parts.append(f"## Beside busy processes: {heading(record)}\n\n{rows_table(record['busy'])}")
     for record in read_records(RESULTS / "latency.json"):
         parts.append(f"## A call beside its matrix products: {heading(record)}\n\n{rows_table(record['latency'])}")
+    for record in read_records(RESULTS / "streams.json"):
+        tables = f"{rows_table(record['pushes'])}\n{rows_table(record['streams'])}"
+        parts.append(f"## Streams, 40 ms at a time: {heading(record)}\n\n{tables}")
+    for record in read_records(RESULTS / "stream_statistics.json"):
+        tables = "\n".join(map(rows_table, (record["cosines"], record["scores"])))
+        parts.append(f"## Streams beside offline embeddings, by statistics: {heading(record)}\n\n{tables}")
+    for record in read_records(RESULTS / "context.json"):
+        parts.append(f"## Streams in both contexts: {heading(record)}\n\n{rows_table(record['context'])}")
     for record in read_records(RESULTS / "peers.json"):
         parts.append(f"## Beside other encoders and runtimes: {heading(record)}\n\n{rows_table(record['peers'])}")
     for record in read_records(RESULTS / "evaluation.json"):

@@ -18,6 +18,7 @@ from hear_axlstm.frontend import STD_OFFSET
 
 Mel = NDArray[np.float64]  # (N, 80), ln of mel power
 Learnt = Literal["running", "first"]
+BEGINNING = 1.0  # seconds that "running" learns from before anything comes
 
 
 class Statistics(NamedTuple):
@@ -83,38 +84,40 @@ class Standard:
     """Log-mel frames -> standardised ones, by given statistics, or by those that it learns.
 
     kind: "given"; "first": by those of the first ``seconds``, until which nothing comes; or "running": each frame by an
-    average in which a frame that is ``seconds`` old counts 1/e of the present one.
+    average in which a frame that is ``seconds`` old counts 1/e of the present one. That begins with the first second, or the
+    first ``seconds`` when these are fewer, all by its own statistics: those of a few frames alone make embeddings of nothing.
     """
 
     def __init__(self, statistics: Statistics | tuple[float, float] | Learnt, seconds: float) -> None:
         self.given = None if isinstance(statistics, str) else Statistics(*map(float, statistics))
         self.kind = statistics if isinstance(statistics, str) else "given"
         self.seconds = float(seconds)
+        self.needed = max(1, round(1000 * (seconds if self.kind == "first" else min(seconds, BEGINNING)) / HOP_MS))
         self.tally = Tally(math.exp(-HOP_MS / 1000 / seconds) if self.kind == "running" else 1.0)
         self.waiting: Mel = np.zeros((0, N_MELS))
 
     def push(self, mel: Mel) -> Mel:
         """The frames that can be standardised now, (N, 80) of those that are given and waited."""
+        if self.given is None:
+            self.waiting = np.concatenate([self.waiting, mel])
+            return self._learnt(self.needed) if len(self.waiting) >= self.needed else self.waiting[:0]
         if self.kind == "running":
             return self.tally.standardised(mel)
-        if self.kind == "first" and self.given is None:
-            self.waiting = np.concatenate([self.waiting, mel])
-            needed = max(1, round(1000 * self.seconds / HOP_MS))
-            if len(self.waiting) < needed:
-                return self.waiting[:0]
-            return self._learnt(needed)
-        assert self.given is not None
-        return (mel - self.given.mean) / (self.given.deviation + STD_OFFSET)
+        return self._by_given(mel)
 
     def end(self) -> Mel:
         """The frames that still wait when the sound ends, (N, 80): by the statistics of all there are."""
         return self._learnt(len(self.waiting)) if len(self.waiting) else self.waiting
 
     def _learnt(self, count: int) -> Mel:
-        self.tally.add(self.waiting[:count])
-        self.given = self.tally.statistics
-        mel, self.waiting = self.waiting, self.waiting[:0]
-        return self.push(mel)
+        first, rest = self.waiting[:count], self.waiting[count:]
+        self.tally.add(first)
+        self.given, self.waiting = self.tally.statistics, self.waiting[:0]
+        return np.concatenate([self._by_given(first), self.push(rest)])
+
+    def _by_given(self, mel: Mel) -> Mel:
+        assert self.given is not None
+        return (mel - self.given.mean) / (self.given.deviation + STD_OFFSET)
 
 
 def check_statistics(statistics: Any, seconds: Any) -> None:

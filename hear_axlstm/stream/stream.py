@@ -24,7 +24,8 @@ class Stream:
     model: what ``load_model`` returns, with its weights as they are now. A stream computes no gradients.
     statistics: the mean and deviation that log-mel frames are standardised by, of the whole sound in papers and offline.
     Given, as ``hear_axlstm.statistics(files)`` measures them; "first", those of the first ``seconds``, until which nothing
-    comes; or "running", an average over the past, in which a frame that is ``seconds`` old counts 1/e of the present one.
+    comes; or "running", an average over the past, in which a frame that is ``seconds`` old counts 1/e of the present one,
+    and which begins with the first second as a whole, until which nothing comes.
     context: "chunk", the encoder begins anew every 2 seconds, as it was trained; "long", an experiment: its state is carried
     on, while positions repeat every 2 seconds.
 

@@ -47,6 +47,20 @@ def test_running_statistics_are_an_exponential_average():
     np.testing.assert_allclose(np.concatenate([standard.push(mel[:7]), standard.push(mel[7:])]), found, rtol=1e-12)
 
 
+@pytest.mark.parametrize(("seconds", "count"), [(30.0, 100), (0.5, 50)])
+def test_running_statistics_begin_with_the_first_second_or_fewer(seconds, count):
+    """A frame alone has no deviation to speak of."""
+    mel, standard = frames(300), Standard("running", seconds)
+    assert len(standard.push(mel[: count - 1])) == 0
+    found = np.concatenate([standard.push(mel[count - 1 : 150]), standard.push(mel[150:])])
+    assert len(found) == 300
+    tally = Tally(np.exp(-0.01 / seconds))
+    tally.add(mel[:count])
+    first = tally.statistics
+    np.testing.assert_allclose(found[:count], (mel[:count] - first.mean) / first.deviation, rtol=1e-6)
+    np.testing.assert_allclose(found[count:], tally.standardised(mel[count:]), rtol=1e-6)
+
+
 def test_first_waits_for_its_seconds_and_keeps_what_it_learnt():
     mel, standard = frames(300), Standard("first", 1.0)
     assert len(standard.push(mel[:99])) == 0

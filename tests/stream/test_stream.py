@@ -299,7 +299,7 @@ def test_a_damaged_state_is_refused_and_the_stream_stays(small):
 
 
 def test_times_stay_exact_for_days(small):
-    stream = Stream(small("ssam"), statistics="running")
+    stream = Stream(small("ssam"), statistics=(-1.0, 2.0))
     stream.push(rising(FIRST_COLUMN))
     state = stream.state_dict()
     about = bytes(state["about"].numpy()).replace(b'"columns": 1,', b'"columns": 50000001,')
