@@ -45,7 +45,7 @@ def check_audio(audio: Tensor, lengths: Tensor | Sequence[int] | None) -> list[i
     except TypeError as error:
         raise AudioError(f"lengths is {lengths!r:.200}; {expected}") from error
     require(len(own) == batch, f"there are {len(own)} lengths; {expected}")
-    require(MIN_SAMPLES <= min(own) and max(own) <= samples, f"lengths run from {min(own)} to {max(own)}; {expected}")
+    require(min(own) >= MIN_SAMPLES and max(own) <= samples, f"lengths run from {min(own)} to {max(own)}; {expected}")
     return own
 
 

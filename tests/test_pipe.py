@@ -203,6 +203,7 @@ def test_sound_that_follows_what_the_header_promises(after):
         (riff(chunk(b"fmt ", bytes(14)), chunk(b"data", SAMPLES)), "cut or damaged"),
         (riff(chunk(b"fmt ", bytes(16), 1 << 20)), "1,048,576 bytes of 'fmt '"),
         (riff(chunk(b"junk", bytes(16), 1 << 20)), "ends before the first sample"),
+        (riff(fmt(), bytes(8), chunk(b"data", SAMPLES)), "is the name of no chunk"),
         (riff(chunk(b"data", SAMPLES)), "does not say how samples are coded"),
         (riff(fmt(channels=0, block=2), chunk(b"data", SAMPLES)), "has 0 channels"),
         (riff(fmt(rate=0), chunk(b"data", SAMPLES)), "is at 0 Hz"),

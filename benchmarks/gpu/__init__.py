@@ -16,6 +16,7 @@ kernels.py      the values and gradients of one operation
 golden.py       the golden cases
 graphs.py       CUDA graphs
 lengths.py      clips of mixed lengths, and batches that do not fit into memory
+streams.py      sounds in bits beside the whole, and the time of a push
 suite.py        the kernel tests, where there is pytest
 pretraining.py  a short pretraining run, and one that is interrupted and resumed
 evaluator.py    the batched evaluator beside the sequential one

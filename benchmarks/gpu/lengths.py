@@ -116,7 +116,7 @@ def _refusing(model: Embedder, count: int) -> Iterator[None]:
 
         return one_at_most
 
-    at_once = mock.patch("hear_axlstm.embedder.CHUNKS_PER_BATCH_ELSEWHERE", count)
+    at_once = mock.patch.dict("hear_axlstm.embedder.CHUNKS_PER_BATCH", cpu=count)
     with at_once, mock.patch.object(model, "_encode", refusing):
         yield
 

@@ -52,6 +52,7 @@ PARTS = [
     _part("golden cases", "Are the golden cases what the released code computes?", 120, "golden", backend="torch"),
     _part("graphs", "Do CUDA graphs compute what the encoder does, and follow its changes?", 90, "graphs"),
     _part("lengths", "Does a clip depend on its neighbours? Is a batch halved that does not fit?", 90, "lengths"),
+    _part("streams", "Does a sound in bits have the embeddings of the whole, and how long does a push take?", 90, "streams"),
     _part(
         "pretraining", "Does pretraining learn, and does a resumed run go on as it was?", 120, "pretraining", needs="tqdm"
     ),

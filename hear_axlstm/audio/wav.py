@@ -165,6 +165,8 @@ def _chunk(file: Input) -> tuple[bytes, int]:
     head = taken(file, 8)
     if len(head) < 8:
         raise AudioError(f"ends before the first sample; {CONVERT}")
+    if not (head[:4].isascii() and head[:4].decode().isprintable()):
+        raise AudioError(f"its header is damaged: {head[:4]!r} is the name of no chunk; {CONVERT}")
     return head[:4], int.from_bytes(head[4:], "little")
 
 

@@ -24,7 +24,7 @@ from hear_axlstm.progress import several
 @device_option
 @quiet_option
 def show_command(sound: str, out: Path, model: str, device: str, quiet: bool) -> None:
-    """Draw one sound: waveform, log-mel, and how similar its moments are.
+    """Draw one sound: waveform, log-mel, and which moments are alike.
 
     FILE is a sound, or the address of one. Every moment is compared with every other, by their timestamp embeddings: blocks
     on the diagonal are stretches that stay alike, and stripes beside it are what comes again. In a page, a click plays from

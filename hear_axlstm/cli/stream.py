@@ -89,7 +89,7 @@ def stream_command(
     device: str,
     quiet: bool,
 ) -> None:
-    """Embed the sound on standard input as it comes, a row every 40 ms.
+    """Embed sound on standard input as it comes, a row every 40 ms.
 
     The sound is a WAV of any rate and any number of channels, as `ffmpeg -i IN -f wav -` and `arecord` write it, or samples
     without a header, with --raw.

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from hear_axlstm.audio import Wave, to_wave
+from hear_axlstm.audio.addresses import is_address, name_at
 from hear_axlstm.centring import Array
 from hear_axlstm.config import HOP, SAMPLE_RATE, require
 from hear_axlstm.embedder import Embedder
@@ -56,7 +57,7 @@ class Moments:
     @property
     def edges(self) -> NDArray[np.float64]:
         """Where moments begin and end, in seconds: (T + 1,). The sound may go on for 20 ms after the last one."""
-        return np.arange(len(self.times) + 1) * self.step - HOP / SAMPLE_RATE / 2
+        return np.arange(len(self.times) + 1, dtype=np.float64) * self.step - HOP / SAMPLE_RATE / 2
 
     def to_html(self) -> str:
         """The sound as one HTML page that needs nothing else, in one text. Raises ConfigError without jinja2."""
@@ -95,22 +96,23 @@ def moments(
     Similarity is the cosine of embeddings from which their mean over the clip is subtracted: raw ones share so much that all
     cosines are alike. So 0 is nothing special in common, and a moment is only ever compared with others of its own clip: a
     cosine of 0.5 in one clip and in another need not mean the same. What depends on a moment's place in its chunk of 2 s
-    is left in. It shows as a faint grid every 2 s in sounds that hardly change, such as hiss or a crowd, and in others is
-    less than chance alone would give. To subtract the mean of each place made worse pictures: of a clip of a few chunks it
-    removes what repeats every 2 s in the sound itself.
+    is left in. It shows as a faint grid every 2 s in pauses and in sounds that hardly change, such as hiss or a crowd. To
+    subtract the mean of each place made worse pictures: a grid of the opposite sign, without what repeats every 2 s in the
+    sound itself.
 
     sound: one, as ``embed`` and ``hear_axlstm.audio.to_wave`` take it: a path, an address, samples at ``sample_rate`` Hz, a
     pair (samples, rate), bytes and so on. model: what ``load_model`` returns, or takes; the bundled default when left out.
     device: where ``load_model`` puts the model, "cpu" when left out.
 
-    Of more than 1,000 moments, 40 s, neighbours are averaged. All of the sound is in memory, with its embeddings: about
-    700 MB an hour with tiny weights.
+    Of more than 1,000 moments, 40 s, neighbours are averaged. All of the sound is in memory, with its embeddings: some
+    1.2 GB an hour with tiny weights.
 
     Raises AudioError, which names the sound, when it cannot be embedded; ConfigError on bad options; WeightsError.
     """
     embedder = loaded(model, device)
-    name = os.path.basename(os.fsdecode(sound)) if isinstance(sound, str | os.PathLike) else "sound"
-    wave = to_wave(sound, sample_rate, os.fspath(sound) if name != "sound" else name)
+    place = os.fsdecode(sound) if isinstance(sound, str | os.PathLike) else "sound"
+    wave = to_wave(sound, sample_rate, place)
+    name = name_at(place) if is_address(place) else os.path.basename(place)
     clip = torch.from_numpy(wave)[None]
     with torch.inference_mode():
         steps, times = (one[0].cpu().numpy() for one in get_timestamp_embeddings(clip, embedder))

@@ -1,4 +1,4 @@
-"""One sound -> one HTML page that shows its moments and plays it: pictures are numbers for a script, the sound is in FLAC."""
+"""One sound -> one HTML page that shows its moments and plays it: numbers for a script to draw, and the sound in FLAC."""
 
 from __future__ import annotations
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hear_axlstm.centring import Array
 from hear_axlstm.config import F_MAX, F_MIN, HOP, N_MELS, SAMPLE_RATE
@@ -24,7 +26,7 @@ LOUDNESS = (-2.0, 2.5)  # deviations from the clip's mean that the colours of a 
 LIKENESS = (0.0, 0.8)  # cosines that the colours of a similarity span: the same for every sound
 INK, QUIET, RULE = "#2b1d6b", "#5b6068", "#d9d8d3"
 PALE = "#fdfdfc"  # below the scale of the pages, so that what is unlike is nearly paper
-TITLE = 80  # characters
+TITLE = 40  # characters
 
 
 def draw_log_mel(axes: Any, log_mel: Array, *, start_seconds: float = 0.0, **options: Any) -> Any:
@@ -49,7 +51,7 @@ def draw_log_mel(axes: Any, log_mel: Array, *, start_seconds: float = 0.0, **opt
     return image
 
 
-def fewer(rows: Array, most: int) -> Array:
+def fewer(rows: NDArray[Any], most: int) -> NDArray[Any]:
     """The rows themselves, or means of equally many neighbouring ones, so that there are ``most`` at most.
 
     Shape: (N, ...) -> (ceil(N / each), ...) with each = ceil(N / most); the last mean is of what is left.
@@ -127,7 +129,9 @@ def draw_moments(shown: Moments, target: Path, format: str) -> None:
         f"{shown.weights}, {1000 * shown.step:.0f} ms a moment", loc="right", fontsize=9, color=QUIET, parse_math=False
     )
     figure.align_ylabels([top, middle, bottom])
-    canvas.print_figure(target, format=format, metadata=_anonymous(format))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # of a name in a script that the font lacks, which has boxes then
+        canvas.print_figure(target, format=format, metadata=_anonymous(format))
 
 
 def _scale(figure: Any, image: Any, place: Any, label: str) -> None:
@@ -139,7 +143,7 @@ def _scale(figure: Any, image: Any, place: Any, label: str) -> None:
 
 def _anonymous(format: str) -> dict[str, None]:
     """What makes equal pictures equal files: no date, and no name of the program."""
-    return {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}[format]  # type: ignore[return-value]
+    return {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}[format]
 
 
 def band_of(hertz: float) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import textwrap
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hear_axlstm.config import F_MAX, F_MIN, HOP_MS, N_MELS
+from hear_axlstm.config import HOP_MS, N_MELS
 from hear_axlstm.errors import ConfigError
+from hear_axlstm.explore.spectrogram import draw_log_mel
 from hear_axlstm.pretraining.reconstruction import Reconstruction
 from hear_axlstm.progress import printable
 from hear_axlstm.storage import replacing
@@ -39,7 +39,6 @@ APART = 10  # frames between two clips
 RANGE = (1, 99.5)  # percentiles of the log-mels: the darkest and the brightest colour
 OFF = 2.0  # deviations: the error of the strongest colours
 BRIGHTNESS, DIVERGING, BLANK, QUIET = "magma", "PuOr_r", "#dfe3e8", "#555555"
-HERTZ = (100, 500, 1_000, 2_000, 4_000)
 
 
 def kind_of(target: Path) -> str:
@@ -92,7 +91,7 @@ def picture(clips: Sequence[Reconstruction], title: str, words: Sequence[str] = 
         bottom = height - top - HEIGHT - row * (HEIGHT + GAP)
         axes = figure.add_axes((LEFT / width, bottom / height, across / width, HEIGHT / height))
         begin = 0.0 if several else clips[0].times[0] / 1_000
-        image = _draw_log_mel(axes, _joined([panel(clip) for clip in clips]), start_seconds=begin, **scale)
+        image = draw_log_mel(axes, _joined([panel(clip) for clip in clips]), start_seconds=begin, **scale)
         _frame(axes, name, is_last=is_error)
         if several:
             _divide(axes, clips, starts)
@@ -115,22 +114,6 @@ def picture(clips: Sequence[Reconstruction], title: str, words: Sequence[str] = 
         warnings.filterwarnings("ignore", "Glyph")  # of a name in letters that the font lacks
         figure.savefig(content, format=kind, metadata={UNDATED[kind]: None})
     return _small(content) if kind == "png" else content.getvalue()
-
-
-def _draw_log_mel(axes: Any, log_mel: Panel, *, start_seconds: float = 0.0, **options: Any) -> Any:
-    """Draw a log-mel over seconds and Hz; the image. options: of ``imshow``."""
-    first = start_seconds - HOP_MS / 2_000
-    extent = (first, first + len(log_mel) * HOP_MS / 1_000, 0, N_MELS)
-    image = axes.imshow(log_mel.T, origin="lower", aspect="auto", interpolation="nearest", extent=extent, **options)
-    low, high = _mel(F_MIN), _mel(F_MAX)
-    bands = [(_mel(hertz) - low) / (high - low) * (N_MELS + 1) - 0.5 for hertz in HERTZ]
-    axes.set_yticks(bands, [f"{hertz:,}" for hertz in HERTZ])
-    return image
-
-
-def _mel(hertz: float) -> float:
-    """HTK's mel scale, in which the front end's bands are equally far apart."""
-    return 2595.0 * math.log10(1.0 + hertz / 700.0)
 
 
 def _joined(panels: Sequence[Panel]) -> Panel:

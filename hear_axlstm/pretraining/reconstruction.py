@@ -104,7 +104,8 @@ class Reconstruction:
     def summary(self) -> str:
         """How well it is guessed, in words."""
         hidden = f"{self.mask_ratio:.0%} of the patches are hidden. Their loss is {self.loss:.3f}"
-        return f"{hidden}, where the mean of the sound has {self.loss_of_mean:.3f} and that of each band {self.loss_of_bands:.3f}."
+        trivial = f"the mean of the sound has {self.loss_of_mean:.3f} and that of each band {self.loss_of_bands:.3f}"
+        return f"{hidden}, where {trivial}."
 
     def __repr__(self) -> str:
         seconds = len(self) * HOP_MS / 1_000

@@ -182,7 +182,8 @@ class Board:
             return
         self._event, self._summary = Event, Summary
         (folder.path / LOGS).mkdir(exist_ok=True)
-        self._writer = EventsWriter(str(folder.path / LOGS / "events"))
+        suffix = f".{step}"  # or a run that goes on within the second would write over what there is
+        self._writer = EventsWriter(str(folder.path / LOGS / "events"), filename_suffix=suffix)
         # What a killed run wrote after its last checkpoint is not shown.
         self._writer.write_event(
             Event(wall_time=time.time(), step=step + 1, session_log=SessionLog(status=SessionLog.START))

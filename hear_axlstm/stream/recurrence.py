@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,9 +77,13 @@ class Recurrence:
         mel: standardised log-mel, (S, k * p, 80), p frames a column. columns: where in its chunk the first of a stream's
         columns lies, from 0; with k, no further than the chunk's end. -> (S, k * rows, D), after the final norm, float32.
 
-        To be called under ``torch.inference_mode()`` or ``torch.no_grad()``.
+        To be called under ``torch.inference_mode()`` or ``torch.no_grad()``. Raises ConfigError, before any state has moved,
+        unless there is one place for each stream and the frames are whole columns.
         """
-        encoder, rows = self._encoder, self._encoder.config.grid[1]
+        encoder, rows, frames = self._encoder, self._encoder.config.grid[1], self._encoder.config.patch[0]
+        different = len(set(places) & set(range(self._places))) == len(places) == len(mel) > 0
+        require(different, f"places are {places}; expected {len(mel)} different ones from 0 to {self._places - 1}")
+        require(mel.shape[1] % frames == 0, f"there are {mel.shape[1]} frames; expected a multiple of {frames}")
         patches = encoder.patch_embed(mel.unsqueeze(1).to(encoder.patch_embed.weight.dtype))
         tokens = wide(patches).flatten(2).transpose(1, 2)
         index = 1 + rows * columns.to(tokens.device)[:, None] + torch.arange(tokens.shape[1], device=tokens.device)
@@ -102,21 +107,23 @@ class _MLSTMSteps:
     """``MLSTMBlock.forward`` of tokens that come after others."""
 
     def __init__(self, block: MLSTMBlock, backend: Backend) -> None:
-        self.block, self.backend, self.folded = block, backend, block.fold(backend)
-        inner, heads = len(block.skip), len(block.gate_bias) // 2
+        self.block, self.backend = block, backend
+        self.norm, head_norm, mix, gate_c, gate_x = block.fold(backend)
+        convolution = laid_out(block.conv.weight, 2, 1, 0), block.conv.bias, laid_out(block.v, 2, 0, 1)
+        self.convolution: Any = (*convolution, gate_c, gate_x)
+        self.mlstm = laid_out(mix, 2, 0, 1), head_norm, block.skip
+        taps, inner, heads = block.conv.weight.shape[2], len(block.skip), len(block.gate_bias) // 2
         width = inner // heads
-        taps = block.conv.weight.shape[2]
         self.shapes = {"conv": (taps - 1, inner), "C": (heads, width, width), "n": (heads, width), "m": (heads,)}
 
     def __call__(self, x: Tensor, update: Tensor | None, state: State, places: Tensor | None) -> tuple[Tensor, Tensor]:
-        block, (norm, head_norm, mix_q, gate_c, gate_x) = self.block, self.folded
-        x, normed = add_norm(x, update, norm, None, eps=1e-5, dtype=product_dtype(block.up.weight), backend=self.backend)
+        block, dtype, backend = self.block, product_dtype(self.block.up.weight), self.backend
+        x, normed = add_norm(x, update, self.norm, None, eps=1e-5, dtype=dtype, backend=backend)
         u, z = block.up(normed).chunk(2, dim=-1)
         u, before = after_last(u, state["conv"], places)
-        convolution: tuple[Tensor, ...] = u, block.conv.weight, block.conv.bias, block.v, gate_c, gate_x  # type: ignore[assignment]
-        c, v, gates = (y[:, before:] for y in conv_mix_gates(*convolution, backend=self.backend))
-        mlstm = c, v, z, gates + block.gate_bias, mix_q, head_norm, block.skip, state["C"], state["n"], state["m"], places
-        return x, block.down(recurrent_mlstm(*mlstm, input_gate=block.input_gate, backend=self.backend))
+        c, v, gates = (y[:, before:] for y in conv_mix_gates(u, *self.convolution, backend=backend))
+        mlstm = c, v, z, gates + block.gate_bias, *self.mlstm, state["C"], state["n"], state["m"], places
+        return x, block.down(recurrent_mlstm(*mlstm, input_gate=block.input_gate, backend=backend))
 
 
 class _MambaSteps:
@@ -124,7 +131,8 @@ class _MambaSteps:
 
     def __init__(self, block: MambaBlock, backend: Backend) -> None:
         self.block, self.backend = block, backend
-        self.rates = -block.scan.A_log.exp()
+        self.rates = laid_out(-block.scan.A_log.exp(), 1, 0)
+        self.convolution: Any = laid_out(block.scan.conv.weight, 2, 1, 0), block.scan.conv.bias
         inner, states = self.rates.shape
         self.shapes = {"conv": (block.scan.conv.weight.shape[2] - 1, inner), "h": (states, inner)}
 
@@ -133,8 +141,7 @@ class _MambaSteps:
         x, normed = block.norm(x, update, block.in_proj.weight, self.backend)
         u, z = block.in_proj(normed).chunk(2, dim=-1)
         u, before = after_last(u, state["conv"], places)
-        weight, bias = scan.conv.weight, scan.conv.bias
-        c = causal_conv_silu(u, weight, bias, backend=self.backend)[:, before:]  # type: ignore[arg-type]
+        c = causal_conv_silu(u, *self.convolution, backend=self.backend)[:, before:].contiguous()
         dt, b, c_out = scan.x_proj(c).split(scan.sizes, dim=-1)
         operands = c, scan.dt_proj(dt), scan.dt_bias, self.rates, b, c_out, scan.D, z
         return x, block.out_proj(recurrent_scan(*operands, state["h"], places, backend=self.backend))
@@ -146,3 +153,9 @@ def after_last(u: Tensor, state: Tensor, places: Tensor | None) -> tuple[Tensor,
     u = torch.cat([at_places(state, places).to(u.dtype), u], dim=1)
     put_at_places(state, places, u[:, -before:])
     return u, before
+
+
+def laid_out(weight: Tensor, *order: int) -> Tensor:
+    """The same values, in memory in the order of dimensions in which a kernel reads them, which then need not copy them."""
+    back = [order.index(dimension) for dimension in range(weight.ndim)]
+    return weight.detach().permute(order).contiguous().permute(back)

@@ -21,7 +21,8 @@ class Sound:
     windows: its samples. standard: what its frames are standardised by. mel: standardised frames, (N, 80), that no patch
     column was made of yet. columns: how many were encoded. chunk: the steps of the chunk that is not complete, in the time
     layout, (columns of a chunk, E), of which the first ``place`` are there. sums: of the steps of all chunks before, (E,),
-    as scene embeddings group them. counted: how many steps the scene embedding has, when the sound has ended.
+    as scene embeddings group them. counted: how many steps the scene embedding has, when the sound has ended. peak: of its
+    samples.
     """
 
     def __init__(self, standard: Standard, layout: Layout, grid: tuple[int, int], chunk: Tensor) -> None:
@@ -31,6 +32,7 @@ class Sound:
         self.chunk = chunk
         self.sums = torch.zeros(chunk.shape[1], dtype=torch.float64, device="cpu")
         self.counted: int | None = None
+        self.peak = 0.0
 
     @property
     def place(self) -> int:

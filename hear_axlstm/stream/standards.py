@@ -85,7 +85,7 @@ class Standard:
 
     kind: "given"; "first": by those of the first ``seconds``, until which nothing comes; or "running": each frame by an
     average in which a frame that is ``seconds`` old counts 1/e of the present one. That begins with the first second, or the
-    first ``seconds`` when these are fewer, all by its own statistics: those of a few frames alone are far from any sound's.
+    first ``seconds`` when these are fewer, all by its own statistics: those of a few frames are far from any sound's.
     """
 
     def __init__(self, statistics: Statistics | tuple[float, float] | Learnt, seconds: float) -> None:

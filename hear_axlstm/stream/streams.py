@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hear_axlstm.audio import Wave, warn_if_loud
 from hear_axlstm.audio.arrays import mixed
+from hear_axlstm.audio.files import LOUD
 from hear_axlstm.config import CHUNK_FRAMES, HOP, HOP_MS, MIN_SAMPLES, N_FFT, SAMPLE_RATE, check_choice, require
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import AudioError, ConfigError
@@ -116,6 +117,8 @@ class Streams:
         for place in waves:
             if self._known(place).counted is not None:
                 raise ConfigError(f"stream {place} is flushed: its sound has ended; end it, and start another")
+        for place, wave in waves.items():
+            _warn_once(self._sounds[place], wave, f"stream {place}")
         sounds = {place: self._sounds[place] for place in waves}
         before = {place: sound.columns for place, sound in sounds.items()}
         found: dict[int, list[Tensor]] = {place: [] for place in waves}
@@ -265,11 +268,16 @@ def _checked(samples: Any, name: str) -> Wave:
         wave = mixed(samples, name)
     except AudioError as error:
         raise AudioError(f"{name}: {error}") from error
-    peak = float(np.abs(wave).max(initial=0.0))
-    if not peak <= GREATEST:
+    if not np.abs(wave).max(initial=0.0) <= GREATEST:
         raise AudioError(f"{name}: holds NaN, infinity or {GREATEST:.0e} and more; expected finite samples in [-1, 1]")
-    warn_if_loud(peak, name)
     return wave
+
+
+def _warn_once(sound: Sound, wave: Wave, name: str) -> None:
+    """A line in the log when a sound becomes far too loud, and no other after it."""
+    before, sound.peak = sound.peak, max(sound.peak, float(np.abs(wave).max(initial=0.0)))
+    if before <= LOUD:
+        warn_if_loud(sound.peak, name)
 
 
 def _log_mels(waves: Sequence[Wave], dtype: torch.dtype) -> Iterable[Mel]:

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import termios
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -59,9 +60,9 @@ def json_rows(data):
 
 def npy_rows(data):
     """Read from a pipe one by one, as a page of the documentation has it, and from a file by ``np.load``."""
-    pipe, file, rows = io.BufferedReader(io.BytesIO(data)), io.BytesIO(data), []
-    while pipe.peek(1):
-        rows.append(np.lib.format.read_array(pipe))
+    pipe, file, rows = io.BytesIO(data), io.BytesIO(data), []
+    while pipe.tell() < len(data):
+        rows.append(np.lib.format.read_array(SimpleNamespace(read=pipe.read)))
         np.testing.assert_array_equal(np.load(file), rows[-1])
     return np.array([row["embedding"] for row in rows]), np.array([row["time_ms"] for row in rows])
 

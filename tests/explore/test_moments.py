@@ -169,8 +169,9 @@ def test_what_is_too_loud_plays_softer():
     assert moments_page.loud_enough(np.array([-0.5, 0.2], np.float32)).min() == -0.5
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_hostile_name_stays_text(model, tmp_path):
-    path = tmp_path / f"{HOSTILE.replace('/', '_')} $x^2_{{.wav"
+    path = tmp_path / f"{HOSTILE.replace('/', '_')} $x^2_{{ \u9ce5.wav"
     soundfile.write(path, tone(500, 0.5), SAMPLE_RATE)
     shown = moments(path, model)
     page = shown.to_html()

@@ -78,7 +78,8 @@ def where(page, across, down=None):
     page.run("window.scrollTo(0, 0)")
     y = "boxes.mel + boxes.melHigh / 2" if down is None else f"down({down})"
     return page.run(
-        f"(() => {{ const box = picture.getBoundingClientRect(); return {{x: box.left + across({across}), y: box.top + {y}}}; }})()"
+        f"(() => {{ const box = picture.getBoundingClientRect();"
+        f" return {{x: box.left + across({across}), y: box.top + {y}}}; }})()"
     )
 
 
@@ -150,7 +151,7 @@ def test_what_is_pointed_at_is_said(page, drawn):
     page.call("Input.dispatchMouseEvent", type="mouseMoved", **where(page, 0.5, 2.5))
     one, other = (int((seconds + 0.005) / 0.04) for seconds in (0.5, 2.5))
     times = drawn[0].times / 1000
-    said = texts(page, ".tip")[0].replace("−", "-")
+    said = texts(page, ".tip")[0].replace("\N{MINUS SIGN}", "-")
     found = re.fullmatch(r"([\d.]+) s and ([\d.]+) s: (-?[\d.]+)", said)
     assert [float(text) for text in found.groups()] == pytest.approx(
         [times[one], times[other], drawn[0].similarity[one, other]], abs=0.011

@@ -96,6 +96,13 @@ def test_what_does_not_read_forward_goes_chunk_by_chunk_and_says_so(small, name,
     assert len(stream.push(clip[199 * 160 + 199 :]).embeddings) == 50
 
 
+def test_what_is_far_too_loud_is_said_once(small, caplog):
+    stream = Stream(small("ssam"), statistics="running")
+    for _ in range(3):
+        stream.push(torch.full((1_000,), 3_000.0))
+    assert caplog.text.count("peaks at 3000") == 1
+
+
 def test_what_reads_forward_says_nothing(small, caplog):
     Stream(small("ssam"), statistics=(0.0, 1.0))
     assert not caplog.text

@@ -1,6 +1,6 @@
 """The mLSTM of tokens that come a few at a time, on a CPU, compiled by Numba: a pass over a memory for five tokens.
 
-It computes in float32, on float32 or bfloat16. README.md beside this counts what it costs.
+It computes in float32, on float32 or bfloat16. README.md beside this has the equations.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def recurrent_mlstm(*operands: Any, input_gate: InputGate = "exp") -> Tensor:
     c, v, z = (x if x.stride(2) == 1 else x.contiguous() for x in (c, v.to(c.dtype), z.to(c.dtype)))
     distances = [distance for x in (c, v, z) for distance in x.stride()[:2]]
     out = c.new_empty(c.shape)
-    parameters = plain(gates), plain(mix.unflatten(0, (heads, -1)).permute(0, 3, 1, 2)), plain(norm_weight), plain(skip)
+    parameters = plain(gates), plain(mix.permute(2, 0, 1)), plain(norm_weight), plain(skip)
     sizes = streams, length, heads, inner // heads, input_gate == "sigmoid", is_half(c), *distances
     launch(
         _recurrent_mlstm,
@@ -55,7 +55,7 @@ def recurrent_mlstm(*operands: Any, input_gate: InputGate = "exp") -> Tensor:
         m,
         out,
         places is not None,
-        out if places is None else places,
+        out if places is None else places.long(),
     )
     return out
 
@@ -94,43 +94,35 @@ def _turn_lanes(typing_context: Any, row: Any, read: Any, v: Any, stride: Any, k
 
 
 @jit(inline="always")
-def _turn(row, read, v, kept, q, k):  # type: ignore[no-untyped-def]
-    """A row of the memory: read by every token, and moved on. Shape: row (K,), read and v (TOKENS, K), q and k (TOKENS,)."""
+def _turn(row, i, read, v, kept, q, k):  # type: ignore[no-untyped-def]
+    """Row i of the memory: read by every token, and moved on. Shape: row (K,), read, v, q and k (TOKENS, K)."""
     width = len(row)
     whole = width // LANES * LANES
-    q0, q1, q2, q3, q4 = q[0], q[1], q[2], q[3], q[4]
-    k0, k1, k2, k3, k4 = k[0], k[1], k[2], k[3], k[4]
+    of_q = q[0, i], q[1, i], q[2, i], q[3, i], q[4, i]
+    of_k = k[0, i], k[1, i], k[2, i], k[3, i], k[4, i]
     at, of_read, of_v = row.ctypes.data, read.ctypes.data, v.ctypes.data
-    for start in range(0, whole, LANES):
-        _turn_lanes(
-            at + 4 * start,
-            of_read + 4 * start,
-            of_v + 4 * start,
-            4 * width,
-            kept,
-            (q0, q1, q2, q3, q4),
-            (k0, k1, k2, k3, k4),
-        )
-    for i in range(whole, width):
-        before, after = row[i], kept * row[i]
+    for start in range(0, 4 * whole, 4 * LANES):
+        _turn_lanes(at + start, of_read + start, of_v + start, 4 * width, kept, of_q, of_k)
+    for j in range(whole, width):
+        before, after = row[j], kept * row[j]
         for token in range(TOKENS):
-            read[token, i] += q[token] * before
-            after += k[token] * v[token, i]
-        row[i] = after
+            read[token, j] += q[token, i] * before
+            after += k[token, i] * v[token, j]
+        row[j] = after
 
 
 @kernel
 def _recurrent_mlstm(p: Any) -> None:
     streams, length, heads, width, sigmoid, half = p[0], p[1], p[2], p[3], p[4], p[5]
     gates = tensor(p[15], (streams, length, 2 * heads))
-    mix = tensor(p[16], (heads, 4, width))
+    mixes = tensor(p[16], (4, heads, width))
     norm_weight, skip = tensor(p[17], (heads, width)), tensor(p[18], (heads, width))
     places = numba.carray(integers(p[24]), (streams,))
     scale = np.float32(np.sqrt(width))
     q, k = np.empty((TOKENS, width), np.float32), np.empty((TOKENS, width), np.float32)
     v, h = np.empty((TOKENS, width), np.float32), np.empty((TOKENS, width), np.float32)
-    z = np.empty(width, np.float32)
-    from_row, to_row = np.empty((width, TOKENS), np.float32), np.empty((width, TOKENS), np.float32)
+    z, mix = np.empty(width, np.float32), np.empty((4, width), np.float32)
+    q_before, k_after = np.empty((TOKENS, width), np.float32), np.empty((TOKENS, width), np.float32)
     a, f, row_max = np.empty(TOKENS), np.empty(TOKENS), np.empty(TOKENS)
     first, last = share(streams * heads)
     for index in range(first, last):
@@ -139,6 +131,7 @@ def _recurrent_mlstm(p: Any) -> None:
         memory = tensor(p[19] + 4 * place * width * width, (width, width))
         normal = tensor(p[20] + 4 * place * width, (width,))
         m = tensor(p[21] + 4 * place, (1,))
+        mix[:] = mixes[:, head]
         for start in range(0, length, TOKENS):
             count = min(TOKENS, length - start)
             before = largest = np.float64(m[0])
@@ -159,22 +152,20 @@ def _recurrent_mlstm(p: Any) -> None:
                     token = start + t
                     read(p[12], half, stream * p[6] + token * p[7] + head * width, k[t])
                     read(p[13], half, stream * p[8] + token * p[9] + head * width, v[t])
-                    mix_row(k[t], mix[head], q[t])
+                    mix_row(k[t], mix, q[t])
                     carried, weight = np.float32(np.exp(before - row_max[t])), np.float32(np.exp(a[t] - largest))
+                    q_t, k_t, q_scaled, k_scaled = q[t], k[t], q_before[t], k_after[t]
                     for i in range(width):
-                        from_row[i, t], to_row[i, t] = carried * q[t, i], weight * k[t, i]
+                        q_scaled[i], k_scaled[i] = carried * q_t[i], weight * k_t[i]
                 else:
-                    v[t] = ZERO
-                    from_row[:, t] = ZERO
-                    to_row[:, t] = ZERO
+                    q_before[t] = k_after[t] = v[t] = ZERO
             h[:] = ZERO
             for i in range(width):
-                _turn(memory[i], h, v, kept, from_row[i], to_row[i])
+                _turn(memory[i], i, h, v, kept, q_before, k_after)
             for t in range(count):
-                total = ZERO
+                total, row, q_t = ZERO, h[t], q_before[t]
                 for i in range(width):
-                    total += from_row[i, t] * normal[i]
-                row = h[t]
+                    total += q_t[i] * normal[i]
                 for s in range(t + 1):
                     q_t, k_s, v_s, weight = q[t], k[s], v[s], ZERO
                     for i in range(width):
@@ -188,7 +179,8 @@ def _recurrent_mlstm(p: Any) -> None:
                 finish(row, ONE / (max(abs(total), least) + EPS_32 * scale), norm_weight[head], skip[head], k[t], z)
                 write(p[22], half, ((stream * length + start + t) * heads + head) * width, row)
             for i in range(width):
-                total = kept * normal[i]
-                for t in range(TOKENS):
-                    total += to_row[i, t]
-                normal[i] = total
+                normal[i] *= kept
+            for t in range(count):
+                k_scaled = k_after[t]
+                for i in range(width):
+                    normal[i] += k_scaled[i]

@@ -41,6 +41,7 @@ def gated_scan(*operands: Any, reverse: bool = False) -> Tensor:
 def recurrent_scan(*operands: Any) -> Tensor:
     """The operation of ``ops.recurrent``."""
     *scanned, state, places = operands
+    places = None if places is None else places.long()
     return scan_forward(*scanned, entries=None, reverse=False, state=state, places=places)
 
 
