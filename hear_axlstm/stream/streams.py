@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from numbers import Integral
 from typing import Any, Literal, NamedTuple
 
@@ -72,7 +73,6 @@ class Streams:
         self.model, self.places, self.context = model, int(places), context
         self._standard = statistics, float(seconds)
         self._sounds: dict[int, Sound] = {}
-        self._made_with: dict[str, str] = {}
         self._recurrence: Recurrence | None = None
         if reads_forward(model.encoder):
             self._recurrence = Recurrence(model.encoder, self.places + 1, model.backend)
@@ -172,9 +172,12 @@ class Streams:
     def _about(self) -> dict[str, str]:
         """What a state must have been made with to go on here."""
         model = self.model
-        if not self._made_with:
-            self._made_with = {"weights": fingerprint(model.encoder)}
-        return {**self._made_with, "layout": model.layout, "context": self.context, "dtype": str(model.compute_dtype)}
+        dtype = str(model.compute_dtype)
+        return {"weights": self._fingerprint, "layout": model.layout, "context": self.context, "dtype": dtype}
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return fingerprint(self.model.encoder)
 
     @property
     def _patch_frames(self) -> int:
