@@ -104,6 +104,7 @@ def test_resampling_holds_back_little(rate):
     for block in SoundPipe(Pipe(bytes(2 * rate), 2 * (rate // 100)), Header(RAW["s16le"], rate, 1)).blocks():
         came, given = came + rate // 100, given + len(block)
         assert came / rate - given / SAMPLE_RATE < 0.12
+    assert given == SAMPLE_RATE
 
 
 @pytest.mark.parametrize(("raw", "dtype"), [("s16le", "<i2"), ("f32le", "<f4")])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from hear_axlstm.cli.common import FAILED, device_option, main, model_option, quiet_option, reported, tell
+from hear_axlstm.cli.common import FAILED, REFUSED, device_option, main, model_option, quiet_option, reported, tell
 
 
 @main.command("reconstruct")
@@ -22,7 +22,7 @@ from hear_axlstm.cli.common import FAILED, device_option, main, model_option, qu
 @model_option
 @click.option("--mask-ratio", type=float, default=0.5, help="Hide this share of the patches, between 0 and 1.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Every seed hides other patches.")
-@click.option("--start", type=float, default=0.0, help="Begin so many seconds into the sound.")
+@click.option("--start", type=float, default=0.0, help="Show the sound from this second on.")
 @device_option
 @quiet_option
 def reconstruct_command(
@@ -34,11 +34,16 @@ def reconstruct_command(
     how far that is off. The same seed hides the same patches. Weights that were fine-tuned, or never pretrained, guess
     badly; the command says so.
     """
+    from hear_axlstm.explore.page import writable
     from hear_axlstm.pretraining.picture import kind_of
     from hear_axlstm.pretraining.reconstruction import reconstruction
+    from hear_axlstm.weights.find import find_weights
+    from hear_axlstm.weights.load import read_header
 
+    with reported(REFUSED):
+        kind_of(writable(out))
+        read_header(find_weights(model))
     with reported(FAILED):
-        kind_of(out)
         guessed = reconstruction(file, model, mask_ratio=mask_ratio, seed=seed, start=start, device=device)
         guessed.draw(out)
     if not quiet:

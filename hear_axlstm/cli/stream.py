@@ -54,14 +54,15 @@ WAITING = 1 << 20  # bytes that may wait in the pipe while weights are read, whe
     "--statistics",
     default="running",
     metavar="running|first|MEAN,DEVIATION|PATH",
-    help="Standardise by an average over the past, by the first seconds, by these numbers, or by those of a sound or a "
-    "folder of sounds.",
+    help="Standardise the log-mel by the mean and the deviation of the past (nothing comes in the first second), of the "
+    "first seconds (nothing comes in these), by two numbers, or by those of a sound or a folder of sounds that are like "
+    "what comes, which is best.",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),
     default=10.0,
-    help="Let the average fade in this time, or learn from as much of the beginning.",
+    help="Remember so much of the past (running), or listen for so long (first).",
 )
 @click.option(
     "--context",

@@ -122,16 +122,14 @@ def draw_moments(shown: Moments, target: Path, format: str) -> None:
         for side, spine in axes.spines.items():
             spine.set_visible(axes is not top or side == "left")
             spine.set_color(RULE)
-    name = printable(shown.name)
-    name = name if len(name) <= TITLE else f"{name[: TITLE - 1]}…"
-    top.set_title(name, loc="left", fontsize=12, parse_math=False)
+    top.set_title(short(shown.name, TITLE), loc="left", fontsize=12, parse_math=False)
     top.set_title(
         f"{shown.weights}, {1000 * shown.step:.0f} ms a moment", loc="right", fontsize=9, color=QUIET, parse_math=False
     )
     figure.align_ylabels([top, middle, bottom])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # of a name in a script that the font lacks, which has boxes then
-        canvas.print_figure(target, format=format, metadata=_anonymous(format))
+        canvas.print_figure(target, format=format, metadata=anonymous(format))
 
 
 def _scale(figure: Any, image: Any, place: Any, label: str) -> None:
@@ -141,7 +139,13 @@ def _scale(figure: Any, image: Any, place: Any, label: str) -> None:
     scale.ax.tick_params(colors=QUIET)
 
 
-def _anonymous(format: str) -> dict[str, None]:
+def short(name: str, most: int) -> str:
+    """A name in so many characters at most, as it can be shown."""
+    shown = printable(name)
+    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
+
+
+def anonymous(format: str) -> dict[str, None]:
     """What makes equal pictures equal files: no date, and no name of the program."""
     return {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}[format]
 

@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 
 from hear_axlstm.config import HOP_MS, N_MELS
 from hear_axlstm.errors import ConfigError
-from hear_axlstm.explore.spectrogram import draw_log_mel
+from hear_axlstm.explore.spectrogram import anonymous, draw_log_mel, short
 from hear_axlstm.pretraining.reconstruction import Reconstruction
-from hear_axlstm.progress import printable
 from hear_axlstm.storage import replacing
 
 Panel = NDArray[np.floating]  # (N, 80), NaN where nothing is drawn
 
 SUFFIXES = (".png", ".pdf", ".svg")
-UNDATED = {"png": "Software", "pdf": "CreationDate", "svg": "Date"}  # what a file would say of its making
 DPI, COLOURS = 100, 256
 PANELS: dict[str, Callable[[Reconstruction], Panel]] = {  # from top to bottom
     "sound": lambda clip: clip.log_mel,
@@ -55,7 +53,7 @@ def write_picture(clip: Reconstruction, target: Path) -> None:
     Raises ConfigError on another suffix and without matplotlib, OSError when the file cannot be written.
     """
     kind = kind_of(target)
-    content = picture([clip], f"{_short(clip.name, 60)}, as {clip.model} guesses it", [clip.summary, *clip.notes], kind)
+    content = picture([clip], f"{short(clip.name, 60)}, as {clip.model} guesses it", [clip.summary, *clip.notes], kind)
     with replacing(target) as temporary:
         temporary.write_bytes(content)
 
@@ -103,16 +101,16 @@ def picture(clips: Sequence[Reconstruction], title: str, words: Sequence[str] = 
             bar.set_ylabel("too low, too high" if is_error else "deviations from the mean", fontsize=7.5, color=QUIET)
         if several and row == 0:
             for clip, start in zip(clips, starts, strict=False):
-                heading = f"{_short(clip.name, 20)}: {clip.loss:.3f}"
+                heading = f"{short(clip.name, 20)}: {clip.loss:.3f}"
                 axes.text(start * HOP_MS / 1_000, N_MELS + 2, heading, fontsize=8, color=QUIET, parse_math=False)
-    figure.text(LEFT / width, 1 - 0.3 / height, _short(title, 120), fontsize=11, va="center", parse_math=False)
+    figure.text(LEFT / width, 1 - 0.3 / height, short(title, 120), fontsize=11, va="center", parse_math=False)
     for number, line in enumerate(lines):
         place = LEFT / width, 1 - (0.55 + LINE * number) / height
         figure.text(*place, line, fontsize=8, va="center", color=QUIET, parse_math=False)
     content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # of a name in letters that the font lacks
-        figure.savefig(content, format=kind, metadata={UNDATED[kind]: None})
+        figure.savefig(content, format=kind, metadata=anonymous(kind))
     return _small(content) if kind == "png" else content.getvalue()
 
 
@@ -141,12 +139,6 @@ def _divide(axes: Any, clips: Sequence[Reconstruction], starts: Sequence[int]) -
         labels += [f"{frame // whole}" for frame in range(0, len(clip), whole)]
     axes.set_xticks(ticks, labels)
     axes.set_xlim(right=(starts[-1] - APART) * HOP_MS / 1_000)
-
-
-def _short(name: str, most: int) -> str:
-    """A name in so many characters at most, as it can be shown."""
-    shown = printable(name)
-    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
 
 
 def _small(content: io.BytesIO) -> bytes:

@@ -7,6 +7,7 @@ averaged as it goes on.
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -135,5 +136,5 @@ def check_statistics(statistics: Any, seconds: Any) -> None:
             raise ConfigError(f"statistics is {statistics!r:.80}; {expected}") from error
         fits = math.isfinite(mean) and math.isfinite(deviation) and deviation >= 0
         require(fits, f"statistics is {statistics!r:.80}; expected finite numbers, and a deviation of 0 or more")
-    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    require(is_number and 0 < seconds < math.inf, f"seconds is {seconds!r:.50}; expected a positive number of seconds")
+    fits = isinstance(seconds, Real) and not isinstance(seconds, bool) and 0 < float(seconds) < math.inf
+    require(fits, f"seconds is {seconds!r:.50}; expected a positive number of seconds")

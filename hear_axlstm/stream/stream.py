@@ -20,6 +20,7 @@ class Stream:
     AxLSTM without ``flip`` and SSAM in one direction read tokens from left to right. Their state is carried from token to
     token, so that an embedding comes as soon as its patch column is heard, 42.5 ms after a moment at most. SSAST, ``flip``
     and bidirectional encoders need a whole chunk: their embeddings come every 2 seconds, which a line in the log says.
+    All begin anew with every chunk of 2 seconds, so that steps before and after such a border are less alike than others.
 
     model: what ``load_model`` returns, with its weights as they are now. A stream computes no gradients.
     statistics: the mean and deviation that log-mel frames are standardised by, of the whole sound in papers and offline.

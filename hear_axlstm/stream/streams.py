@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from numbers import Integral
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -64,17 +66,16 @@ class Streams:
         context: Context = "chunk",
     ) -> None:
         require(isinstance(model, Embedder), f"model is a {type(model).__name__}; expected what load_model returns")
-        is_count = isinstance(places, int) and not isinstance(places, bool) and places > 0
+        is_count = isinstance(places, Integral) and not isinstance(places, bool) and places > 0
         require(is_count, f"places is {places!r:.50}; expected how many sounds can be heard at once, 1 or more")
         check_choice("context", context, Context)
         check_statistics(statistics, seconds)
-        self.model, self.places, self.context = model, places, context
-        self._standard = statistics, seconds
+        self.model, self.places, self.context = model, int(places), context
+        self._standard = statistics, float(seconds)
         self._sounds: dict[int, Sound] = {}
-        self._made_with: dict[str, str] = {}
         self._recurrence: Recurrence | None = None
         if reads_forward(model.encoder):
-            self._recurrence = Recurrence(model.encoder, places + 1, model.backend)
+            self._recurrence = Recurrence(model.encoder, self.places + 1, model.backend)
             return
         why = "its blocks do not read tokens from the first to the last alone, and it is encoded chunk by chunk"
         require(context == "chunk", f"context='long' cannot be had of this encoder: {why}; leave context out")
@@ -113,10 +114,11 @@ class Streams:
         blocks: (n,) each, n >= 0, as ``Stream.push`` has it. Raises AudioError on samples that cannot be analysed, and
         ConfigError on a place where nothing has begun or that is flushed; then nothing of any block is taken.
         """
+        require(isinstance(blocks, Mapping), f"blocks is a {type(blocks).__name__}; expected a dict {{place: samples}}")
         waves = {place: _checked(samples, f"stream {place}") for place, samples in blocks.items()}
         for place in waves:
             if self._known(place).counted is not None:
-                raise ConfigError(f"stream {place} is flushed: its sound has ended; end it, and start another")
+                raise ConfigError(f"stream {place} is flushed: its sound has ended; begin another")
         for place, wave in waves.items():
             _warn_once(self._sounds[place], wave, f"stream {place}")
         sounds = {place: self._sounds[place] for place in waves}
@@ -170,9 +172,12 @@ class Streams:
     def _about(self) -> dict[str, str]:
         """What a state must have been made with to go on here."""
         model = self.model
-        if not self._made_with:
-            self._made_with = {"weights": fingerprint(model.encoder)}
-        return {**self._made_with, "layout": model.layout, "context": self.context, "dtype": str(model.compute_dtype)}
+        dtype = str(model.compute_dtype)
+        return {"weights": self._fingerprint, "layout": model.layout, "context": self.context, "dtype": dtype}
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return fingerprint(self.model.encoder)
 
     @property
     def _patch_frames(self) -> int:
@@ -261,6 +266,8 @@ class Streams:
 
 def _checked(samples: Any, name: str) -> Wave:
     """Samples as float32. Raises AudioError, which starts with ``name``."""
+    if isinstance(samples, bytes | bytearray | memoryview):
+        raise AudioError(f"{name}: are bytes; expected samples: np.frombuffer(block, np.int16), if they have 16 bits")
     ndim = samples.ndim if hasattr(samples, "ndim") else np.ndim(samples)
     if ndim != 1:
         raise AudioError(f"{name}: has {ndim} dimensions; expected (n_samples,), mono at 16 kHz: average the channels")

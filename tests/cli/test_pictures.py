@@ -57,8 +57,8 @@ def test_options_say_what_is_hidden_and_shown(draw, tmp_path):
         ({"options": ["--start", 4]}, 2, "start is 4.0; expected seconds from 0, before the end of a sound of 3.00 s"),
         ({"options": ["--device", "nowhere"]}, 2, "device 'nowhere' cannot be used"),
         ({"file": "gone.wav"}, 1, "gone.wav: "),
-        ({"options": ["--model", "gone.safetensors"]}, 1, "gone.safetensors: no such file"),
-        ({"out": "weights.safetensors/picture.png"}, 1, "weights.safetensors"),
+        ({"options": ["--model", "gone.safetensors"]}, 2, "gone.safetensors: no such file"),
+        ({"out": "weights.safetensors/picture.png"}, 2, "weights.safetensors"),
     ],
     ids=["suffix", "ratio", "start", "device", "sound", "weights", "folder"],
 )

@@ -10,7 +10,7 @@ from safetensors.torch import load, save
 import hear_axlstm
 from hear_axlstm.encoder import Encoder
 from hear_axlstm.errors import AudioError, ConfigError
-from hear_axlstm.stream import Statistics, Stream
+from hear_axlstm.stream import Statistics, Stream, Streams
 from tests.stream.conftest import CHUNKWISE, CONFIGS, offline, own_statistics, rising
 from tests.tolerances import BATCH_MATES_FLOAT64, STREAMED
 
@@ -151,6 +151,7 @@ def test_the_same_samples_in_every_form(small):
         (torch.zeros(3, dtype=torch.int64), "int64"),
         (np.zeros(3, np.uint8), "uint8"),
         (["a"], "no numbers"),
+        (bytes(640), "are bytes; expected samples: np.frombuffer"),
     ],
 )
 def test_bad_samples_are_refused_and_nothing_of_them_is_taken(small, samples, words):
@@ -197,6 +198,13 @@ def test_a_sound_that_is_too_short_has_no_embedding_yet(small):
 def test_options_that_there_are_not(small, options, words):
     with pytest.raises(ConfigError, match=words):
         Stream(small("ssam"), **options)
+
+
+def test_options_may_be_numbers_of_numpy(small):
+    model, clip = small("ssam"), rising(20_000)
+    stream, expected = (Stream(model, statistics="first", seconds=kind(0.5)) for kind in (np.float32, float))
+    torch.testing.assert_close(stream.push(clip), expected.push(clip), rtol=0, atol=0)
+    assert Streams(model, np.int64(2), statistics="running").places == 2
 
 
 def test_a_stream_is_of_a_model():

@@ -65,6 +65,13 @@ def test_a_place_where_nothing_has_begun(small):
             ask(1)
 
 
+def test_blocks_are_told_apart_by_place(small):
+    streams = Streams(small("ssam"), 2, statistics="running")
+    streams.start()
+    with pytest.raises(ConfigError, match="blocks is a list; expected a dict"):
+        streams.push([rising(640)])
+
+
 def test_one_bad_block_leaves_all_sounds_as_they_were(small):
     model, clip = small("axlstm"), rising(4_000)
     streams, alone = Streams(model, 2, statistics="running"), Stream(model, statistics="running")
