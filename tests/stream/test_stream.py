@@ -388,9 +388,10 @@ def test_what_a_push_lost_when_it_was_interrupted_is_not_passed_over(small, monk
             raise KeyboardInterrupt
         return encoded(*given)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Streams, "_encoded", interrupted)
+    monkeypatch.setattr(Streams, "_encoded", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         stream.push(clip[20_000:])
+    monkeypatch.undo()
     for ask in (lambda: stream.push([]), stream.flush, stream.scene, stream.state_dict):
         with pytest.raises(ConfigError, match="interrupted while it took samples"):
             ask()
