@@ -91,7 +91,7 @@ class _Pieces:
                 self._held.append(mel)
             if self._frames > HELD_FRAMES:
                 self._held = None
-        self._statistics = tally.statistics
+        self._first, self._statistics = tally.first, tally.about_first
         if not math.isfinite(self._statistics.deviation):
             raise AudioError(
                 "holds NaN, infinity or samples too large to analyse; expected finite samples in [-1, 1]: mend the file"
@@ -100,7 +100,7 @@ class _Pieces:
     def __iter__(self) -> Iterator[Tensor]:
         frames, (mean, deviation) = 0, self._statistics
         for mel in self._log_mels() if self._held is None else self._held:
-            yield (mel - mean) / (deviation + STD_OFFSET)
+            yield ((mel - self._first) - mean) / (deviation + STD_OFFSET)
             frames += mel.shape[1]
         if frames != self._frames:
             raise AudioError("changed while it was read; repeat the command when nothing writes to it any more")
@@ -112,7 +112,9 @@ class _Pieces:
 
         def analysed(wave: Wave) -> Iterator[Tensor]:
             if len(wave):
-                yield from log_mel_power(torch.from_numpy(wave)[None].to(self._device, self._dtype)).split(size, dim=1)
+                with torch.autocast(self._device.type, enabled=False):
+                    mel = log_mel_power(torch.from_numpy(wave)[None].to(self._device, self._dtype))
+                yield from mel.split(size, dim=1)
 
         for block in self._decode():
             if count:

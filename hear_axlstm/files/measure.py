@@ -57,6 +57,7 @@ def _blocks(sound: Given) -> Iterable[Wave]:
 
 def _add_frames(tally: Tally, wave: Wave) -> None:
     if len(wave):
-        tally.add(log_mel_power(torch.from_numpy(wave)[None])[0].double().numpy())
+        with torch.autocast("cpu", enabled=False):
+            tally.add(log_mel_power(torch.from_numpy(wave)[None])[0].double().numpy())
     if tally.weight and not math.isfinite(tally.squares):
         raise AudioError("holds NaN, infinity or samples too large to analyse; expected finite samples in [-1, 1]")

@@ -60,7 +60,7 @@ def get_scene_embeddings(audio: Tensor, model: Embedder, *, lengths: Lengths = N
     ``torch.no_grad()`` unless you train, or memory grows with the clips. Raises AudioError on bad input, ConfigError on
     layers that there are not.
     """
-    inner, alone = _unwrapped(model), lengths is None and layers is None  # all that DataParallel can scatter and gather
+    inner, alone = unwrapped(model), lengths is None and layers is None  # all that DataParallel can scatter and gather
     return (model if alone or not isinstance(model, nn.DataParallel) else inner)(audio, lengths, layers)
 
 
@@ -76,10 +76,10 @@ def get_timestamp_embeddings(
     """
     if isinstance(model, nn.parallel.DistributedDataParallel) and is_grad_enabled():
         raise ConfigError("timestamps pass by DistributedDataParallel: use no_grad(), or wrap a module that calls them")
-    return _unwrapped(model).timestamps(audio, lengths, layers)
+    return unwrapped(model).timestamps(audio, lengths, layers)
 
 
-def _unwrapped(model: nn.Module) -> Embedder:
+def unwrapped(model: nn.Module) -> Embedder:
     """The model in torch.compile's, DataParallel's and like wrappers."""
     inner = model
     while isinstance(wrapped := getattr(inner, "_orig_mod", getattr(inner, "module", None)), nn.Module):

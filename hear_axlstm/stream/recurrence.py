@@ -39,7 +39,8 @@ class Recurrence:
     "0.C" (places, H, K, K), "0.n" (places, H, K) and "0.m" (places, H), of a scan "0.h" (places, N, n). float32, float64
     when the weights are.
 
-    What is made of weights, such as products of projections, is made here once: the encoder must not be trained meanwhile.
+    What is made of weights, such as products of projections, is made here once: the encoder must stay as it is, which
+    ``Streams`` sees to.
     Raises ConfigError unless the encoder ``reads_forward``.
     """
 

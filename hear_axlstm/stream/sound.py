@@ -22,7 +22,7 @@ class Sound:
     column was made of yet. columns: how many were encoded. chunk: the steps of the chunk that is not complete, in the time
     layout, (columns of a chunk, E), of which the first ``place`` are there. sums: of the steps of all chunks before, (E,),
     as scene embeddings group them. counted: how many steps the scene embedding has, when the sound has ended. peak: of its
-    samples.
+    samples. whole: whether it took all samples it was given, and was not interrupted.
     """
 
     def __init__(self, standard: Standard, layout: Layout, grid: tuple[int, int], chunk: Tensor) -> None:
@@ -32,7 +32,7 @@ class Sound:
         self.chunk = chunk
         self.sums = torch.zeros(chunk.shape[1], dtype=torch.float64, device="cpu")
         self.counted: int | None = None
-        self.peak = 0.0
+        self.peak, self.whole = 0.0, True
 
     @property
     def place(self) -> int:

@@ -20,6 +20,7 @@ from hear_axlstm.frontend import STD_OFFSET
 Mel = NDArray[np.float64]  # (N, 80), ln of mel power
 Learnt = Literal["running", "first"]
 BEGINNING = 1.0  # seconds that "running" learns from before anything comes
+LONGEST = 1e9  # seconds, 30 years
 
 
 class Statistics(NamedTuple):
@@ -61,9 +62,15 @@ class Tally:
     @property
     def statistics(self) -> Statistics:
         """Of all frames so far; there must be one."""
+        mean, deviation = self.about_first
+        return Statistics(self.first + mean, deviation)
+
+    @property
+    def about_first(self) -> Statistics:
+        """Of all frames so far less ``first``: exact where they hardly differ from it, in float32, too."""
         values, mean = self.weight * N_MELS, self.total / self.weight
         variance = (self.squares - self.total * mean) * N_MELS / (values - 1)
-        return Statistics(self.first + mean, math.sqrt(max(variance, 0.0)))
+        return Statistics(mean, math.sqrt(max(variance, 0.0)))
 
     def _from_first(self, mel: Mel) -> tuple[Mel, Mel]:
         """Each frame's mean and mean square, (N,), both about the first value that was ever counted."""
@@ -92,7 +99,7 @@ class Standard:
     def __init__(self, statistics: Statistics | tuple[float, float] | Learnt, seconds: float) -> None:
         self.given = None if isinstance(statistics, str) else Statistics(*map(float, statistics))
         self.kind = statistics if isinstance(statistics, str) else "given"
-        self.seconds = float(seconds)
+        self.seconds = seconds = float(seconds)
         self.needed = max(1, round(1000 * (seconds if self.kind == "first" else min(seconds, BEGINNING)) / HOP_MS))
         self.tally = Tally(math.exp(-HOP_MS / 1000 / seconds) if self.kind == "running" else 1.0)
         self.waiting: Mel = np.zeros((0, N_MELS))
@@ -132,9 +139,10 @@ def check_statistics(statistics: Any, seconds: Any) -> None:
     else:
         try:
             mean, deviation = map(float, statistics)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ConfigError(f"statistics is {statistics!r:.80}; {expected}") from error
         fits = math.isfinite(mean) and math.isfinite(deviation) and deviation >= 0
         require(fits, f"statistics is {statistics!r:.80}; expected finite numbers, and a deviation of 0 or more")
-    fits = isinstance(seconds, Real) and not isinstance(seconds, bool) and 0 < float(seconds) < math.inf
-    require(fits, f"seconds is {seconds!r:.50}; expected a positive number of seconds")
+    is_number = isinstance(seconds, Real) and not isinstance(seconds, bool)
+    expected = f"expected a positive number of seconds, {LONGEST:.0e} at most"
+    require(is_number and 0 < seconds <= LONGEST, f"seconds is {seconds!r:.50}; {expected}")

@@ -60,7 +60,7 @@ def from_state(
     Raises ConfigError where the state was made with something else, or is damaged.
     """
     try:
-        about = json.loads(bytes(state[ABOUT].numpy()))
+        about = json.loads(bytes(state[ABOUT].cpu().numpy()))
         if about["format"] != FORMAT:
             raise ValueError(f"its format is {about['format']!r}, not {FORMAT}")
         _check(about, made_with)
@@ -70,7 +70,7 @@ def from_state(
             _fits(name, tensor, recurrence[name].shape, recurrence[name].dtype)
     except ConfigError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
         cause = f"it has no {error}" if isinstance(error, KeyError) else error
         raise ConfigError(f"the state is not what state_dict() returned ({cause}); expected that of a stream") from error
     return sound, own

@@ -22,7 +22,8 @@ class Stream:
     and bidirectional encoders need a whole chunk: their embeddings come every 2 seconds, which a line in the log says.
     All begin anew with every chunk of 2 seconds, so that steps before and after such a border are less alike than others.
 
-    model: what ``load_model`` returns, with its weights as they are now. A stream computes no gradients.
+    model: what ``load_model`` returns, which must stay as it is: a stream of a model that changed raises ConfigError. It
+    computes no gradients.
     statistics: the mean and deviation that log-mel frames are standardised by, of the whole sound in papers and offline.
     Given, as ``hear_axlstm.statistics(files)`` measures them; "first", those of the first ``seconds``, until which nothing
     comes; or "running", an average over the past, in which a frame that is ``seconds`` old counts 1/e of the present one,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from numbers import Integral
 from typing import Any, Literal, NamedTuple
@@ -19,6 +20,7 @@ from hear_axlstm.config import CHUNK_FRAMES, HOP, HOP_MS, MIN_SAMPLES, N_FFT, SA
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.frontend import log_mel_power
+from hear_axlstm.hear import unwrapped
 from hear_axlstm.ops.backend import threads_of_a_call
 from hear_axlstm.patches import steps_from_tokens, timestamp_steps, timestamps_ms
 from hear_axlstm.stream.recurrence import Recurrence, reads_forward
@@ -33,6 +35,13 @@ PIECE = CHUNK_FRAMES * HOP  # samples that are taken at once: bounds memory for 
 MOST_COLUMNS = 1_600  # patch columns that are encoded at once
 
 logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def _own_modes() -> Iterator[None]:
+    """Without gradients, and without the caller's inference mode and autocast: what a call keeps serves others later."""
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+        yield
 
 
 class Steps(NamedTuple):
@@ -56,6 +65,7 @@ class Streams:
     >>> streams.push({place: samples})[place].embeddings  # doctest: +SKIP
     """
 
+    @_own_modes()
     def __init__(
         self,
         model: Embedder,
@@ -65,7 +75,8 @@ class Streams:
         seconds: float = 10.0,
         context: Context = "chunk",
     ) -> None:
-        require(isinstance(model, Embedder), f"model is a {type(model).__name__}; expected what load_model returns")
+        model = unwrapped(model)
+        require(model.device.type != "meta", "the model is on the meta device, without values; expected weights")
         is_count = isinstance(places, Integral) and not isinstance(places, bool) and places > 0
         require(is_count, f"places is {places!r:.50}; expected how many sounds can be heard at once, 1 or more")
         check_choice("context", context, Context)
@@ -73,9 +84,11 @@ class Streams:
         self.model, self.places, self.context = model, int(places), context
         self._standard = statistics, float(seconds)
         self._sounds: dict[int, Sound] = {}
+        self._made_of: list[Any] | None = self._facts()
         self._recurrence: Recurrence | None = None
         if reads_forward(model.encoder):
-            self._recurrence = Recurrence(model.encoder, self.places + 1, model.backend)
+            with torch.autocast(model.device.type, enabled=False):
+                self._recurrence = Recurrence(model.encoder, self.places + 1, model.backend)
             return
         why = "its blocks do not read tokens from the first to the last alone, and it is encoded chunk by chunk"
         require(context == "chunk", f"context='long' cannot be had of this encoder: {why}; leave context out")
@@ -87,6 +100,7 @@ class Streams:
         frames = self._patch_frames if self._recurrence else CHUNK_FRAMES
         return ((frames - 1) * HOP + N_FFT / 2) * 1000 / SAMPLE_RATE
 
+    @_own_modes()
     def start(self, statistics: Statistics | tuple[float, float] | Learnt | None = None) -> int:
         """Begin a sound in a free place, and return the number of that place.
 
@@ -107,7 +121,7 @@ class Streams:
         self._known(place)
         del self._sounds[place]
 
-    @torch.no_grad()
+    @_own_modes()
     def push(self, blocks: Mapping[int, Any]) -> dict[int, Steps]:
         """Take samples of several sounds, by place, and return what is certain now of each.
 
@@ -115,50 +129,59 @@ class Streams:
         ConfigError on a place where nothing has begun or that is flushed; then nothing of any block is taken.
         """
         require(isinstance(blocks, Mapping), f"blocks is a {type(blocks).__name__}; expected a dict {{place: samples}}")
+        self._check_model()
         waves = {place: _checked(samples, f"stream {place}") for place, samples in blocks.items()}
         for place in waves:
-            if self._known(place).counted is not None:
+            if self._whole(place).counted is not None:
                 raise ConfigError(f"stream {place} is flushed: its sound has ended; begin another")
         for place, wave in waves.items():
             _warn_once(self._sounds[place], wave, f"stream {place}")
         sounds = {place: self._sounds[place] for place in waves}
         before = {place: sound.columns for place, sound in sounds.items()}
         found: dict[int, list[Tensor]] = {place: [] for place in waves}
+        for sound in sounds.values():
+            sound.whole = False
         with threads_of_a_call(self.model.device):
             for start in range(0, max(map(len, waves.values()), default=0), PIECE):
                 pieces = {place: wave[start : start + PIECE] for place, wave in waves.items()}
                 self._hear(sounds, {place: sounds[place].windows.push(piece) for place, piece in pieces.items()})
                 self._encode(sounds, found)
+        for sound in sounds.values():
+            sound.whole = True
         return {place: self._steps(steps, before[place]) for place, steps in found.items()}
 
-    @torch.no_grad()
+    @_own_modes()
     def flush(self, place: int) -> Steps:
         """End the sound in a place, and return the rest of its steps. ``scene`` is that of the whole from now on.
 
         Raises AudioError where there are fewer than 201 samples, and ConfigError where nothing has begun.
         """
-        if self._known(place).counted is not None:
+        self._check_model()
+        if self._whole(place).counted is not None:
             return self._steps([], 0)
         steps, self._sounds[place] = self._ended(place)
         return steps
 
-    @torch.no_grad()
+    @_own_modes()
     def scene(self, place: int) -> Tensor:
         """The scene embedding of a sound as if it ended here, as ``get_scene_embeddings`` gives it. Shape: -> (E,), float32.
 
         It takes as long as the steps to the end of the chunk, at most. Raises AudioError where there are fewer than 201
         samples, and ConfigError where nothing has begun.
         """
-        sound = self._known(place)
+        self._check_model()
+        sound = self._whole(place)
         ended = sound if sound.counted is not None else self._ended(place)[1]
         return ended.scene().to(self.model.device)
 
     def state_dict(self, place: int) -> dict[str, Tensor]:
         """All that another place needs to go on with a sound, in tensors, as ``Stream.state_dict`` has it."""
-        sound = self._known(place)
+        self._check_model()
+        sound = self._whole(place)
         recurrence = self._recurrence.state if self._recurrence else {}
         return to_state(sound, {name: state[place] for name, state in recurrence.items()}, self._about())
 
+    @_own_modes()
     def load_state_dict(self, place: int, state: Mapping[str, Tensor]) -> None:
         """Go on with a sound in a place where one has begun, which is forgotten; else as ``Stream.load_state_dict``."""
         self._known(place)
@@ -184,15 +207,38 @@ class Streams:
         return self.model.encoder.config.patch[0]
 
     def _known(self, place: int) -> Sound:
-        if place not in self._sounds:
+        if not isinstance(place, Integral) or isinstance(place, bool) or place not in self._sounds:
             raise ConfigError(f"nothing has begun in place {place!r:.50}; start() gives the place of a sound")
         return self._sounds[place]
+
+    def _whole(self, place: int) -> Sound:
+        """The sound in a place, which can go on."""
+        sound = self._known(place)
+        lost = f"stream {place} was interrupted while it took samples, and some are lost"
+        require(sound.whole, f"{lost}; end it and start another, or load a state that was saved before")
+        return sound
+
+    def _check_model(self) -> None:
+        """Raise ConfigError where the model is no more what it was."""
+        facts = self._facts()
+        self._made_of = self._made_of or facts
+        changed = "the model has changed since the stream was made: it was trained, converted, moved or has other options"
+        require(self._made_of == facts, f"{changed}; make a new stream, or give each a copy of the model")
+
+    def _facts(self) -> list[Any]:
+        """The model's options, where its weights lie, and how often they were written to, as far as torch counts."""
+        weights, options = self.model.encoder.parameters(), (self.model.layout, self.model.compute_dtype)
+        return [options, *((each.data_ptr(), 0 if each.is_inference() else each._version) for each in weights)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has weights of its own."""
+        return {**vars(self), "_made_of": None}
 
     def _empty(self, statistics: Statistics | tuple[float, float] | Learnt, seconds: float) -> Sound:
         """A sound that has heard nothing."""
         model = self.model
         grid = model.encoder.config.grid
-        chunk = torch.zeros(grid[0], model.timestamp_embedding_size, device=model.device)
+        chunk = torch.zeros(grid[0], model.timestamp_embedding_size, device=model.device, dtype=torch.float32)
         return Sound(Standard(statistics, seconds), model.layout, grid, chunk)
 
     def _hear(self, sounds: Mapping[int, Sound], waves: Mapping[int, Wave]) -> None:
@@ -259,7 +305,7 @@ class Streams:
     def _steps(self, found: Sequence[Tensor], before: int) -> Steps:
         """Steps, (k, E) each, joined, with their times, where ``before`` came before them."""
         size = self.model.timestamp_embedding_size
-        embeddings = torch.cat([torch.zeros(0, size, device=self.model.device), *found])
+        embeddings = torch.cat([torch.zeros(0, size, device=self.model.device, dtype=torch.float32), *found])
         column = torch.arange(before, before + len(embeddings), device="cpu", dtype=torch.float64)
         return Steps(embeddings, HOP_MS * (self._patch_frames * column + (self._patch_frames - 1) / 2))
 
@@ -268,7 +314,10 @@ def _checked(samples: Any, name: str) -> Wave:
     """Samples as float32. Raises AudioError, which starts with ``name``."""
     if isinstance(samples, bytes | bytearray | memoryview):
         raise AudioError(f"{name}: are bytes; expected samples: np.frombuffer(block, np.int16), if they have 16 bits")
-    ndim = samples.ndim if hasattr(samples, "ndim") else np.ndim(samples)
+    try:
+        ndim = samples.ndim if hasattr(samples, "ndim") else np.ndim(samples)
+    except ValueError as error:  # lists of several lengths
+        raise AudioError(f"{name}: gives no array ({error}); expected (n_samples,), mono at 16 kHz") from error
     if ndim != 1:
         raise AudioError(f"{name}: has {ndim} dimensions; expected (n_samples,), mono at 16 kHz: average the channels")
     try:

@@ -119,3 +119,15 @@ def test_a_long_file_is_embedded_beside_others(model, tmp_path, monkeypatch, wor
     for name, embedding in result[result.ok]:
         with torch.no_grad():
             close(embedding, model(torch.tensor(read_audio(tmp_path / name))[None])[0])
+
+
+@pytest.mark.usefixtures("pieces")
+@pytest.mark.parametrize("level", [1e-6, 1e-7])
+def test_what_hardly_differs_from_silence_in_float32(level):
+    """The deviation is near the last digits of the mean, which must not be added to what it is subtracted from."""
+    model = Embedder(Encoder(SSASTConfig(width=16, depth=1, heads=2)).eval())
+    audio = level * noise(1, 100_000)
+    with torch.no_grad():
+        whole = model(audio)[0]
+    embedding, _ = embed_long(in_blocks(audio[0].numpy()), model)
+    assert np.abs(embedding - whole.numpy()).max() < BATCH_MATES

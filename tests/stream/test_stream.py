@@ -1,5 +1,7 @@
 """A sound in bits is the whole sound."""
 
+import contextlib
+import copy
 import logging
 
 import numpy as np
@@ -8,6 +10,7 @@ import torch
 from safetensors.torch import load, save
 
 import hear_axlstm
+from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Encoder
 from hear_axlstm.errors import AudioError, ConfigError
 from hear_axlstm.stream import Statistics, Stream, Streams
@@ -152,6 +155,7 @@ def test_the_same_samples_in_every_form(small):
         (np.zeros(3, np.uint8), "uint8"),
         (["a"], "no numbers"),
         (bytes(640), "are bytes; expected samples: np.frombuffer"),
+        ([[0.0], [0.0, 1.0]], "gives no array"),
     ],
 )
 def test_bad_samples_are_refused_and_nothing_of_them_is_taken(small, samples, words):
@@ -192,6 +196,8 @@ def test_a_sound_that_is_too_short_has_no_embedding_yet(small):
         ({"statistics": (float("nan"), 1.0)}, "finite"),
         ({"statistics": "running", "seconds": 0}, "positive number of seconds"),
         ({"statistics": "first", "seconds": "3"}, "positive number of seconds"),
+        ({"statistics": "first", "seconds": 1e308}, "seconds, 1e\\+09 at most"),
+        ({"statistics": (10**400, 1)}, "a mean and a deviation"),
         ({"statistics": "running", "context": "all"}, "context is 'all'"),
     ],
 )
@@ -320,3 +326,90 @@ def test_a_stream_computes_no_gradients(small):
     embeddings, _ = Stream(small("axlstm"), statistics="running").push(rising(2_000))
     assert not embeddings.requires_grad
     assert not embeddings.is_inference()
+
+
+@contextlib.contextmanager
+def default_dtype(dtype):
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+MODES = {
+    "inference": torch.inference_mode,
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "float64 by default": lambda: default_dtype(torch.float64),
+    "bfloat16 by default": lambda: default_dtype(torch.bfloat16),
+}
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+@pytest.mark.parametrize("name", ["axlstm", "ssast"])
+def test_the_caller_s_modes_change_nothing(small, name, mode):
+    model, clip = small(name), rising(40_000)
+    expected, _, scene = offline(clip, model)
+    with mode():
+        stream = Stream(model, statistics=own_statistics(clip))
+        first = stream.push(clip[:20_000])
+        stream.load_state_dict(stream.state_dict())
+    second = stream.push(clip[20_000:30_000])
+    with mode():
+        embeddings, _ = joined([first, second, stream.push(clip[30_000:]), stream.flush()])
+    torch.testing.assert_close(embeddings, expected, rtol=0, atol=STREAMED)
+    torch.testing.assert_close(stream.scene(), scene, rtol=0, atol=STREAMED)
+
+
+@pytest.mark.parametrize("name", ["axlstm", "ssast"])
+def test_a_model_that_changes_is_refused(small, name):
+    """The state was made with other weights, and a sum of both would say nothing."""
+
+    def train(model):
+        torch.nn.init.ones_(model.encoder.norm.weight)
+
+    def other_layout(model):
+        model.layout = "time"
+
+    for change in (train, Embedder.double, other_layout):
+        model = small(name)
+        stream = Stream(model, statistics="running")
+        stream.push(rising(5_000))
+        copied = copy.deepcopy(stream)
+        change(model)
+        for ask in (lambda stream=stream: stream.push(rising(5_000)), stream.flush, stream.scene, stream.state_dict):
+            with pytest.raises(ConfigError, match="the model has changed"):
+                ask()
+        copied.push(rising(5_000))
+
+
+def test_what_a_push_lost_when_it_was_interrupted_is_not_passed_over(small, monkeypatch):
+    model, clip = small("axlstm"), rising(60_000)
+    stream, other = Stream(model, statistics=(-3.0, 2.0)), Stream(model, statistics=(-3.0, 2.0))
+    for one in (stream, other):
+        one.push(clip[:20_000])
+    saved, encoded, calls = stream.state_dict(), Streams._encoded, []
+
+    def interrupted(*given):
+        calls.append(given)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return encoded(*given)
+
+    monkeypatch.setattr(Streams, "_encoded", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stream.push(clip[20_000:])
+    monkeypatch.undo()
+    for ask in (lambda: stream.push([]), stream.flush, stream.scene, stream.state_dict):
+        with pytest.raises(ConfigError, match="interrupted while it took samples"):
+            ask()
+    stream.load_state_dict(saved)
+    torch.testing.assert_close(stream.push(clip[20_000:]), other.push(clip[20_000:]), rtol=0, atol=0)
+
+
+def test_a_wrapped_model_streams_as_it_embeds(small):
+    model, clip = small("ssam"), rising(2_000)
+    expected = Stream(model, statistics="running").push(clip)
+    torch.testing.assert_close(Stream(torch.nn.DataParallel(model), statistics="running").push(clip), expected)
+    with pytest.raises(ConfigError, match="meta device"):
+        Stream(small("ssam").to("meta"), statistics="running")

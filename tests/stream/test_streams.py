@@ -2,6 +2,7 @@
 
 import random
 
+import numpy as np
 import pytest
 import torch
 
@@ -63,6 +64,13 @@ def test_a_place_where_nothing_has_begun(small):
     for ask in (streams.end, streams.flush, streams.scene, streams.state_dict, lambda place: streams.push({place: []})):
         with pytest.raises(ConfigError, match="nothing has begun in place 1"):
             ask(1)
+    streams.start()
+    for place in (False, 0.0, "0", -1):
+        with pytest.raises(ConfigError, match="nothing has begun in place"):
+            streams.push({place: rising(1_000)})
+    with pytest.raises(ConfigError, match="blocks is a list; expected samples by place"):
+        streams.push([rising(1_000)])
+    assert len(streams.push({np.int64(0): rising(40_000)})[0].embeddings)
 
 
 def test_blocks_are_told_apart_by_place(small):
