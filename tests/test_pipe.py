@@ -140,6 +140,21 @@ def test_other_chunks_are_passed_over():
     np.testing.assert_array_equal(heard(data), EXACT)
 
 
+def test_chunks_follow_an_odd_number_of_bytes():
+    samples = bytes(range(1, 202)) * 3
+    for after in (chunk(b"id3 ", bytes(9_001)), chunk(b"id3 ", bytes(9_001)) + chunk(b"LIST", b"INFO")):
+        assert len(heard(riff(fmt(bits=24), chunk(b"data", samples), after), 7)) == 201
+    assert "promises less" in heard_before(riff(fmt(bits=24), chunk(b"data", samples), bytes(9_000)))[1]
+
+
+@pytest.mark.parametrize("begins", [wav(PCM), wav(PCM, format="RF64"), wav(PCM, format="FLAC"), b"ID3\4" + bytes(100)])
+def test_a_header_is_no_sample(begins):
+    before, said = heard_before(begins, Header(RAW["s16le"], SAMPLE_RATE, 1))
+    assert not len(before)
+    assert said.startswith("has a header (it begins with b'")
+    assert "leave --raw out" in said
+
+
 def test_the_zero_that_makes_the_number_of_bytes_even_is_no_sample():
     samples = np.arange(3 * 301, dtype=np.uint8).tobytes()
     data = riff(fmt(bits=24), chunk(b"data", samples, 0x7FFFF000))

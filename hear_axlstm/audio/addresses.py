@@ -42,6 +42,18 @@ def name_at(address: str) -> str:
     return unquote((parts.path.rstrip("/") or parts.netloc).rpartition("/")[2]) or address
 
 
+def short_name(sound: Any) -> str:
+    """The last part of a path or an address; "sound" of what is neither.
+
+    >>> short_name("birds/wren.wav"), short_name("https://here.org/wren.wav?size=1"), short_name(b"fLaC")
+    ('wren.wav', 'wren.wav', 'sound')
+    """
+    if not isinstance(sound, str | os.PathLike):
+        return "sound"
+    place = os.fsdecode(sound)
+    return name_at(place) if is_address(place) else os.path.basename(place)
+
+
 def full_name_at(address: str) -> str:
     """An address as a path that is no other address's: host or bucket, path and query; of a chain the outermost first.
 

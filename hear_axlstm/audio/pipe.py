@@ -11,12 +11,13 @@ import numpy as np
 import soxr
 
 from hear_axlstm.audio.files import Wave
-from hear_axlstm.audio.wav import CODINGS, FLOAT, PCM, PIECE, Header, Input, check_the_rest, read_header
+from hear_axlstm.audio.wav import CODINGS, CONVERT, FLOAT, PCM, PIECE, Header, Input, check_the_rest, read_header
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import AudioError
 from hear_axlstm.progress import several
 
 Raw = Literal["s16le", "f32le"]  # FFmpeg's names
+HEADERS = (b"RIFF", b"RF64", b"BW64", b"FORM", b"fLaC", b"OggS", b"ID3")  # what files that have one begin with
 RAW = {"s16le": CODINGS[PCM, 16], "f32le": CODINGS[FLOAT, 32]}
 
 
@@ -28,7 +29,7 @@ class SoundPipe:
     """
 
     def __init__(self, file: Input, header: Header | None = None) -> None:
-        self._file = file
+        self._file, self._is_raw = file, header is not None
         self.header = header or read_header(file)
 
     def blocks(self) -> Iterator[Wave]:
@@ -39,7 +40,8 @@ class SoundPipe:
         sound is the end of that.
 
         Shape: -> (n_samples,) each, of which there may be none. Raises AudioError, without a name, on NaN, infinity, half a
-        sample at the end, or less sound than the header promises; all samples before it came before.
+        sample at the end, less sound than the header promises, or a header among samples that come without one; all samples
+        before it came before.
         """
         rate = self.header.rate
         resampler = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
@@ -56,6 +58,10 @@ class SoundPipe:
         while left and (piece := self._file.read(min(PIECE, left))):
             left -= len(piece)
             data = cut + piece
+            if self._is_raw and not count and data.startswith(HEADERS):
+                raise AudioError(
+                    f"has a header (it begins with {data[:4]!r}): leave --raw out if it is a WAV; else {CONVERT}"
+                )
             whole = len(data) - len(data) % frame
             cut = data[whole:]
             block = self._mono(data[:whole])
@@ -75,7 +81,7 @@ class SoundPipe:
                 "together; see to what writes into the pipe"
             )
         if length is not None:
-            check_the_rest(self._file)
+            check_the_rest(self._file, length)
 
     def _mono(self, data: bytes) -> Wave:
         samples = self.header.coding.decoded(data).reshape(-1, self.header.channels)

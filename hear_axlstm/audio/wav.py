@@ -129,9 +129,15 @@ def read_header(file: Input) -> Header:
     return Header(coding, rate, channels, size if is_known else None)
 
 
-def check_the_rest(file: Input) -> None:
-    """Read what follows the samples to the end of the input. Raises AudioError, without the name, if it may be sound."""
-    while len(head := taken(file, 8)) == 8:
+def check_the_rest(file: Input, length: int) -> None:
+    """Read what follows ``length`` bytes of samples to the end of the input.
+
+    Raises AudioError, without the name, if it may be sound.
+    """
+    head = taken(file, 8)
+    if length % 2 and head[:1] == b"\0":  # it makes the number of bytes even
+        head = head[1:] + taken(file, 1)
+    while len(head) == 8:
         if head[:4] in (b"RIFF", b"RF64", b"BW64", b"data") or not head[:4].decode("latin-1").strip().isalnum():
             left = len(head) + skipped(file)
             if left > SLACK:
@@ -141,6 +147,7 @@ def check_the_rest(file: Input) -> None:
             return
         size = int.from_bytes(head[4:], "little")
         skipped(file, size + size % 2)
+        head = taken(file, 8)
 
 
 def taken(file: Input, count: int) -> bytes:

@@ -173,11 +173,9 @@ def failing(advice: str | Callable[[], str], *errors: type[Exception]) -> Iterat
 
 
 @contextmanager
-def unwarned() -> Iterator[None]:
-    """Keep the warning of ``embed`` from naming the failures that are named here."""
-    from hear_axlstm.files import embed
-
-    log = logging.getLogger(embed.__module__)
+def unwarned(module: str = "hear_axlstm.files.run") -> Iterator[None]:
+    """Keep a module from warning: that of ``embed``, of failures that are named here, or another."""
+    log = logging.getLogger(module)
     level = log.level
     log.setLevel(logging.ERROR)
     try:

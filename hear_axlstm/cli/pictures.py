@@ -10,7 +10,7 @@ from hear_axlstm.cli.common import FAILED, REFUSED, device_option, main, model_o
 
 
 @main.command("reconstruct")
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("sound", metavar="FILE")
 @click.option(
     "-o",
     "--out",
@@ -26,13 +26,13 @@ from hear_axlstm.cli.common import FAILED, REFUSED, device_option, main, model_o
 @device_option
 @quiet_option
 def reconstruct_command(
-    file: Path, out: Path, model: str, mask_ratio: float, seed: int, start: float, device: str, quiet: bool
+    sound: str, out: Path, model: str, mask_ratio: float, seed: int, start: float, device: str, quiet: bool
 ) -> None:
     """Draw what an encoder guesses of patches that are hidden.
 
-    The picture shows up to 10 seconds of FILE: its log-mel, what is left of it, what the encoder guesses of the rest, and
-    how far that is off. The same seed hides the same patches. Weights that were fine-tuned, or never pretrained, guess
-    badly; the command says so.
+    FILE is a sound, or the address of one. The picture shows up to 10 seconds of it: its log-mel, what is left of that,
+    what the encoder guesses of the rest, and how far this is off. The same seed hides the same patches. Weights that were
+    fine-tuned, or never pretrained, guess badly; the command says so.
     """
     from hear_axlstm.explore.page import writable
     from hear_axlstm.pretraining.picture import kind_of
@@ -44,7 +44,7 @@ def reconstruct_command(
         kind_of(writable(out))
         read_header(find_weights(model))
     with reported(FAILED):
-        guessed = reconstruction(file, model, mask_ratio=mask_ratio, seed=seed, start=start, device=device)
+        guessed = reconstruction(sound, model, mask_ratio=mask_ratio, seed=seed, start=start, device=device)
         guessed.draw(out)
     if not quiet:
         tell(guessed.summary, *guessed.notes, f"the picture: {out}")

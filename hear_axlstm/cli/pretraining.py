@@ -169,7 +169,6 @@ def recipes_command() -> None:
     "--watch",
     multiple=True,
     metavar="FILE",
-    type=click.Path(path_type=Path),
     help="Show in guesses.png what the encoder guesses of this recording, instead of synthesised sounds. The option may be "
     "given four times.",
 )
@@ -186,7 +185,7 @@ def pretrain_command(
     batch: int | None,
     seed: int | None,
     precision: Precision | None,
-    watch: tuple[Path, ...],
+    watch: tuple[str, ...],
     quiet: bool,
     **options: Any,
 ) -> None:

@@ -6,7 +6,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
@@ -26,6 +26,7 @@ from hear_axlstm.cli.common import (
     reported,
     send,
     tell,
+    unwarned,
 )
 from hear_axlstm.config import HOP_MS, MIN_SAMPLES, SAMPLE_RATE, Precision
 from hear_axlstm.errors import AudioError, ConfigError
@@ -108,7 +109,9 @@ def stream_command(
         from hear_axlstm.stream import Stream
 
         embedder = load_model(model, precision=precision, device=device)
-        stream = Stream(embedder, statistics=_statistics(statistics, quiet), seconds=seconds, context=context)
+        standard = _statistics(statistics, quiet)
+        with unwarned("hear_axlstm.stream.streams") if quiet else nullcontext():  # of rows that come late
+            stream = Stream(embedder, statistics=standard, seconds=seconds, context=context)
     rows = (_json_rows if format == "json" else _npy_rows)(embedder.timestamp_embedding_size)
     heard = written = 0
     with reported(FAILED), stdin.until_interrupted(), _named():
@@ -220,7 +223,7 @@ def _statistics(text: str, quiet: bool) -> Statistics | Learnt | tuple[float, fl
     with suppress(ValueError):
         mean, deviation = map(float, text.split(","))
         return mean, deviation
-    if not Path(text).exists():
+    if not text or not Path(text).exists():
         raise ConfigError(f"--statistics is {text!r}; expected running, first, MEAN,DEVIATION, or a path to sounds")
     found = statistics([text])
     if not quiet:

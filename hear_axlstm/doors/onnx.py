@@ -23,7 +23,7 @@ from hear_axlstm.doors.torch_export import Exportable, What, exportable, fixed_s
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import BackendError, HearAxlstmError
 from hear_axlstm.frontend import log_mel
-from hear_axlstm.hear import _unwrapped, load_model
+from hear_axlstm.hear import unwrapped, load_model
 from hear_axlstm.storage import replacing, sweep
 from hear_axlstm.version import __version__
 from hear_axlstm.weights.load import METADATA_KEY
@@ -74,7 +74,7 @@ def export(
     fixed_samples(seconds)
     missing = [name for name in PACKAGES if not _can_import(name)]
     require(not missing, f"ONNX needs {', '.join(missing)}: pip install 'hear-axlstm[onnx]'")
-    given = load_model(model) if isinstance(model, str | os.PathLike) else _unwrapped(model)
+    given = load_model(model) if isinstance(model, str | os.PathLike) else unwrapped(model)
     sweep(target.parent)
     with replacing(target) as temporary:
         graph = _converted(given, what, seconds)

@@ -19,7 +19,7 @@ from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Encoder
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.frontend import LOG_OFFSET, STD_OFFSET, mel_filters, reflected, standardised
-from hear_axlstm.hear import _unwrapped
+from hear_axlstm.hear import unwrapped
 from hear_axlstm.patches import scene_steps, steps_from_tokens
 
 What = Literal["scene", "timestamps", "tokens"]
@@ -120,7 +120,7 @@ def exportable(model: Embedder, what: What = "scene") -> Exportable:
     from hear_axlstm.weights.load import fill
 
     check_choice("what", what, What)
-    inner = _unwrapped(model)
+    inner = unwrapped(model)
     if inner.device.type == "meta":
         raise ConfigError("the model is on the meta device, without values; expected weights: load_model reads them")
     with torch.inference_mode(False), torch.no_grad():

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from hear_axlstm.audio import Wave, to_wave
-from hear_axlstm.audio.addresses import is_address, name_at
+from hear_axlstm.audio.addresses import short_name
 from hear_axlstm.centring import Array
 from hear_axlstm.config import HOP, SAMPLE_RATE, require
 from hear_axlstm.embedder import Embedder
@@ -112,7 +112,6 @@ def moments(
     embedder = loaded(model, device)
     place = os.fsdecode(sound) if isinstance(sound, str | os.PathLike) else "sound"
     wave = to_wave(sound, sample_rate, place)
-    name = name_at(place) if is_address(place) else os.path.basename(place)
     clip = torch.from_numpy(wave)[None]
     with torch.inference_mode():
         steps, times = (one[0].cpu().numpy() for one in get_timestamp_embeddings(clip, embedder))
@@ -121,7 +120,7 @@ def moments(
     embeddings = fewer(steps, MOST)
     step = each * embedder.encoder.config.patch[0] * HOP / SAMPLE_RATE
     return Moments(
-        wave, mel, fewer(times.astype(np.float64), MOST), embeddings, similarity(embeddings), step, name,
+        wave, mel, fewer(times.astype(np.float64), MOST), embeddings, similarity(embeddings), step, short_name(sound),
         weights_name(embedder.encoder),
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hear_axlstm.audio import Wave, to_wave
+from hear_axlstm.audio.addresses import short_name
 from hear_axlstm.config import CHUNK_FRAMES, HOP, HOP_MS, MIN_SAMPLES, N_MELS, SAMPLE_RATE, EncoderConfig, require
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Encoder
@@ -137,7 +138,7 @@ def reconstruction(
     chosen, dtype, notes = _chosen(model, device)
     check_mask_ratio(mask_ratio, chosen.config)
     require(type(seed) is int and 0 <= seed < 2**63, f"seed is {seed!r}; expected a whole number from 0, below 2^63")
-    name = Path(sound).name if isinstance(sound, str | os.PathLike) else "sound"
+    name = short_name(sound)
     wave = to_wave(sound, sample_rate, name)
     return of_wave(
         _stretch(wave, start), chosen, dtype, mask_ratio, seed, start_ms=1_000 * start, name=name,

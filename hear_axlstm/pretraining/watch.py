@@ -6,12 +6,12 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from hear_axlstm.audio import Wave, to_wave
+from hear_axlstm.audio.addresses import short_name
 from hear_axlstm.config import SAMPLE_RATE
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.pretraining.picture import picture
@@ -79,5 +79,5 @@ def _clip(name: str, seed: int) -> Wave:
 
 
 def _beginning(recording: str | os.PathLike[str]) -> tuple[str, Wave]:
-    name = Path(recording).name
+    name = short_name(recording)
     return name, to_wave(recording, name=name)[: SECONDS * SAMPLE_RATE]

@@ -38,6 +38,14 @@ def test_a_picture_is_drawn_and_its_loss_told(draw, tmp_path):
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_sound_may_be_an_address(draw, run, weights, tmp_path):
+    draw()
+    address = (tmp_path / "noise.wav").as_uri()
+    result = run("reconstruct", address, "-o", tmp_path / "fetched.png", "--model", weights)
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "fetched.png").read_bytes() == (tmp_path / "picture.png").read_bytes()
+
+
 def test_options_say_what_is_hidden_and_shown(draw, tmp_path):
     pictures = []
     options = [[], ["--seed", 0], ["--seed", 1], ["--mask-ratio", 0.2], ["--start", 1.5]]

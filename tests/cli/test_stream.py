@@ -168,6 +168,9 @@ def test_an_encoder_that_needs_whole_chunks_says_so(run, tmp_path, caplog):
     assert "embeddings come every 2 seconds" in caplog.text
     assert "a row every 40 ms, 2002.5 ms behind the sound" in result.stderr
     assert len(json_rows(result.stdout)[0]) == 63
+    caplog.clear()
+    quiet = run("stream", "--model", tmp_path / "a.safetensors", *GIVEN, "-q", input=wav(noise(40_000).numpy()))
+    assert (quiet.stdout, quiet.stderr, caplog.text) == (result.stdout, "", "")
 
 
 # what is bad
@@ -215,6 +218,7 @@ def test_what_came_before_is_out_and_one_line_says_what_is_bad(stream, model, da
             ["--statistics", "nothing"],
             "--statistics is 'nothing'; expected running, first, MEAN,DEVIATION, or a path to sounds",
         ),
+        (["--statistics", ""], "--statistics is ''; expected running"),
         (["--statistics", "1,-1"], "statistics is (1.0, -1.0)"),
         (["--statistics", "nan,1"], "statistics is (nan, 1.0)"),
         (["--device", "abacus"], "device"),

@@ -99,7 +99,7 @@ def test_a_long_run_fills_no_disk(tmp_path, synthesised, every_checkpoint, monke
 def test_recordings_of_ones_own_are_watched_from_their_beginning(tmp_path, recordings):
     pretrain(recipe(steps=1), tmp_path / "run", cpu=True, watch=recordings)
     assert Image.open(tmp_path / "run" / GUESSES).width > 500
-    (short, _), (long, wave) = watch.Watch(recordings).clips
+    (short, _), (long, wave) = watch.Watch([recordings[0].as_uri(), recordings[1]]).clips
     assert (short, long) == ("short.wav", "long.flac")
     assert len(wave) == 4 * 16_000
 

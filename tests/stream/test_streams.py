@@ -68,7 +68,7 @@ def test_a_place_where_nothing_has_begun(small):
     for place in (False, 0.0, "0", -1):
         with pytest.raises(ConfigError, match="nothing has begun in place"):
             streams.push({place: rising(1_000)})
-    with pytest.raises(ConfigError, match="blocks is a list; expected samples by place"):
+    with pytest.raises(ConfigError, match="blocks is a list; expected a dict"):
         streams.push([rising(1_000)])
     assert len(streams.push({np.int64(0): rising(40_000)})[0].embeddings)
 
