@@ -21,7 +21,7 @@ class Stream:
     token, so that an embedding comes as soon as its patch column is heard, 42.5 ms after a moment at most. SSAST, ``flip``
     and bidirectional encoders need a whole chunk: their embeddings come every 2 seconds, which a line in the log says.
 
-    model: what ``load_model`` returns, which must stay as it is: a stream of a model that changed raises ConfigError. A stream
+    model: what ``load_model`` returns, which must stay as it is: a stream of a model that changed raises ConfigError. It
     computes no gradients.
     statistics: the mean and deviation that log-mel frames are standardised by, of the whole sound in papers and offline.
     Given, as ``hear_axlstm.statistics(files)`` measures them; "first", those of the first ``seconds``, until which nothing
