@@ -45,13 +45,13 @@ def name_at(address: str) -> str:
 def short_name(sound: Any) -> str:
     """The last part of a path or an address; "sound" of what is neither.
 
-    >>> short_name("birds/wren.wav"), short_name("https://here.org/wren.wav?size=1"), short_name(b"fLaC")
-    ('wren.wav', 'wren.wav', 'sound')
+    >>> short_name("birds/wren.wav"), short_name("https://a.org/wren.wav?b"), short_name("birds/"), short_name(b"fLaC")
+    ('wren.wav', 'wren.wav', 'birds', 'sound')
     """
     if not isinstance(sound, str | os.PathLike):
         return "sound"
     place = os.fsdecode(sound)
-    return name_at(place) if is_address(place) else os.path.basename(place)
+    return name_at(place) if is_address(place) else os.path.basename(place.rstrip("/")) or place
 
 
 def full_name_at(address: str) -> str:

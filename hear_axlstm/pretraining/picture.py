@@ -82,6 +82,7 @@ def picture(clips: Sequence[Reconstruction], title: str, words: Sequence[str] = 
     figure = Figure((width, height), DPI)
     FigureCanvasAgg(figure)
     low, high = np.percentile(np.concatenate([clip.log_mel for clip in clips]), RANGE)
+    low, high = min(low, -1.0), max(high, 1.0)  # of silence, which is 0, too
     for row, (name, panel) in enumerate(PANELS.items()):
         is_error = name == "error"
         colours = colormaps[DIVERGING if is_error else BRIGHTNESS].with_extremes(bad=BLANK)

@@ -50,6 +50,14 @@ def test_what_is_hidden_is_blank_above_and_what_is_not_below(tmp_path):
     assert shares[0.8] == pytest.approx((0.8 * panel, 0.2 * panel), rel=0.1)
 
 
+def test_silence_has_one_colour_in_all_panels(tmp_path):
+    silent = np.zeros((200, 80), np.float32)
+    replace(guessed(), log_mel=silent, guess=silent).draw(tmp_path / "picture.png")
+    image = pixels(tmp_path / "picture.png")
+    middle = image[:, image.shape[1] // 3]  # through the four panels
+    assert not (middle.max(1) < 30).any()  # black is the least there is, not nothing
+
+
 def test_several_clips_of_any_length_stand_side_by_side():
     one = picture([guessed()], "one")
     several = picture([guessed(), guessed(seconds=0.4), guessed(seconds=4.0)], "three")
