@@ -23,7 +23,7 @@ from hear_axlstm.doors.torch_export import Exportable, What, exportable, fixed_s
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.errors import BackendError, HearAxlstmError
 from hear_axlstm.frontend import log_mel
-from hear_axlstm.hear import unwrapped, load_model
+from hear_axlstm.hear import load_model, unwrapped
 from hear_axlstm.storage import replacing, sweep
 from hear_axlstm.version import __version__
 from hear_axlstm.weights.load import METADATA_KEY
