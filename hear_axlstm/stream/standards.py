@@ -53,11 +53,14 @@ class Tally:
 
     def standardised(self, mel: Mel) -> Mel:
         """Frames, (N, 80), each by the statistics of those up to itself, which it is counted among."""
+        means, squares = self._from_first(mel)
         found = np.empty((len(mel), 2))
-        for row in range(len(mel)):
-            self.add(mel[row : row + 1])
-            found[row] = self.statistics
-        return (mel - found[:, :1]) / (found[:, 1:] + STD_OFFSET)
+        for row, (mean, square) in enumerate(zip(means.tolist(), squares.tolist(), strict=True)):
+            self.weight = self.decay * self.weight + 1
+            self.total = self.decay * self.total + mean
+            self.squares = self.decay * self.squares + square
+            found[row] = self.about_first
+        return (mel - self.first - found[:, :1]) / (found[:, 1:] + STD_OFFSET)
 
     @property
     def statistics(self) -> Statistics:
@@ -74,7 +77,7 @@ class Tally:
 
     def _from_first(self, mel: Mel) -> tuple[Mel, Mel]:
         """Each frame's mean and mean square, (N,), both about the first value that was ever counted."""
-        if not self.weight:
+        if not self.weight and len(mel):
             self.first = float(mel[0, 0])
         mel = mel - self.first
         return mel.mean(1), np.square(mel).mean(1)

@@ -227,12 +227,18 @@ class Streams:
 
     def _facts(self) -> list[Any]:
         """The model's options, where its weights lie, and how often they were written to, as far as torch counts."""
-        weights, options = self.model.encoder.parameters(), (self.model.layout, self.model.compute_dtype)
-        return [options, *((each.data_ptr(), 0 if each.is_inference() else each._version) for each in weights)]
+        model = self.model
+        written = [(each.data_ptr(), 0 if each.is_inference() else each._version) for each in self._weights]
+        return [model.layout, model.compute_dtype, id(model.encoder.cls_token), written]
+
+    @cached_property
+    def _weights(self) -> list[Tensor]:
+        return list(self.model.encoder.parameters())  # looking them up takes as long as a block
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has weights of its own."""
-        return {**vars(self), "_made_of": None}
+        own = {name: value for name, value in vars(self).items() if name != "_weights"}
+        return {**own, "_made_of": None}
 
     def _empty(self, statistics: Statistics | tuple[float, float] | Learnt, seconds: float) -> Sound:
         """A sound that has heard nothing."""

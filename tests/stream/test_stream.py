@@ -371,7 +371,10 @@ def test_a_model_that_changes_is_refused(small, name):
     def other_layout(model):
         model.layout = "time"
 
-    for change in (train, Embedder.double, other_layout):
+    def other_weights(model):
+        model.encoder.load_state_dict({key: value.clone() for key, value in model.encoder.state_dict().items()}, assign=True)
+
+    for change in (train, Embedder.double, other_layout, other_weights):
         model = small(name)
         stream = Stream(model, statistics="running")
         stream.push(rising(5_000))
