@@ -25,7 +25,10 @@ BLOCKS = CHUNK_FRAMES * HOP // BLOCK  # in a chunk
 
 
 class Microphones:
-    """Streams that began one after the other, 40 ms apart, so that their chunks do not end together."""
+    """Streams that began one after the other, 40 ms apart, so that their chunks do not end together.
+
+    All have heard their first second, of which "running" gives the 25 steps at once.
+    """
 
     def __init__(self, model: Embedder, count: int) -> None:
         self.streams = Streams(model, count, statistics="running")
@@ -33,7 +36,8 @@ class Microphones:
         self.ticks = 0
         for _ in range(count):
             place = self.streams.start()
-            self.streams.push({place: self.sound[: place % BLOCKS].ravel()})
+            heard = range(BLOCKS + place % BLOCKS)
+            self.streams.push({place: np.concatenate([self.sound[block % BLOCKS] for block in heard])})
 
     def tick(self) -> None:
         """Each hears its next block."""
