@@ -43,7 +43,7 @@ def test_microphones_hear_40_ms_a_tick_and_begin_one_after_the_other(model):
     microphones = Microphones(model, 3)
     microphones.tick()
     heard = [microphones.streams._sounds[place].windows.samples for place in range(3)]
-    assert heard == [BLOCK, 2 * BLOCK, 3 * BLOCK]
+    assert heard == [(BLOCKS + 1) * BLOCK, (BLOCKS + 2) * BLOCK, (BLOCKS + 3) * BLOCK]
     assert microphones.state_bytes() > 16 * 50 * 4
     assert BLOCKS * BLOCK == 32_000
 
