@@ -131,7 +131,9 @@ def _recurrent_mlstm(p: Any) -> None:
         memory = tensor(p[19] + 4 * place * width * width, (width, width))
         normal = tensor(p[20] + 4 * place * width, (width,))
         m = tensor(p[21] + 4 * place, (1,))
-        mix[:] = mixes[:, head]
+        for o in range(4):  # a slice would be checked for its shape, and the error needs Numba in every process
+            for i in range(width):
+                mix[o, i] = mixes[o, head, i]
         for start in range(0, length, TOKENS):
             count = min(TOKENS, length - start)
             before = largest = np.float64(m[0])
