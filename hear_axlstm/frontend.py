@@ -55,9 +55,10 @@ def reflected(audio: Tensor, end: Tensor, first: int, last: int) -> Tensor:
 def log_mel_power(wave: Tensor) -> Tensor:
     """ln(mel power + 1.19e-7) of each whole window. Shape: (B, T) -> (B, N, F), N = 1 + (T - 400) // 160."""
     window, filters = (_analysis.__wrapped__ if is_recorded() else _analysis)(wave.dtype, wave.device)
-    spectrum = torch.stft(wave, N_FFT, HOP, window=window, center=False, return_complex=True)
-    power = torch.view_as_real(spectrum).square().sum(-1)
-    return (power.transpose(1, 2) @ filters + LOG_OFFSET).log()
+    with torch.autocast(wave.device.type, enabled=False):
+        spectrum = torch.stft(wave, N_FFT, HOP, window=window, center=False, return_complex=True)
+        power = torch.view_as_real(spectrum).square().sum(-1)
+        return (power.transpose(1, 2) @ filters + LOG_OFFSET).log()
 
 
 def log_mel_frames(audio: Tensor, lengths: Sequence[int]) -> Tensor:
@@ -91,9 +92,8 @@ def log_mel(audio: Tensor, lengths: Tensor | Sequence[int] | None = None) -> Ten
     torch.Size([2, 101, 80])
     """
     own = [audio.shape[1]] * len(audio) if lengths is None else [int(length) for length in lengths]
-    with torch.autocast(audio.device.type, enabled=False):
-        mel = log_mel_frames(audio, own)
-        mel = standardised(mel, torch.tensor([1 + length // HOP for length in own], device=mel.device))
+    mel = log_mel_frames(audio, own)
+    mel = standardised(mel, torch.tensor([1 + length // HOP for length in own], device=mel.device))
     if not is_recorded() and (bad := mel[:, 0, 0].isnan().nonzero().flatten().tolist()):
         raise AudioError(
             f"clip {bad[0]} of the batch ({len(bad)} in all) holds NaN, infinity or samples too large to analyse; "

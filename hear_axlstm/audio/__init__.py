@@ -11,6 +11,7 @@ from hear_axlstm.audio.files import (
     native_blocks,
     read_audio,
     read_unless_longer,
+    too_few,
     warn_if_loud,
     write_flac,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "sound_facts",
     "sound_seconds",
     "to_wave",
+    "too_few",
     "warn_if_loud",
     "write_flac",
 ]

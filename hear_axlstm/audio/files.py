@@ -183,12 +183,17 @@ def checked(wave: Wave, name: str, pad: bool = False) -> Wave:
     if pad and 0 < len(wave) < MIN_SAMPLES:
         wave = np.pad(wave, (0, MIN_SAMPLES - len(wave)))
     if len(wave) < MIN_SAMPLES:
-        raise AudioError(f"{name}: {several(len(wave), 'sample')} at 16 kHz; expected {MIN_SAMPLES} or more: {TOO_SHORT}")
+        raise AudioError(f"{name}: {too_few(len(wave))}")
     low, high = wave.min(), wave.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         raise AudioError(f"{name}: holds NaN or infinity; expected finite samples in [-1, 1]")
     warn_if_loud(max(-low, high), name)
     return wave
+
+
+def too_few(samples: int) -> str:
+    """Why a sound of so many samples at 16 kHz has no embedding, fewer than MIN_SAMPLES."""
+    return f"{several(samples, 'sample')} at 16 kHz; expected {MIN_SAMPLES} or more: {TOO_SHORT}"
 
 
 def warn_if_loud(peak: float, name: str) -> None:

@@ -100,6 +100,7 @@ def stream_command(
     it is certain: 42.5 ms after a moment has sounded, or 2 seconds with encoders that need a whole chunk. Resampling from
     8000 Hz or more takes up to 0.12 s besides. When the input ends, or at Ctrl-C, the rest is written.
     """
+    from hear_axlstm.audio import too_few
     from hear_axlstm.audio.pipe import SoundPipe
 
     with reported(REFUSED):
@@ -127,7 +128,7 @@ def stream_command(
             if not send(rows(steps)):
                 return
         if heard < MIN_SAMPLES:
-            raise AudioError(f"{several(heard, 'sample')} at 16 kHz; expected {MIN_SAMPLES} or more: too short to embed")
+            raise AudioError(too_few(heard))
         steps = stream.flush()
         written += len(steps.times)
         if send(rows(steps)) and not quiet:

@@ -13,7 +13,7 @@ from html import escape
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hear_axlstm.config import VARIANTS
+from hear_axlstm.config import HOP_MS, VARIANTS
 from hear_axlstm.progress import duration, printable, several
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def model_html(model: Embedder) -> str:
     centring = encoder.centring if encoder.layout == model.layout else None
     facts = [
         ("encoder", f"{config.depth} blocks of width {config.width:,}, {count / 1e6:,.1f} million parameters"),
-        ("embedding", f"{model.scene_embedding_size:,} numbers, of a scene or every {10 * config.patch[0]} ms"),
+        ("embedding", f"{model.scene_embedding_size:,} numbers, of a scene or every {HOP_MS * config.patch[0]} ms"),
         ("layout", model.layout),
         ("computes in", f"{dtype}, precision {precision}, backend {model.backend}, on {model.device}"),
         ("centring", _source(centring) or "none: similarity takes the mean of what is compared"),

@@ -112,8 +112,7 @@ class _Pieces:
 
         def analysed(wave: Wave) -> Iterator[Tensor]:
             if len(wave):
-                with torch.autocast(self._device.type, enabled=False):
-                    mel = log_mel_power(torch.from_numpy(wave)[None].to(self._device, self._dtype))
+                mel = log_mel_power(torch.from_numpy(wave)[None].to(self._device, self._dtype))
                 yield from mel.split(size, dim=1)
 
         for block in self._decode():

@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 
-from hear_axlstm.audio import TOO_SHORT, Wave, audio_blocks
+from hear_axlstm.audio import Wave, audio_blocks, too_few
 from hear_axlstm.config import MIN_SAMPLES
 from hear_axlstm.errors import AudioError
 from hear_axlstm.files.items import as_sounds
 from hear_axlstm.files.sounds import FileSound, Given, reason
 from hear_axlstm.frontend import log_mel_power
-from hear_axlstm.progress import several
 from hear_axlstm.stream.standards import Statistics, Tally
 from hear_axlstm.stream.windows import Windows
 
@@ -47,7 +46,7 @@ def _add(tally: Tally, sound: Given) -> None:
     for block in _blocks(sound):
         _add_frames(tally, windows.push(block))
     if windows.samples < MIN_SAMPLES:
-        raise AudioError(f"{several(windows.samples, 'sample')} at 16 kHz; expected {MIN_SAMPLES} or more: {TOO_SHORT}")
+        raise AudioError(too_few(windows.samples))
     _add_frames(tally, windows.end())
 
 
@@ -57,7 +56,6 @@ def _blocks(sound: Given) -> Iterable[Wave]:
 
 def _add_frames(tally: Tally, wave: Wave) -> None:
     if len(wave):
-        with torch.autocast("cpu", enabled=False):
-            tally.add(log_mel_power(torch.from_numpy(wave)[None])[0].double().numpy())
+        tally.add(log_mel_power(torch.from_numpy(wave)[None])[0].double().numpy())
     if tally.weight and not math.isfinite(tally.squares):
         raise AudioError("holds NaN, infinity or samples too large to analyse; expected finite samples in [-1, 1]")

@@ -39,8 +39,8 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def _own_modes() -> Iterator[None]:
-    """Without gradients, and without the caller's inference mode and autocast: what a call keeps serves others later."""
-    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+    """Without gradients, and without the caller's inference mode: what a call keeps serves others later."""
+    with torch.inference_mode(False), torch.no_grad():
         yield
 
 
