@@ -29,8 +29,7 @@ logger = logging.getLogger(__name__)
 
 MICRO_BATCH = {"cuda": 256}  # clips of one forward and backward pass
 MICRO_BATCH_ELSEWHERE = 16
-HISTORY = 100  # pictures of a run that TensorBoard gets, one in each of so many parts: 15 MB
-PLOT_SECONDS = 60.0  # between two pictures, where checkpoints are more frequent
+PLOT_SECONDS = 60.0  # between two pictures, where checkpoints are more frequent: TensorBoard keeps each, of 150 kB
 
 
 def pretrain(
@@ -123,7 +122,6 @@ class _Run:
         self.schedule, self.start, self.watch = schedule, start, watch
         self.step = self.kept = step
         self.drawn, self.can_draw = -math.inf, True  # the pictures: when they were last
-        self.shown = -1  # the part of the run in which TensorBoard got one
         self.lengths: Sequence[Mapping[str, int]] = []
 
     def begin(self, before: Schedule) -> None:
@@ -162,7 +160,7 @@ class _Run:
                     loss = trainer.update(passes, lr, log.seen)
                     self.step += 1
                     log.add(self.step, loss, lr)
-                    if due := main and time.monotonic() - saved > checkpoint_seconds:
+                    if due := main and self.step < total and time.monotonic() - saved > checkpoint_seconds:
                         log.flush()
                     trainer.settled = True
                     if due:
@@ -194,17 +192,10 @@ class _Run:
         due = self.step == self.schedule.total or time.monotonic() - self.drawn > PLOT_SECONDS
         if self.can_draw and due:
             self.can_draw = draw_curve(self.folder, self._title(), self.lengths)
-            if self.can_draw:
-                self._draw_guesses(log)
+            guesses = self.watch.draw(self.folder, self.trainer, self._title()) if self.can_draw else None
+            if guesses is not None:
+                log.board.add_picture(self.step, GUESSES, guesses)
             self.drawn = time.monotonic()
-
-    def _draw_guesses(self, log: Log) -> None:
-        """Draw what the encoder guesses by now, for TensorBoard as well where the last one there is old enough."""
-        content = self.watch.draw(self.folder, self.trainer, self._title())
-        part = HISTORY * self.step // self.schedule.total
-        if content is not None and part > self.shown:
-            log.board.add_picture(self.step, GUESSES, content)
-            self.shown = part
 
     def _title(self) -> str:
         name = name_of(self.recipe.encoder) or self.recipe.encoder.family

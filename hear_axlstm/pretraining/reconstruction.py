@@ -200,6 +200,8 @@ def _chosen(model: Any, device: str | torch.device) -> tuple[Encoder, torch.dtyp
             f"model is a {type(model).__name__}; expected a name, a path, an Encoder or what load_model returns"
         )
     encoder = model.encoder if isinstance(model, Embedder) else model
+    has_values = encoder.patch_embed.weight.device.type != "meta"
+    require(has_values, "the model is on the meta device, without values; expected weights")
     dtype = model.compute_dtype if isinstance(model, Embedder) else encoder.patch_embed.weight.dtype
     notes = []
     if not any(layer.bias.any() for layer in encoder.head if isinstance(layer, nn.Linear)):  # as they are at first

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hear_axlstm.config import N_MELS
+from hear_axlstm.config import HOP, N_MELS
 from hear_axlstm.errors import ConfigError
+from hear_axlstm.patches import scene_steps
 from hear_axlstm.stream.sound import Sound
 from hear_axlstm.stream.standards import Standard, Statistics, check_statistics
+from hear_axlstm.stream.windows import EDGE
 
 FORMAT = 1
 ABOUT = "about"  # JSON as bytes: what numbers alone do not say
@@ -102,7 +104,22 @@ def _sound(state: Mapping[str, Tensor], about: Mapping[str, Any], empty: Sound) 
     _fits("sums", state["sums"], empty.sums.shape, empty.sums.dtype)
     empty.chunk = state["chunk"].to(empty.chunk.device, copy=True)
     empty.sums = state["sums"].cpu().clone()
+    _add_up(empty)
     return empty
+
+
+def _add_up(sound: Sound) -> None:
+    """Raise ValueError unless the samples that came are those of the frames that were encoded or wait, and what is left."""
+    windows = sound.windows
+    if sound.counted is None:
+        left = windows.samples + EDGE - HOP * windows.complete if windows.complete else windows.samples
+        frames = sound.columns * sound.patch_frames + len(sound.mel) + len(sound.standard.waiting)
+        fits = (len(windows.rest), frames) == (left, windows.complete)
+    else:
+        steps = scene_steps(windows.samples, sound.grid[0])
+        fits = sound.counted == steps and sound.columns in (steps, steps + -steps % sound.grid[0])
+    if not fits:
+        raise ValueError(f"{windows.samples} samples do not make {sound.columns} columns and what waits")
 
 
 def _rows(name: str, state: Mapping[str, Tensor], dtype: torch.dtype, *shape: int) -> np.ndarray[Any, np.dtype[Any]]:

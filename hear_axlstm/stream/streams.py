@@ -130,12 +130,12 @@ class Streams:
         """
         require(isinstance(blocks, Mapping), f"blocks is a {type(blocks).__name__}; expected a dict {{place: samples}}")
         self._check_model()
-        waves = {place: _checked(samples, f"stream {place}") for place, samples in blocks.items()}
+        waves = {place: _checked(samples, self._name(place)) for place, samples in blocks.items()}
         for place in waves:
             if self._whole(place).counted is not None:
-                raise ConfigError(f"stream {place} is flushed: its sound has ended; begin another")
+                raise ConfigError(f"{self._name(place)} is flushed: its sound has ended; begin another")
         for place, wave in waves.items():
-            _warn_once(self._sounds[place], wave, f"stream {place}")
+            _warn_once(self._sounds[place], wave, self._name(place))
         sounds = {place: self._sounds[place] for place in waves}
         before = {place: sound.columns for place, sound in sounds.items()}
         found: dict[int, list[Tensor]] = {place: [] for place in waves}
@@ -206,6 +206,10 @@ class Streams:
     def _patch_frames(self) -> int:
         return self.model.encoder.config.patch[0]
 
+    def _name(self, place: int) -> str:
+        """What people call a place."""
+        return "the stream" if self.places == 1 else f"stream {place}"
+
     def _known(self, place: int) -> Sound:
         if not isinstance(place, Integral) or isinstance(place, bool) or place not in self._sounds:
             raise ConfigError(f"nothing has begun in place {place!r:.50}; start() gives the place of a sound")
@@ -214,7 +218,7 @@ class Streams:
     def _whole(self, place: int) -> Sound:
         """The sound in a place, which can go on."""
         sound = self._known(place)
-        lost = f"stream {place} was interrupted while it took samples, and some are lost"
+        lost = f"{self._name(place)} was interrupted while it took samples, and some are lost"
         require(sound.whole, f"{lost}; end it and start another, or load a state that was saved before")
         return sound
 
@@ -294,7 +298,7 @@ class Streams:
         samples, before, spare = sound.windows.samples, sound.columns, self.places
         if samples < MIN_SAMPLES:
             expected = f"{MIN_SAMPLES} samples ({1000 * MIN_SAMPLES / SAMPLE_RATE:.1f} ms at 16 kHz)"
-            raise AudioError(f"stream {place} has heard {samples} samples; expected {expected} or more before it ends")
+            raise AudioError(f"{self._name(place)} has heard {samples} samples; expected {expected} or more before it ends")
         found: dict[int, list[Tensor]] = {spare: []}
         with threads_of_a_call(self.model.device):
             if self._recurrence:

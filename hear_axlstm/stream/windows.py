@@ -42,6 +42,11 @@ class Windows:
         missing = self.samples // HOP * HOP + EDGE - self.samples  # of the last window, around the last 160th sample
         return self._cut(np.concatenate([self.rest, self.rest[-2 : -2 - missing : -1]]), 1)
 
+    @property
+    def complete(self) -> int:
+        """How many windows all samples of have come, those that are mirrored at the end left out."""
+        return (self.samples - EDGE) // HOP + 1 if self.samples > EDGE else 0
+
     def _cut(self, wave: Wave, multiple: int) -> Wave:
         count = max(0, (len(wave) - N_FFT) // HOP + 1) // multiple * multiple
         self.rest = wave[count * HOP :].copy()

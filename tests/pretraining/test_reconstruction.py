@@ -161,6 +161,7 @@ def test_the_bundled_weights_guess_better_than_those_who_do_not_listen():
         ({"start": 0.99}, "start is 0.99"),
         ({"start": float("nan")}, "start is nan"),
         ({"model": 3}, "model is a int; expected a name, a path, an Encoder"),
+        ({"model": encoder_of().to("meta")}, "the model is on the meta device, without values; expected weights"),
         ({"device": "nowhere"}, "device 'nowhere' cannot be used"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import json
 import logging
 
 import numpy as np
@@ -292,7 +293,7 @@ def test_a_state_goes_on_with_what_it_was_made_with_alone(small):
 
 
 def test_a_damaged_state_is_refused_and_the_stream_stays(small):
-    model, clip = small("axlstm"), rising(20_000)
+    model, clip = small("axlstm"), rising(20_200)  # two frames wait for their column
     stream, other = Stream(model, statistics="running"), Stream(model, statistics="running")
     for one in (stream, other):
         one.push(clip)
@@ -304,20 +305,38 @@ def test_a_damaged_state_is_refused_and_the_stream_stays(small):
         "NaN": {**state, "recurrence.1.n": torch.full_like(state["recurrence.1.n"], torch.nan)},
         "no JSON": {**state, "about": state["about"][:-3]},
         "no tensors": dict.fromkeys(state, 3),
+        "samples that it has not heard": with_facts(state, samples=20_400),
+        "columns that it has not encoded": with_facts(state, columns=facts(state)["columns"] - 1),
+        "an end too early": with_facts(state, counted=3),
+        "an end that is no number": with_facts(state, counted="all"),
+        "a frame is missing": {**state, "mel": state["mel"][1:]},
+        "a sample is missing": {**state, "rest": state["rest"][1:]},
     }
     for damage in damaged.values():
         with pytest.raises(ConfigError, match="not what state_dict"):
             stream.load_state_dict(damage)
+    assert len(state["mel"]) == 2
     torch.testing.assert_close(stream.push(clip), other.push(clip), rtol=0, atol=0)
+
+
+def facts(state):
+    """What a state says in words."""
+    return json.loads(bytes(state["about"].numpy()))
+
+
+def with_facts(state, **changed):
+    """A state that says something else."""
+    about = json.dumps({**facts(state), **changed}).encode()
+    return {**state, "about": torch.frombuffer(bytearray(about), dtype=torch.uint8)}
 
 
 def test_times_stay_exact_for_days(small):
     stream = Stream(small("ssam"), statistics=(-1.0, 2.0))
     stream.push(rising(FIRST_COLUMN))
     state = stream.state_dict()
-    about = bytes(state["about"].numpy()).replace(b'"columns": 1,', b'"columns": 50000001,')
-    state["about"] = torch.frombuffer(bytearray(about), dtype=torch.uint8)
-    stream.load_state_dict(state)
+    days = 50_000_000  # columns, in whole chunks
+    about = facts(state)
+    stream.load_state_dict(with_facts(state, columns=about["columns"] + days, samples=about["samples"] + 640 * days))
     assert stream.push(rising(640)).times.tolist() == [40 * 50_000_001 + 15.0]
 
 
