@@ -88,8 +88,11 @@ def _check(about: Mapping[str, Any], made_with: Mapping[str, str]) -> None:
 def _sound(state: Mapping[str, Tensor], about: Mapping[str, Any], empty: Sound) -> Sound:
     given = None if about["given"] is None else Statistics(*about["given"])
     check_statistics(about["statistics"] or given, about["seconds"])
+    if given is not None:  # or learnt by now
+        check_statistics(given, about["seconds"])
     standard = Standard(about["statistics"] or given, about["seconds"])  # type: ignore[arg-type]
     standard.given = given
+    _fits("tally", torch.tensor(about["tally"], dtype=torch.float64), torch.Size([4]), torch.float64)
     standard.tally.restore(about["tally"])
     empty.standard = standard
     for name in ("samples", "columns"):

@@ -309,6 +309,8 @@ def test_a_damaged_state_is_refused_and_the_stream_stays(small):
         "columns that it has not encoded": with_facts(state, columns=facts(state)["columns"] - 1),
         "an end too early": with_facts(state, counted=3),
         "an end that is no number": with_facts(state, counted="all"),
+        "sums that are none": with_facts(state, tally=[0.0, float("nan"), 1.0, 1.0]),
+        "too few sums": with_facts(state, tally=[0.0]),
         "a frame is missing": {**state, "mel": state["mel"][1:]},
         "a sample is missing": {**state, "rest": state["rest"][1:]},
     }
