@@ -30,7 +30,7 @@ suite: $(VENV)/.installed ## set up, then evaluate the default weights on ten sm
 test: $(VENV)/.tested ## set up, then run all tests, on two processors
 	$(PYTEST) $(ARGS)
 
-test-core: $(VENV)/.core ## set up, then run the tests that guard the encoders, in under two minutes
+test-core: $(VENV)/.core ## set up, then run the tests that guard the encoders, in a few minutes
 	$(PYTEST) -m core $(ARGS)
 
 test-python: ## the same with another Python, in an environment apart: make test-python PYTHON=python3.12
