@@ -42,7 +42,7 @@ if hasattr(signal, "pthread_sigmask"):
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 ROOT = Path(__file__).parent.parent
-# What guards the encoders: `make test-core` runs these alone, in under two minutes. Folders, files and doctests.
+# What guards the encoders: `make test-core` runs these alone, in a few minutes. Folders, files and doctests.
 CORE = """
     hear_axlstm/config.py hear_axlstm/frontend.py hear_axlstm/patches.py hear_axlstm/ops hear_axlstm/blocks
     hear_axlstm/encoder.py hear_axlstm/embedder.py hear_axlstm/hear hear_axlstm/weights
