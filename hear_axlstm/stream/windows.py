@@ -44,7 +44,7 @@ class Windows:
 
     @property
     def complete(self) -> int:
-        """How many windows all samples of have come, those that are mirrored at the end left out."""
+        """How many windows have all their samples, while the sound goes on."""
         return (self.samples - EDGE) // HOP + 1 if self.samples > EDGE else 0
 
     def _cut(self, wave: Wave, multiple: int) -> Wave:
