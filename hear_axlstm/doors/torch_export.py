@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from hear_axlstm.config import CHUNK_FRAMES, HOP, HOP_MS, MIN_SAMPLES, N_FFT, SAMPLE_RATE, Layout, check_choice, require
 from hear_axlstm.embedder import Embedder
 from hear_axlstm.encoder import Encoder
-from hear_axlstm.errors import ConfigError
 from hear_axlstm.frontend import LOG_OFFSET, STD_OFFSET, mel_filters, reflected, standardised
 from hear_axlstm.hear import unwrapped
 from hear_axlstm.patches import scene_steps, steps_from_tokens
@@ -116,13 +115,12 @@ def exportable(model: Embedder, what: What = "scene") -> Exportable:
     Raises ConfigError on a bad argument, WeightsError when the encoder holds other tensors than its configuration says, as
     a pruned, adapted or quantised one does.
     """
-    from hear_axlstm.weights.check import kinds_of, require_fit
+    from hear_axlstm.weights.check import kinds_of, require_fit, require_values
     from hear_axlstm.weights.load import fill
 
     check_choice("what", what, What)
     inner = unwrapped(model)
-    if inner.device.type == "meta":
-        raise ConfigError("the model is on the meta device, without values; expected weights: load_model reads them")
+    require_values(inner.device)
     with torch.inference_mode(False), torch.no_grad():
         state = {name: value for name, value in inner.encoder.state_dict().items() if isinstance(value, Tensor)}
         tensors = {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 MICRO_BATCH = {"cuda": 256}  # clips of one forward and backward pass
 MICRO_BATCH_ELSEWHERE = 16
-PLOT_SECONDS = 60.0  # between two pictures, where checkpoints are more frequent: TensorBoard keeps each, of 150 kB
+PLOT_SECONDS = 60.0  # between two pictures, where checkpoints are more frequent: TensorBoard keeps each, of 200 kB
 
 
 def pretrain(

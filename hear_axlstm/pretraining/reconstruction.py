@@ -26,6 +26,7 @@ from hear_axlstm.hear import load_model
 from hear_axlstm.ops.backend import threads_of_a_call
 from hear_axlstm.pretraining.objective import random_mask, unpatchify
 from hear_axlstm.synthesis.draws import Draws
+from hear_axlstm.weights.check import require_values
 from hear_axlstm.weights.find import find_weights
 from hear_axlstm.weights.load import read_header
 from hear_axlstm.weights.names import weights_name
@@ -200,8 +201,7 @@ def _chosen(model: Any, device: str | torch.device) -> tuple[Encoder, torch.dtyp
             f"model is a {type(model).__name__}; expected a name, a path, an Encoder or what load_model returns"
         )
     encoder = model.encoder if isinstance(model, Embedder) else model
-    has_values = encoder.patch_embed.weight.device.type != "meta"
-    require(has_values, "the model is on the meta device, without values; expected weights")
+    require_values(encoder.patch_embed.weight.device)
     dtype = model.compute_dtype if isinstance(model, Embedder) else encoder.patch_embed.weight.dtype
     notes = []
     if not any(layer.bias.any() for layer in encoder.head if isinstance(layer, nn.Linear)):  # as they are at first

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hear_axlstm.config import HOP, N_MELS
+from hear_axlstm.config import N_MELS
 from hear_axlstm.errors import ConfigError
 from hear_axlstm.patches import scene_steps
 from hear_axlstm.stream.sound import Sound
 from hear_axlstm.stream.standards import Standard, Statistics, check_statistics
-from hear_axlstm.stream.windows import EDGE
 
 FORMAT = 1
 ABOUT = "about"  # JSON as bytes: what numbers alone do not say
@@ -115,9 +114,8 @@ def _add_up(sound: Sound) -> None:
     """Raise ValueError unless the samples that came are those of the frames that were encoded or wait, and what is left."""
     windows = sound.windows
     if sound.counted is None:
-        left = windows.samples + EDGE - HOP * windows.complete if windows.complete else windows.samples
         frames = sound.columns * sound.patch_frames + len(sound.mel) + len(sound.standard.waiting)
-        fits = (len(windows.rest), frames) == (left, windows.complete)
+        fits = (frames, len(windows.rest)) == windows.so_far()
     else:
         steps = scene_steps(windows.samples, sound.grid[0])
         fits = sound.counted == steps and sound.columns in (steps, steps + -steps % sound.grid[0])

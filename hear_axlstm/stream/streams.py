@@ -27,6 +27,7 @@ from hear_axlstm.stream.recurrence import Recurrence, reads_forward
 from hear_axlstm.stream.sound import Sound
 from hear_axlstm.stream.standards import Learnt, Mel, Standard, Statistics, check_statistics
 from hear_axlstm.stream.state import from_state, to_state
+from hear_axlstm.weights.check import require_values
 from hear_axlstm.weights.save import fingerprint
 
 Context = Literal["chunk", "long"]
@@ -76,7 +77,7 @@ class Streams:
         context: Context = "chunk",
     ) -> None:
         model = unwrapped(model)
-        require(model.device.type != "meta", "the model is on the meta device, without values; expected weights")
+        require_values(model.device)
         is_count = isinstance(places, Integral) and not isinstance(places, bool) and places > 0
         require(is_count, f"places is {places!r:.50}; expected how many sounds can be heard at once, 1 or more")
         check_choice("context", context, Context)

@@ -42,10 +42,10 @@ class Windows:
         missing = self.samples // HOP * HOP + EDGE - self.samples  # of the last window, around the last 160th sample
         return self._cut(np.concatenate([self.rest, self.rest[-2 : -2 - missing : -1]]), 1)
 
-    @property
-    def complete(self) -> int:
-        """How many windows have all their samples, while the sound goes on."""
-        return (self.samples - EDGE) // HOP + 1 if self.samples > EDGE else 0
+    def so_far(self) -> tuple[int, int]:
+        """How many windows were given out one by one, and how many samples are left, by the number of those that came."""
+        count = (self.samples - EDGE) // HOP + 1
+        return (count, self.samples + EDGE - count * HOP) if self.samples > EDGE else (0, self.samples)
 
     def _cut(self, wave: Wave, multiple: int) -> Wave:
         count = max(0, (len(wave) - N_FFT) // HOP + 1) // multiple * multiple

@@ -1,4 +1,4 @@
-"""Checks of a weights file before it is used: the size of its header, the types in it, and its fingerprint."""
+"""Checks of weights before they are used: the size of a file's header, the types in it, its fingerprint, and values."""
 
 from __future__ import annotations
 
@@ -156,6 +156,12 @@ def require_fit(config: EncoderConfig, kinds: Mapping[str, Kind], origin: str) -
     except (RuntimeError, TypeError, OverflowError) as error:  # sizes beyond 64 bits
         complaints = [f"no tensor is so large ({error!s:.80})"]
     _refuse(complaints, f"{origin} does not fit {config!s:.300}", advice)
+
+
+def require_values(device: torch.device) -> None:
+    """Raise ConfigError where the weights of a model are on the meta device."""
+    if device.type == "meta":
+        raise ConfigError("the model is on the meta device, without values; expected weights: load_model reads them")
 
 
 def require_floats(kinds: Mapping[str, Kind], origin: str) -> None:

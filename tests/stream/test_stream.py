@@ -31,6 +31,17 @@ def joined(parts):
     return torch.cat([part.embeddings for part in parts]), torch.cat([part.times for part in parts])
 
 
+def facts(state):
+    """What a state says in words."""
+    return json.loads(bytes(state["about"].numpy()))
+
+
+def with_facts(state, **changed):
+    """A state that says something else."""
+    about = json.dumps({**facts(state), **changed}).encode()
+    return {**state, "about": torch.frombuffer(bytearray(about), dtype=torch.uint8)}
+
+
 def assert_is_whole(clip, model, block):
     double = model.encoder.cls_token.dtype == torch.float64
     tolerance = BATCH_MATES_FLOAT64 if double else STREAMED
@@ -319,17 +330,6 @@ def test_a_damaged_state_is_refused_and_the_stream_stays(small):
             stream.load_state_dict(damage)
     assert len(state["mel"]) == 2
     torch.testing.assert_close(stream.push(clip), other.push(clip), rtol=0, atol=0)
-
-
-def facts(state):
-    """What a state says in words."""
-    return json.loads(bytes(state["about"].numpy()))
-
-
-def with_facts(state, **changed):
-    """A state that says something else."""
-    about = json.dumps({**facts(state), **changed}).encode()
-    return {**state, "about": torch.frombuffer(bytearray(about), dtype=torch.uint8)}
 
 
 def test_times_stay_exact_for_days(small):
