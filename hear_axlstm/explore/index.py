@@ -285,10 +285,13 @@ class Index:
         self._segments = [self._segments[0] if len(self._segments) == 1 else np.concatenate(self._segments)]
         try:
             with progress_bar(total=len(self), unit="sound", desc="graph", shown=progress) as bar:
-                self._graph, self._covered = Graph.over(self._segments[0], bar.update), len(self)
+                graph = Graph.over(self._segments[0], bar.update)
+            with progress_bar(total=len(self), unit="sound", desc="graph, looked over", shown=progress) as bar:
+                graph.mend(self._segments[0], bar.update)
         except ConfigError as error:
             logger.warning("%s; without it, every sound is compared", error)
             return False
+        self._graph, self._covered = graph, len(self)
         return True
 
     def _facts(self) -> dict[str, Any]:

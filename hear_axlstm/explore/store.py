@@ -25,10 +25,11 @@ from hear_axlstm.explore.texts import Texts
 from hear_axlstm.files.folder import locked
 from hear_axlstm.storage import read_json, replacing, strict_json, sweep, write_text
 
-KIND, VERSION = "hear-axlstm index", 1
+KIND, VERSION = "hear-axlstm index", 2
+BEFORE = 1  # the graphs of this version had all copies in them, among which a search can get lost: they are not read
 HEADER = "index.json"
 ARRAYS = {"vectors": "float16", "names": "uint8", "name_ends": "int64", "paths": "uint8", "path_ends": "int64"}
-OURS = {*ARRAYS, "projection", "graph"}  # what files of ours are called, before the mark of their writing
+OURS = {*ARRAYS, "projection", "twins", "graph"}  # what files of ours are called, before the mark of their writing
 SUFFIXES = {"graph": ".usearch"}  # all others are .npy
 ADVICE = "make the index again"
 
@@ -101,11 +102,11 @@ def write_graph(folder: Path, facts: Mapping[str, Any], graph: Graph, count: int
     """
     mark = uuid.uuid4().hex[:8]
     with _writing(folder), ExitStack() as temporary:
-        projection, inner = (
-            temporary.enter_context(replacing(_file(folder, name, mark))) for name in ("projection", "graph")
+        projection, twins, inner = (
+            temporary.enter_context(replacing(_file(folder, name, mark))) for name in ("projection", "twins", "graph")
         )
-        with open(projection, "wb") as file:
-            np.save(file, graph.projection)
+        _save(projection, graph.projection)
+        _save(twins, graph.twins)
         graph.save(inner)
         with locked(folder):
             temporary.close()
@@ -135,7 +136,7 @@ def _facts(folder: Path) -> dict[str, Any]:
     facts = read_json(folder / HEADER, OutputError, ADVICE)
     if not isinstance(facts, dict) or facts.get("kind") != KIND or not isinstance(facts.get("files"), str):
         raise OutputError(f"{folder / HEADER} is of no index of this package; {ADVICE}, elsewhere")
-    if facts.get("version") != VERSION:
+    if facts.get("version") not in (BEFORE, VERSION):
         raise OutputError(f"{folder} is an index of version {facts.get('version')}; expected {VERSION}; {ADVICE}")
     return facts
 
@@ -149,12 +150,18 @@ def _read(folder: Path, facts: dict[str, Any]) -> StoredIndex:
     if not len(names) == len(paths) == len(vectors) or not names.is_whole() or not paths.is_whole():
         raise ValueError("its names do not fit its vectors")
     stored = StoredIndex(facts, vectors, names, paths)
-    if (graph := facts["graph"]) is not None:
-        projection = np.load(_file(folder, "projection", graph["files"]), allow_pickle=False)
+    if (graph := facts["graph"]) is not None and facts["version"] == BEFORE:
+        logger.warning("the graph of %s is of an earlier version: every vector is compared; %s for a graph", folder, ADVICE)
+    elif graph is not None:
+        projection, twins = (
+            np.load(_file(folder, name, graph["files"]), allow_pickle=False) for name in ("projection", "twins")
+        )
+        if twins.dtype != np.int64 or twins.shape[1:] != (2,) or not ((twins >= 0) & (twins < len(vectors))).all():
+            raise ValueError("its graph's twins are no pairs of its vectors")
         path = _file(folder, "graph", graph["files"])
         os.stat(path)
         try:
-            stored.graph, stored.covered = Graph.load(path, projection), int(graph["count"])
+            stored.graph, stored.covered = Graph.load(path, projection, twins), int(graph["count"])
         except ConfigError as error:
             logger.warning("%s; without it, every vector is compared", error)
     return stored
@@ -168,6 +175,11 @@ def _mapped(path: Path) -> NDArray[Any]:
         is_empty = file.read(1) == b""  # which cannot be mapped
     array: NDArray[Any] = np.load(path, mmap_mode=None if is_empty else "c", allow_pickle=False)
     return array
+
+
+def _save(path: Path, array: NDArray[Any]) -> None:
+    with open(path, "wb") as file:  # np.save would add .npy to a name
+        np.save(file, array)
 
 
 def _file(folder: Path, name: str, mark: str) -> Path:
