@@ -110,14 +110,14 @@ class Graph:
         return places
 
     def _with_twins(self, places: Places) -> Places:
-        """Places, (Q, count), and as many of their twins at most, those of the nearest first. Shape: (Q, 2 count)."""
+        """Places, (Q, count), and as many of their twins at most, those of the nearest first."""
         first, last = (np.searchsorted(self.twins[:, 0], places, side) for side in ("left", "right"))
-        more = np.full_like(places, -1)
+        more, most = np.full_like(places, -1), 0
         for row in np.flatnonzero((first < last).any(1)):
             twins = [self.twins[start:end, 1] for start, end in zip(first[row], last[row], strict=True)]
             found = np.concatenate(twins)[: more.shape[1]]
-            more[row, : len(found)] = found
-        return np.concatenate([places, more], 1)
+            more[row, : len(found)], most = found, max(most, len(found))
+        return np.concatenate([places, more[:, :most]], 1)
 
     def _coded_parts(self, vectors: Half) -> Iterator[tuple[Places, Bytes, int]]:
         """The rows that are no NaN, a part at a time: their places and bytes, and how many rows the part has with NaN."""
