@@ -111,8 +111,9 @@ def write_graph(folder: Path, facts: Mapping[str, Any], graph: Graph, count: int
         with locked(folder):
             temporary.close()
             there = _facts(folder)
-            own = {"graph": {"files": mark, "count": count}} if there["files"] == facts["files"] else {}
-            _commit(folder, {**there, **own})
+            if there["files"] == facts["files"]:
+                there |= {"version": VERSION, "graph": {"files": mark, "count": count}}
+            _commit(folder, there)
 
 
 def read_index(folder: Path) -> StoredIndex:
@@ -151,7 +152,7 @@ def _read(folder: Path, facts: dict[str, Any]) -> StoredIndex:
         raise ValueError("its names do not fit its vectors")
     stored = StoredIndex(facts, vectors, names, paths)
     if (graph := facts["graph"]) is not None and facts["version"] == BEFORE:
-        logger.warning("the graph of %s is of an earlier version: every vector is compared; %s for a graph", folder, ADVICE)
+        logger.warning("the graph of %s is of an earlier version: every vector is compared until it is made anew", folder)
     elif graph is not None:
         projection, twins = (
             np.load(_file(folder, name, graph["files"]), allow_pickle=False) for name in ("projection", "twins")

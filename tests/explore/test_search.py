@@ -69,6 +69,19 @@ def test_a_graph_that_a_killed_run_did_not_come_to_is_made(folder, built, monkey
     assert built == ["written"]
 
 
+def test_a_graph_of_an_earlier_version_is_made_anew_once(folder, built, monkeypatch, caplog):
+    monkeypatch.setattr("hear_axlstm.explore.index.SCANNED", 10)
+    open_index(folder)
+    header = folder.with_name("out.index") / "index.json"
+    header.write_text(json.dumps(json.loads(header.read_text()) | {"version": 1}))
+    assert not open_index(folder).is_exact
+    assert "earlier version" in caplog.text
+    caplog.clear()
+    assert not Index.load(header.parent).is_exact
+    assert "earlier version" not in caplog.text
+    assert built == ["written"]
+
+
 def test_a_damaged_index_is_made_anew(folder, built):
     open_index(folder)
     for path in folder.with_name("out.index").glob("vectors-*"):
