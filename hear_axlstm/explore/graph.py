@@ -113,6 +113,7 @@ class Graph:
         """Places, (Q, count), and as many of their twins at most, those of the nearest first."""
         first, last = (np.searchsorted(self.twins[:, 0], places, side) for side in ("left", "right"))
         more, most = np.full_like(places, -1), 0
+        last = np.minimum(last, first + more.shape[1])  # one sound may have a million copies
         for row in np.flatnonzero((first < last).any(1)):
             twins = [self.twins[start:end, 1] for start, end in zip(first[row], last[row], strict=True)]
             found = np.concatenate(twins)[: more.shape[1]]
