@@ -168,7 +168,7 @@ def test_a_graph_finds_nearly_what_is_there(by_own_mean, small_scan, tmp_path):
     graph, exact = index.query(asked, 10), index.query(asked, 10, exact=True)
     recall = np.mean([len(set(one) & set(other)) / 10 for one, other in zip(graph.indices, exact.indices, strict=True)])
     assert recall > 0.95
-    assert graph.cosines[:, 0] == pytest.approx(exact.cosines[:, 0], abs=0.02)
+    assert graph.cosines[:, 0] == pytest.approx(exact.cosines[:, 0], abs=1e-6)
     near, all_of_them = index.neighbours(3), index.neighbours(3, exact=True)
     assert (near.indices == all_of_them.indices).mean() > 0.95
     assert not (near.indices == np.arange(1_500)[:, None]).any()
